@@ -1,0 +1,163 @@
+"""verl's synchronous trainer, writing this project's run folder. Runs inside a Ray actor (`rlvr.task`).
+
+What it adds to `PPOTrainerSync`, and nothing else:
+1. Evaluation on several benchmarks, each with its own sampling, every response kept in Parquet.
+2. One line of metrics.jsonl per step, each step once, also after a crash and resume.
+3. Training accuracy and the share of groups with a learning signal, beside verl's own metrics.
+"""
+
+import time
+from collections import defaultdict
+
+import numpy as np
+import transfer_queue as tq
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils import tensordict_utils as tu
+from verl.utils.debug import marked_timer
+
+from rlvr.run_folder import MetricsWriter, RunFolder, write_eval, write_rollouts
+
+SAMPLE_FIELDS = ["uid", "prompts", "responses", "rm_scores", "reward_model", "data_source", "extra_fields"]
+VERL_NAMES = {
+    "actor/pg_loss": "actor/pg_loss",
+    "actor/entropy_loss": "actor/entropy",
+    "actor/kl_loss": "actor/kl",
+    "actor/grad_norm": "actor/grad_norm",
+    "actor/lr": "actor/lr",
+    "training/rollout_probs_diff_max": "rollout/probs_diff_max",
+    "timing_s/step": "time/step_s",
+    "timing_s/gen": "time/generate_s",
+    "timing_s/old_log_prob": "time/old_log_prob_s",
+    "timing_s/ref": "time/reference_s",
+    "timing_s/update_actor": "time/update_s",
+    "timing_s/update_weights": "time/sync_s",
+    "timing_s/testing": "time/eval_s",
+    "timing_s/save_checkpoint": "time/save_s",
+}
+
+
+class RunFolderTrainer(PPOTrainerSync):
+    """`PPOTrainerSync` that keeps the run folder; `config.run_dir` says which."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.folder = RunFolder(config.run_dir)
+
+    def _load_checkpoint(self):
+        super()._load_checkpoint()
+        resumed = self.global_steps > 0
+        self.metrics_writer = MetricsWriter(self.folder.metrics_path, resume_at=self.global_steps if resumed else None)
+        if resumed:
+            self.config.trainer.val_before_train = False  # the metrics up to this step are there already
+
+    def _phase(self, text: str) -> None:
+        self.folder.phase_path.write_text(text)
+
+    def on_train_begin(self):
+        self._phase("training")
+
+    def _submit_batch_to_rollout(self, batch):
+        with marked_timer("gen", self.timing_raw):
+            return super()._submit_batch_to_rollout(batch)
+
+    # ------------------------------------------------------------------ evaluation
+
+    def _validate(self) -> dict[str, float]:
+        """Answer every benchmark; writes eval/<benchmark>/step*.parquet and returns eval/<benchmark>/<metric>."""
+        started = time.perf_counter()
+        self._phase("evaluating")
+        columns: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+        for rows in self.val_dataloader:
+            rows["uid"] = np.array([f"eval-{self.global_steps}-{i}" for i in range(len(rows["raw_prompt"]))], object)
+            batch = tu.get_tensordict(rows)
+            tu.assign_non_tensor_data(batch, "global_steps", self.global_steps)
+            tu.assign_non_tensor_data(batch, "validate", True)
+            tags = [{"is_prompt": True, "status": "pending", "global_steps": self.global_steps}] * len(batch)
+            tq.kv_batch_put(keys=list(batch["uid"]), partition_id="val", tags=tags)
+            self.agent_loop_manager.generate_sequences(batch)
+            sampled, _ = self.replay_buffer.sample(self.global_steps, partition_id="val", batch_size=len(batch))
+            for sample in self._samples(sampled):
+                extra = sample.pop("extra_info")
+                benchmark = sample.pop("data_source")
+                row = {"benchmark": benchmark, "id": extra["id"], "subject": extra["subject"], **sample}
+                for key in ("uid", "reward"):
+                    row.pop(key)
+                for key, value in row.items():
+                    columns[benchmark][key].append(value)
+            tq.kv_clear(keys=sampled.keys, partition_id="val")
+        metrics = {}
+        for benchmark, rows in columns.items():
+            write_eval(self.folder, benchmark, self.global_steps, dict(rows))
+            metrics[f"eval/{benchmark}/accuracy"] = float(np.mean(rows["score"]))
+            metrics[f"eval/{benchmark}/boxed"] = float(np.mean(rows["boxed"]))
+            metrics[f"eval/{benchmark}/truncated"] = float(np.mean(rows["truncated"]))
+            metrics[f"eval/{benchmark}/response_tokens"] = float(np.mean(rows["response_tokens"]))
+        if self.global_steps == 0:
+            self.metrics_writer.write({"step": 0, **metrics, "time/eval_s": time.perf_counter() - started})
+        self._phase("training")
+        return metrics
+
+    def _samples(self, batch) -> list[dict]:
+        """The responses of a batch as plain rows, in the order of their prompts."""
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=SAMPLE_FIELDS)
+        prompts = [ids.tolist() for ids in data["prompts"].unbind()]
+        responses = [ids.tolist() for ids in data["responses"].unbind()]
+        rewards = [float(scores.sum()) for scores in data["rm_scores"].unbind()]
+        texts = self.tokenizer.batch_decode(responses, skip_special_tokens=True)
+        prompt_texts = {tuple(ids): self.tokenizer.decode(ids) for ids in prompts}
+        rows = []
+        for i, key in enumerate(batch.keys):
+            if batch.tags[i].get("is_padding"):
+                continue
+            extra_fields = data["extra_fields"][i]
+            extra_fields = getattr(extra_fields, "data", extra_fields)
+            verdict = extra_fields["reward_extra_info"]
+            gold = getattr(data["reward_model"][i], "data", data["reward_model"][i])["ground_truth"]
+            source = getattr(data["data_source"][i], "data", data["data_source"][i])
+            rows.append(
+                {
+                    "uid": key.rsplit("_", 2)[0],
+                    "sample": int(key.rsplit("_", 2)[1]),
+                    "prompt": prompt_texts[tuple(prompts[i])],
+                    "response": texts[i],
+                    "gold": gold,
+                    "reward": rewards[i],
+                    "score": float(verdict["acc"]),
+                    "reason": verdict["reason"],
+                    "boxed": bool(verdict["boxed"]),
+                    "truncated": extra_fields.get("stop_reason") == "length",
+                    "response_tokens": len(responses[i]),
+                    "data_source": source,
+                    "extra_info": extra_fields["extra_info"],
+                }
+            )
+        return sorted(rows, key=lambda row: (row["uid"], row["sample"]))
+
+    # ------------------------------------------------------------------ training
+
+    def _compute_metrics(self, batch, metrics, timing_raw, global_steps, epoch):
+        super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
+        columns = defaultdict(list)
+        groups = defaultdict(list)
+        for sample in self._samples(batch):
+            extra = sample.pop("extra_info")
+            sample.pop("data_source")
+            groups[sample["uid"]].append(sample["reward"])
+            for key, value in {
+                "step": global_steps,
+                "index": extra["index"],
+                "rank": extra.get("rank", 0),
+                **sample,
+            }.items():
+                columns[key].append(value)
+        write_rollouts(self.folder, global_steps, dict(columns))
+        metrics["train/accuracy"] = float(np.mean(columns["score"]))
+        metrics["train/reward"] = float(np.mean(columns["reward"]))
+        metrics["train/boxed"] = float(np.mean(columns["boxed"]))
+        metrics["train/truncated"] = float(np.mean(columns["truncated"]))
+        metrics["train/response_tokens"] = float(np.mean(columns["response_tokens"]))
+        metrics["train/signal_groups"] = float(np.mean([len(set(rewards)) > 1 for rewards in groups.values()]))
+        line = {"step": global_steps}
+        line |= {key: float(value) for key, value in metrics.items() if key.startswith(("train/", "eval/"))}
+        line |= {ours: float(metrics[verls]) for verls, ours in VERL_NAMES.items() if verls in metrics}
+        self.metrics_writer.write(line)

@@ -1,0 +1,177 @@
+"""A single-turn agent loop that hands verl a whole batch at once.
+
+verl's own agent loop makes several remote calls for every sample (generate, score, store); for a model that answers
+128 prompts in half a second those calls are most of a step. This manager tokenises each distinct prompt once, makes
+one call per rollout server, scores in this process and stores everything with one put.
+
+Selected by `actor_rollout_ref.rollout.agent.agent_loop_manager_class`. Departures from verl's loop:
+1. Text, one turn, no teacher and no reward model.
+2. Every sample has its own seed, made of `rollout.seed`, the step, and the row's and the sample's place in the batch,
+   so that a run repeats itself and a resumed run continues as if it had not stopped.
+3. A row may carry its own sampling in `extra_info.sampling` = {temperature, top_p, top_k, n}: one validation set can
+   then be greedy and another an average over samples.
+4. A failure is raised here, where it ends the run, not logged in a worker while the trainer waits.
+"""
+
+import asyncio
+import hashlib
+import inspect
+
+import ray
+import torch
+import transfer_queue as tq
+from omegaconf import DictConfig, OmegaConf
+from tensordict import TensorDict
+from verl.trainer.ppo.reward import get_custom_reward_fn
+from verl.utils import hf_tokenizer, normalize_token_ids
+from verl.utils import tensordict_utils as tu
+from verl.utils.reward_score import default_compute_score
+
+from rlvr.verl_cpu.rollout import server_name
+
+
+def sample_seed(run_seed: int, step: int, validate: bool, row: int, sample: int) -> int:
+    """A 63-bit seed that depends on every argument and on nothing else."""
+    text = f"{run_seed}/{'validate' if validate else step}/{row}/{sample}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+class BatchedAgentLoopManager:
+    """Generates, scores and stores one batch of prompts per call; see the module's docstring."""
+
+    def __init__(self, config: DictConfig, llm_client, teacher_client=None, reward_loop_worker_handles=None):
+        self.config = config
+        self.rollout = config.actor_rollout_ref.rollout
+        if teacher_client or config.reward.reward_model.enable:
+            raise ValueError("BatchedAgentLoopManager has neither teachers nor reward models: use verl's own agent loop")
+        self.tokenizer = hf_tokenizer(config.actor_rollout_ref.model.path)
+        self.template_kwargs = OmegaConf.to_container(config.data.get("apply_chat_template_kwargs") or {}, resolve=True)
+        self.compute_score = get_custom_reward_fn(config) or default_compute_score
+        if inspect.iscoroutinefunction(self.compute_score):
+            compute = self.compute_score
+            self.compute_score = lambda **kwargs: asyncio.run(compute(**kwargs))
+        replicas = config.trainer.n_gpus_per_node * config.trainer.nnodes
+        self.servers = [ray.get_actor(server_name(rank)) for rank in range(replicas)]
+        self.prompt_ids: dict[str, list[int]] = {}
+
+    @classmethod
+    def create(cls, *args, **kwargs) -> "BatchedAgentLoopManager":
+        return cls(*args, **kwargs)
+
+    def generate_sequences(self, prompts: TensorDict) -> None:
+        """Generate all samples of all rows and put them into TransferQueue.
+
+        Raises whatever generation or scoring raised, and RuntimeError when a rollout server has died.
+        """
+        validate = bool(tu.get(prompts, "validate", default=False))
+        step = int(tu.get(prompts, "global_steps"))
+        columns = {key: list(prompts[key]) for key in ("uid", "raw_prompt", "data_source", "reward_model", "extra_info")}
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        requests = [request for i, row in enumerate(rows) for request in self._requests(row, i, step, validate)]
+        outputs = self._generate(requests)
+        self._store(rows, requests, outputs, step, "val" if validate else "train")
+
+    def _requests(self, row: dict, index: int, step: int, validate: bool) -> list[dict]:
+        """What to ask the servers for one row: its prompt and the sampling of each of its samples."""
+        kwargs = self.rollout.val_kwargs if validate else self.rollout
+        own = (row["extra_info"].get("sampling") or {}) if validate else {}
+        sampling = {name: own.get(name, kwargs[name]) for name in ("temperature", "top_p", "top_k")}
+        prompt = self._tokenize(row["raw_prompt"])
+        return [
+            {
+                "row": index,
+                "sample": sample,
+                "prompt": prompt,
+                "sampling": {**sampling, "seed": sample_seed(self.rollout.seed, step, validate, index, sample)},
+            }
+            for sample in range(int(own.get("n", kwargs.n)))
+        ]
+
+    def _tokenize(self, messages: list[dict]) -> list[int]:
+        key = repr(messages)
+        if key not in self.prompt_ids:
+            ids = normalize_token_ids(
+                self.tokenizer.apply_chat_template(
+                    messages, add_generation_prompt=True, tokenize=True, **self.template_kwargs
+                )
+            )
+            if len(ids) > self.rollout.prompt_length:
+                raise ValueError(
+                    f"prompt of {len(ids)} tokens: data.max_prompt_length={self.rollout.prompt_length} allows fewer; "
+                    f"raise it. The prompt begins: {messages[-1]['content'][:80]!r}"
+                )
+            self.prompt_ids[key] = list(ids)
+        return self.prompt_ids[key]
+
+    def _generate(self, requests: list[dict]) -> list[tuple]:
+        """Share the requests among the servers, whole rows to one server, and wait for all of them."""
+        share = -(-(requests[-1]["row"] + 1) // len(self.servers))
+        groups = [[r for r in requests if r["row"] // share == k] for k in range(len(self.servers))]
+        pending = [
+            server.generate_many.remote([r["prompt"] for r in group], [r["sampling"] for r in group])
+            for server, group in zip(self.servers, groups, strict=True)
+        ]
+        return [output for answers in ray.get(pending) for output in answers]
+
+    def _store(self, rows, requests, outputs, step: int, partition: str) -> None:
+        texts = self.tokenizer.batch_decode([tokens for tokens, *_ in outputs], skip_special_tokens=True)
+        keys, fields, tags = [], [], []
+        for request, (tokens, log_probs, stop_reason, versions), text in zip(requests, outputs, texts, strict=True):
+            row = rows[request["row"]]
+            score = self.compute_score(
+                data_source=row["data_source"],
+                solution_str=text,
+                ground_truth=row["reward_model"]["ground_truth"],
+                extra_info=row["extra_info"],
+            )
+            info = score if isinstance(score, dict) else {"score": score, "acc": score}
+            prompt, response = torch.tensor(request["prompt"]), torch.tensor(tokens)
+            ids, mask = torch.cat([prompt, response]), torch.ones_like(response)
+            rewards = torch.zeros(len(tokens))
+            rewards[-1] = float(info["score"])
+            keys.append(f"{row['uid']}_{request['sample']}_0")
+            fields.append(
+                {
+                    "uid": row["uid"],
+                    "prompts": prompt,
+                    "responses": response,
+                    "response_mask": mask,
+                    "loss_mask": mask,
+                    "input_ids": ids,
+                    "position_ids": torch.arange(len(ids)),
+                    "rollout_log_probs": torch.tensor(log_probs),
+                    "rm_scores": rewards,
+                    "num_turns": 2,
+                    "data_source": row["data_source"],
+                    "reward_model": row["reward_model"],
+                    "extra_fields": {
+                        "reward_extra_info": info,
+                        "extra_info": row["extra_info"],
+                        "stop_reason": stop_reason,
+                    },
+                }
+            )
+            tags.append(
+                {
+                    "status": "success",
+                    "prompt_len": len(prompt),
+                    "response_len": len(response),
+                    "seq_len": len(ids),
+                    "global_steps": step,
+                    "min_global_steps": versions[0],
+                    "max_global_steps": versions[1],
+                }
+            )
+        tq.kv_batch_put(keys=keys, partition_id=partition, fields=_to_tensordict(fields), tags=tags)
+        finished = [{"is_prompt": True, "status": "finished", "global_steps": step} for _ in rows]
+        tq.kv_batch_put(keys=[row["uid"] for row in rows], partition_id=partition, tags=finished)
+
+
+def _to_tensordict(samples: list[dict]) -> TensorDict:
+    """Tensor columns as jagged nested tensors (also where all lengths agree, as verl's readers expect), others as is."""
+    tensors = {key for key, value in samples[0].items() if isinstance(value, torch.Tensor)}
+    nested = {
+        key: torch.nested.as_nested_tensor([sample[key] for sample in samples], layout=torch.jagged) for key in tensors
+    }
+    other = {key: [sample[key] for sample in samples] for key in samples[0] if key not in tensors}
+    return tu.get_tensordict({**nested, **other})
