@@ -1,0 +1,59 @@
+"""Composes `conf/` with verl's own config folder. The one module of `rlvr` that imports hydra, for command-line programs.
+
+`run.py` calls `prepare()` before `hydra.main`; other programs and the tests call `compose(...)`.
+"""
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+
+import hydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.errors import MissingConfigException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+
+from rlvr.config import CONF, register_resolvers, unknown_key_message, verl_config_dir
+
+
+class VerlSearchPath(SearchPathPlugin):
+    """Lets `conf/config.yaml` name verl's `ppo_trainer`."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append("verl", f"file://{verl_config_dir()}")
+
+
+def prepare() -> None:
+    """Registers verl's config folder with Hydra and our resolvers with OmegaConf."""
+    Plugins.instance().register(VerlSearchPath)
+    register_resolvers()
+
+
+def compose(*overrides: str, conf: Path = CONF) -> DictConfig:
+    """The configuration that `python run.py OVERRIDES` runs with, unchecked and with its interpolations."""
+    prepare()
+    with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+        cfg = hydra.compose("config", list(overrides), return_hydra_config=True)
+    OmegaConf.set_struct(cfg, False)
+    cfg.experiment_name = cfg.pop("hydra").runtime.choices.get("experiment")
+    OmegaConf.set_struct(cfg, True)
+    return cfg
+
+
+def explain(error: Exception) -> str:
+    """One line with a remedy for what Hydra says in several."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        close = get_close_matches(choice, error.options, n=1)
+        if group == "train_set":
+            remedy = "for other examples name their ranks, from 1 up: train_set.ranks=[3,7]"
+        else:
+            remedy = f"did you mean {close[0]}?" if close else "choose one of these"
+        return f"{group}={choice}: no such choice; {remedy} ({', '.join(sorted(error.options))})"
+    unknown = re.search(r"Could not override '([^'@]+)'", str(error))
+    if unknown and unknown[1] == "experiment":
+        return "experiment: write +experiment=NAME, with a plus sign"
+    if unknown:
+        return unknown_key_message(unknown[1])
+    return " ".join(str(error).split())
