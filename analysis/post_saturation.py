@@ -1,0 +1,169 @@
+"""Post-saturation generalization (paper §3.2, Figure 2): test accuracy goes on rising after training accuracy is at its ceiling.
+
+Departure from the paper: the step of saturation is computed, not read off a curve. It is the first step whose training
+accuracy (share of that step's rollouts with the right answer) reaches the threshold; a noisy rollout batch can touch it
+once, so the sustained version is printed beside it.
+
+    python -m analysis.post_saturation run=runs/tiny/tiny/one_shot/seed0      # prints both, writes figure.png there
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from rlvr.run_folder import RunFolder, read_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+THRESHOLD = 0.99
+SUSTAINED = 5
+# Okabe and Ito's colours, told apart by colour-blind readers; marker and dash tell them apart in grey.
+TRAIN_COLOUR = "#0072B2"
+TEST_STYLES = [("#D55E00", "o", "-"), ("#009E73", "s", "--"), ("#CC79A7", "^", "-."), ("#E69F00", "D", ":")]
+
+
+def saturation_step(
+    steps: ArrayLike, train_accuracy: ArrayLike, threshold: float = THRESHOLD, sustained: int = 1
+) -> int | None:
+    """The first step that begins `sustained` steps in a row with training accuracy in [threshold, 1]; None without one."""
+    steps, reached = np.asarray(steps), np.asarray(train_accuracy) >= threshold
+    for i in range(len(steps) - sustained + 1):
+        if reached[i : i + sustained].all():
+            return int(steps[i])
+    return None
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Change of test accuracy (a fraction) between two evaluated steps, with a 95 % interval over the problems."""
+
+    from_step: int
+    to_step: int
+    change: float
+    low: float
+    high: float
+
+
+def gain_after(
+    saturation: int, steps: ArrayLike, scores: ArrayLike, rng: np.random.Generator, resamples: int = 2000
+) -> Gain | None:
+    """Test gain from the last evaluation at or before `saturation` to the last one; None when there are not two.
+
+    steps: evaluated steps, rising. scores: "steps problems", in [0, 1], the same problems in every row. The interval is
+    a paired percentile bootstrap over problems: it says nothing about other training seeds.
+    """
+    steps, scores = np.asarray(steps), np.asarray(scores, dtype=float)
+    before = int(np.searchsorted(steps, saturation, side="right")) - 1
+    if before < 0 or before == len(steps) - 1:
+        return None
+    difference = scores[-1] - scores[before]
+    drawn = rng.integers(0, len(difference), size=(resamples, len(difference)))
+    low, high = np.percentile(difference[drawn].mean(axis=1), [2.5, 97.5])
+    return Gain(int(steps[before]), int(steps[-1]), float(difference.mean()), float(low), float(high))
+
+
+def wilson(accuracy: ArrayLike, problems: int) -> tuple[NDArray, NDArray]:
+    """95 % interval of each accuracy (a fraction) over so many problems: (low, high)."""
+    from scipy.stats import binomtest
+
+    tests = [binomtest(round(a * problems), problems) for a in np.asarray(accuracy, dtype=float)]
+    intervals = [test.proportion_ci(method="wilson") for test in tests]
+    return np.array([i.low for i in intervals]), np.array([i.high for i in intervals])
+
+
+def problem_scores(folder: RunFolder, benchmark: str) -> tuple[NDArray, NDArray]:
+    """Evaluated steps, and scores as "steps problems": the mean over the samples of each problem."""
+    files = sorted((folder.eval_dir / benchmark).glob("step*.parquet"))
+    steps = np.array([int(file.stem.removeprefix("step")) for file in files])
+    rows = [pd.read_parquet(file, columns=["id", "score"]).groupby("id")["score"].mean() for file in files]
+    return steps, pd.DataFrame(rows).to_numpy()
+
+
+def draw(ax: Axes, metrics: pd.DataFrame, problems: dict[str, int], saturation: int | None) -> None:
+    """Training accuracy on the left axis; on the right one test accuracy, one line per benchmark with its 95 % interval.
+
+    problems: benchmark -> number of problems. Both axes are in percent.
+    """
+    train = metrics.dropna(subset=["train/accuracy"])
+    (line,) = ax.plot(train["step"], 100 * train["train/accuracy"], color=TRAIN_COLOUR, lw=1.2, alpha=0.9)
+    lines, labels = [line], ["training example (left)"]
+    ax.set(xlabel="step", ylim=(0, 104))
+    ax.set_ylabel("training accuracy (%)", color=TRAIN_COLOUR)
+    ax.tick_params(axis="y", colors=TRAIN_COLOUR)
+    right = ax.twinx()
+    for i, (name, n) in enumerate(problems.items()):
+        colour, marker, dash = TEST_STYLES[i % len(TEST_STYLES)]
+        test = metrics.dropna(subset=[f"eval/{name}/accuracy"])
+        low, high = wilson(test[f"eval/{name}/accuracy"], n)
+        right.fill_between(test["step"], 100 * low, 100 * high, color=colour, alpha=0.15, lw=0)
+        style = {"color": colour, "marker": marker, "ls": dash, "ms": 4, "lw": 1.6}
+        lines += right.plot(test["step"], 100 * test[f"eval/{name}/accuracy"], **style)
+        labels.append(f"{name}, n = {n} (right)")
+    right.set_ylabel("test accuracy (%)")
+    if saturation is not None:
+        lines.append(ax.axvline(saturation, color="0.35", lw=1, ls=(0, (2, 2)), zorder=0))
+        labels.append(f"training saturated: step {saturation}")
+    for axis in (ax, right):
+        axis.spines["top"].set_visible(False)
+    ax.legend(lines, labels, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=8)
+
+
+def figure(metrics: pd.DataFrame, problems: dict[str, int], saturation: int | None, title: str) -> Figure:
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(6.4, 4.0), layout="constrained")
+    ax = fig.subplots()
+    draw(ax, metrics, problems, saturation)
+    ax.set_title(title, fontsize=9, loc="left")
+    return fig
+
+
+def report(folder: RunFolder, seed: int = 0) -> list[str]:
+    """Write figure.png of a run and return what it shows, one sentence a line."""
+    metrics = read_metrics(folder.metrics_path)
+    if "train/accuracy" not in metrics:
+        return [f"{folder.path}: no training step yet, no figure"]
+    train = metrics.dropna(subset=["train/accuracy"])
+    first, sustained = (saturation_step(train["step"], train["train/accuracy"], sustained=k) for k in (1, SUSTAINED))
+    names = [key.split("/")[1] for key in metrics if key.startswith("eval/") and key.endswith("/accuracy")]
+    scores = {name: problem_scores(folder, name) for name in names}
+    problems = {name: values.shape[1] for name, (_, values) in scores.items()}
+    figure(metrics, problems, first, "/".join(folder.path.parts[-3:])).savefig(folder.figure_path, dpi=200)
+
+    lines = [f"training accuracy >= {THRESHOLD:.0%}: first at step {first}, {SUSTAINED} in a row from step {sustained}"]
+    for name, (steps, values) in scores.items():
+        gain = first is not None and gain_after(first, steps, values, np.random.default_rng(seed))
+        if gain:
+            lines.append(
+                f"{name}: {100 * gain.change:+.1f} points from step {gain.from_step} to {gain.to_step} "
+                f"(95 % over problems: {100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+            )
+        else:
+            lines.append(f"{name}: no evaluation after saturation")
+    return lines
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1 or not arguments[0].startswith("run="):
+        print("usage: python -m analysis.post_saturation run=<run folder>", file=sys.stderr)
+        return 2
+    folder = RunFolder(arguments[0].removeprefix("run="))
+    if not folder.metrics_path.exists():
+        print(f"{folder.path}: no metrics.jsonl here; a run folder is runs/.../seed<k>", file=sys.stderr)
+        return 1
+    print("\n".join(report(folder)))
+    if folder.figure_path.exists():
+        print(f"figure: {folder.figure_path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
