@@ -20,20 +20,6 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 # Mappings that are handed on as they are: their keys are arguments of somebody else's function.
 FREE_FORM = ("ray_kwargs.ray_init",)
 
-CHOICES = {
-    "tracking": ("offline", "online", "off"),
-    "loss.policy": ("vanilla", "none"),
-    "reward_rule.name": ("outcome", "format"),
-    "base_model.template": ("qwen25-math-cot", "chat"),
-    "hardware.device": ("cpu", "cuda"),
-}
-POSITIVE_INTEGERS = (
-    *(f"scale.{key}" for key in ("steps", "prompts_per_step", "samples_per_prompt", "max_prompt_tokens")),
-    *(f"scale.{key}" for key in ("max_response_tokens", "evaluate_every", "save_every")),
-    *("updates_per_step", "hardware.nodes", "hardware.devices_per_node"),
-)
-NONNEGATIVE = ("loss.kl", "loss.entropy", "loss.weight_decay")
-
 
 class ConfigError(ValueError):
     """A configuration that cannot run; the message is one line with the value, what was expected and the remedy."""
@@ -99,7 +85,9 @@ def known_keys() -> dict[str, Any]:
     """The tree of all keys: verl's, with those of `conf/config.yaml` merged in; values are defaults or `???`."""
     verl = OmegaConf.load(verl_config_dir() / "_generated_ppo_trainer.yaml")
     ours = OmegaConf.load(CONF / "config.yaml")
-    known = OmegaConf.to_container(OmegaConf.merge(verl, ours))
+    known = OmegaConf.to_container(
+        OmegaConf.merge(ours, verl, ours)
+    )  # ours also first, to be suggested first
     del known["defaults"], known["hydra"]
     return known | {"model_engine": "dp"}  # the one key that verl's flat file leaves out
 
@@ -123,86 +111,29 @@ def unknown_key_message(path: str) -> str:
     """One line that names an unknown dotted key and the known one that looks most like it."""
     node: Any = known_keys()
     parts = path.split(".")
-    for depth, part in enumerate(parts):
-        if not isinstance(node, dict) or part not in node:
-            break
-        node = node[part]
-    else:
+    right = 0  # how many parts are right
+    while right < len(parts) and isinstance(node, dict) and parts[right] in node:
+        node = node[parts[right]]
+        right += 1
+    if right == len(parts):
         return f"{path}: no such choice"
-    close = get_close_matches(part, node if isinstance(node, dict) else (), n=1, cutoff=0.7)
-    if close:
-        meant = ".".join([*parts[:depth], close[0], *parts[depth + 1 :]])
-    else:  # perhaps the right name in the wrong place
-        everywhere = {
-            leaf.rpartition(".")[2]: leaf for leaf in sorted(_leaves(known_keys()), key=len, reverse=True)
-        }
-        close = get_close_matches(parts[-1], everywhere, n=1, cutoff=0.8)
-        meant = everywhere[close[0]] if close else None
-    return f"{path}: no such key" + (
-        f"; did you mean {meant}?" if meant else " in verl's ppo_trainer or conf/config.yaml"
-    )
+    siblings = get_close_matches(parts[right], node if isinstance(node, dict) else (), n=1, cutoff=0.7)
+    elsewhere = {leaf.rpartition(".")[2]: leaf for leaf in reversed(list(_paths(known_keys())))}
+    names = get_close_matches(parts[-1], elsewhere, n=1, cutoff=0.8)
+    if siblings:
+        return (
+            f"{path}: no such key; did you mean {'.'.join([*parts[:right], *siblings, *parts[right + 1 :]])}?"
+        )
+    if names:  # the right name in the wrong place
+        return f"{path}: no such key; did you mean {elsewhere[names[0]]}?"
+    return f"{path}: no such key in verl's ppo_trainer or conf/config.yaml"
 
 
-def _leaves(tree: dict[str, Any], path: str = "") -> Iterator[str]:
+def _paths(tree: dict[str, Any], path: str = "") -> Iterator[str]:
     for key, value in tree.items():
         yield f"{path}{key}"
         if isinstance(value, dict):
-            yield from _leaves(value, f"{path}{key}.")
-
-
-def check(cfg: DictConfig) -> None:
-    """Raises ConfigError on the first thing that cannot be right: an unknown key, a missing value, one out of its domain."""
-    config = OmegaConf.to_container(cfg, resolve=False)
-    for path in unknown_keys(config, known_keys()):
-        raise ConfigError(unknown_key_message(path))
-    if not cfg.experiment_name:
-        raise ConfigError(f"no experiment chosen: add +experiment=NAME, one of {', '.join(experiments())}")
-    for group in ("scale", "base_model", "pool", "train_set", "reward_rule", "hardware"):
-        for key in cfg[group]:
-            if OmegaConf.is_missing(cfg[group], key):
-                raise ConfigError(f"{group}.{key}: no value; set it in the file of conf/{group}")
-    for key, allowed in CHOICES.items():
-        _require(cfg, key, lambda value, allowed=allowed: value in allowed, f"one of {', '.join(allowed)}")
-    for key in POSITIVE_INTEGERS:
-        _require(cfg, key, lambda value: _is_integer(value) and value > 0, "a whole number above 0")
-    for key in NONNEGATIVE:
-        _require(cfg, key, lambda value: _is_number(value) and value >= 0, "a number of 0 or more")
-    _require(cfg, "scale.learning_rate", lambda value: _is_number(value) and value > 0, "a number above 0")
-    _require(
-        cfg,
-        "scale.temperature",
-        lambda t: _is_number(t) and t > 0,
-        "a number above 0: greedy answers are all alike",
-    )
-    _require(cfg, "scale.top_p", lambda value: _is_number(value) and 0 < value <= 1, "above 0, at most 1")
-    _require(
-        cfg,
-        "scale.top_k",
-        lambda k: _is_integer(k) and (k == -1 or k > 0),
-        "-1 (all) or a whole number above 0",
-    )
-    _require(cfg, "seed", lambda value: _is_integer(value) and value >= 0, "a whole number of 0 or more")
-    _require(
-        cfg,
-        "label",
-        lambda v: v is None or v != "" and (isinstance(v, str) or _is_number(v)),
-        "a text, a number or null",
-    )
-    _require(
-        cfg,
-        "variant",
-        lambda v: v is None or isinstance(v, str) and re.fullmatch(r"[\w.]+", v),
-        "letters, digits, '_' and '.', for it names a folder",
-    )
-    _check_updates(cfg)
-    _check_ranks(cfg)
-    _check_benchmarks(cfg)
-
-
-def _require(cfg: DictConfig, key: str, holds: Callable[[Any], Any], expected: str) -> None:
-    value = OmegaConf.select(cfg, key)
-    if not holds(value):
-        raise ConfigError(f"{key}={'null' if value is None else value}: expected {expected}")
+            yield from _paths(value, f"{path}{key}.")
 
 
 def _is_integer(value: Any) -> bool:
@@ -211,6 +142,63 @@ def _is_integer(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return _is_integer(value) or isinstance(value, float) and isfinite(value)
+
+
+def _is_label(value: Any) -> bool:
+    return value is None or _is_number(value) or isinstance(value, str) and value != ""
+
+
+def _is_folder_name(value: Any) -> bool:
+    return value is None or isinstance(value, str) and re.fullmatch(r"[\w.]+", value) is not None
+
+
+# Keys, what holds of their values, and how to say it.
+DOMAINS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    (
+        "scale.steps scale.prompts_per_step scale.samples_per_prompt scale.max_prompt_tokens "
+        "scale.max_response_tokens scale.evaluate_every scale.save_every updates_per_step "
+        "hardware.nodes hardware.devices_per_node",
+        lambda v: _is_integer(v) and v > 0,
+        "a whole number above 0",
+    ),
+    ("loss.kl loss.entropy loss.weight_decay", lambda v: _is_number(v) and v >= 0, "a number of 0 or more"),
+    ("scale.learning_rate", lambda v: _is_number(v) and v > 0, "a number above 0"),
+    (
+        "scale.temperature",
+        lambda v: _is_number(v) and v > 0,
+        "a number above 0: greedy answers are all alike",
+    ),
+    ("scale.top_p", lambda v: _is_number(v) and 0 < v <= 1, "above 0 and at most 1"),
+    ("scale.top_k", lambda v: _is_integer(v) and (v == -1 or v > 0), "-1 (all) or a whole number above 0"),
+    ("seed", lambda v: _is_integer(v) and v >= 0, "a whole number of 0 or more"),
+    ("label", _is_label, "a text, a number or null"),
+    ("variant", _is_folder_name, "letters, digits, '_' and '.', for it names a folder"),
+    ("tracking", lambda v: v in ("offline", "online", "off"), "offline, online or off"),
+    ("loss.policy", lambda v: v in ("vanilla", "none"), "vanilla or none"),
+    ("reward_rule.name", lambda v: v in ("outcome", "format"), "outcome or format"),
+    ("base_model.template", lambda v: v in ("qwen25-math-cot", "chat"), "qwen25-math-cot or chat"),
+    ("hardware.device", lambda v: v in ("cpu", "cuda"), "cpu or cuda"),
+)
+
+
+def check(cfg: DictConfig) -> None:
+    """Raises ConfigError on the first unknown key, missing value or value out of its domain."""
+    for path in unknown_keys(OmegaConf.to_container(cfg, resolve=False), known_keys()):
+        raise ConfigError(unknown_key_message(path))
+    if not cfg.experiment_name:
+        raise ConfigError(f"no experiment chosen: add +experiment=NAME, one of {', '.join(experiments())}")
+    for group in ("scale", "base_model", "pool", "train_set", "reward_rule", "hardware"):
+        for key in cfg[group]:
+            if OmegaConf.is_missing(cfg[group], key):
+                raise ConfigError(f"{group}.{key}: no value; set it in the file of conf/{group}")
+    for keys, holds, expected in DOMAINS:
+        for key in keys.split():
+            value = OmegaConf.select(cfg, key)
+            if not holds(value):
+                raise ConfigError(f"{key}={'null' if value is None else value}: expected {expected}")
+    _check_updates(cfg)
+    _check_ranks(cfg)
+    _check_benchmarks(cfg)
 
 
 def _check_updates(cfg: DictConfig) -> None:
@@ -238,14 +226,17 @@ def _check_ranks(cfg: DictConfig) -> None:
 
 
 def _check_benchmarks(cfg: DictConfig) -> None:
-    names = [benchmark.name for benchmark in cfg.scale.benchmarks]
+    names = [benchmark.get("name") for benchmark in cfg.scale.benchmarks]
     for benchmark in cfg.scale.benchmarks:
-        where = f"benchmark {benchmark.name}"
+        where = f"scale.benchmarks: {benchmark.get('name')}"
+        for key in known_keys()["scale"]["benchmarks"][0]:
+            if key not in benchmark:
+                raise ConfigError(f"{where}: has no {key}; conf/config.yaml says what a benchmark has")
         if names.count(benchmark.name) > 1:
             raise ConfigError(f"{where}: the name occurs twice; results are filed under it")
-        if benchmark.temperature < 0 or not 0 < benchmark.top_p <= 1 or benchmark.n < 1:
-            raise ConfigError(f"{where}: expected temperature >= 0, 0 < top_p <= 1, n >= 1")
-        if benchmark.temperature == 0 and benchmark.n > 1:
-            raise ConfigError(
-                f"{where}: n={benchmark.n} greedy answers are all alike; n=1 or a temperature above 0"
-            )
+        if not (
+            _is_number(benchmark.temperature) and benchmark.temperature >= 0 and 0 < benchmark.top_p <= 1
+        ):
+            raise ConfigError(f"{where}: expected temperature >= 0 and 0 < top_p <= 1")
+        if not (_is_integer(benchmark.n) and (benchmark.n == 1 or benchmark.n > 1 and benchmark.temperature)):
+            raise ConfigError(f"{where}: n={benchmark.n}: expected 1, or more with a temperature above 0")

@@ -1,0 +1,383 @@
+"""Every YAML of `conf/` composes, passes `check` and says what it should; what is wrong is refused in one line.
+
+pytest tests/test_config.py
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from rlvr.compose import compose
+from rlvr.config import (
+    CONF,
+    ConfigError,
+    check,
+    experiments,
+    group_options,
+    known_keys,
+    train_set_name,
+    verl_config_dir,
+)
+
+ROOT = CONF.parent
+GROUPS = ("scale", "hardware", "base_model", "pool", "train_set", "reward_rule")
+OURS = {
+    *GROUPS,
+    "experiment_name",
+    "variant",
+    "seed",
+    "runs_dir",
+    "data_root",
+    "tracking",
+    "check",
+    "run_dir",
+}
+OURS |= {"experiment_folder", "loss", "updates_per_step", "label"}
+MACHINE = ("hardware", "ray_kwargs", "transfer_queue", "critic", "reward", "trainer")
+
+
+@cache
+def resolved(*overrides: str) -> dict:
+    cfg = compose(*overrides)
+    check(cfg)
+    return OmegaConf.to_container(cfg, resolve=True)
+
+
+@cache
+def sound() -> DictConfig:
+    return compose("+experiment=one_shot")
+
+
+def keys(tree: dict, path: str = "") -> set[str]:
+    """Dotted paths of a tree's leaves."""
+    leaves = set()
+    for key, value in tree.items():
+        leaves |= keys(value, f"{path}{key}.") if isinstance(value, dict) and value else {f"{path}{key}"}
+    return leaves
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "run.py", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+# --- every file --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", group_options("scale"))
+@pytest.mark.parametrize("experiment", experiments())
+def test_every_experiment_at_every_scale(experiment: str, scale: str) -> None:
+    cfg = resolved(f"+experiment={experiment}", f"scale={scale}")
+    assert cfg["run_dir"] == f"runs/{scale}/{cfg['base_model']['name']}/{experiment}/seed0"
+    assert cfg["trainer"]["experiment_name"] == experiment
+
+
+@pytest.mark.parametrize(
+    "choice", [(group, name) for group in GROUPS for name in group_options(group)], ids="=".join
+)
+def test_every_choice_is_sound_and_named_after_its_file(choice: tuple[str, str]) -> None:
+    group, name = choice
+    assert resolved("+experiment=one_shot", f"{group}={name}")[group]["name"] == name
+
+
+def test_no_file_is_left_out() -> None:
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
+    assert groups == {*GROUPS, "experiment", "hydra"}
+
+
+def test_names_never_equal_verls() -> None:
+    verl = verl_config_dir()
+    assert not {*GROUPS, "experiment"} & {path.name for path in verl.iterdir() if path.is_dir()}
+    assert not OURS & set(OmegaConf.load(verl / "_generated_ppo_trainer.yaml"))
+    assert OURS | {"model_engine"} | set(OmegaConf.load(verl / "_generated_ppo_trainer.yaml")) == set(
+        known_keys()
+    )
+
+
+def test_verls_flat_file_has_the_keys_verl_composes() -> None:
+    import hydra
+
+    with hydra.initialize_config_dir(str(verl_config_dir()), version_base="1.3"):
+        composed = hydra.compose("ppo_trainer")
+    flat = OmegaConf.load(verl_config_dir() / "_generated_ppo_trainer.yaml")
+    without = [OmegaConf.to_container(cfg, resolve=False) for cfg in (composed, flat)]
+    assert keys(without[0]) - keys(without[1]) == {"model_engine"}
+
+
+# --- what the files mean -----------------------------------------------------------------------------------
+
+
+def test_the_papers_numbers_reach_verl() -> None:
+    cfg = resolved("+experiment=one_shot", "scale=paper", "hardware=eight_gpus", "seed=3")
+    actor, rollout = cfg["actor_rollout_ref"]["actor"], cfg["actor_rollout_ref"]["rollout"]
+    assert cfg["actor_rollout_ref"]["model"]["path"] == "Qwen/Qwen2.5-Math-1.5B"
+    assert (cfg["data"]["train_batch_size"], rollout["n"], actor["ppo_mini_batch_size"]) == (128, 8, 128)
+    assert (cfg["data"]["max_prompt_length"], rollout["response_length"]) == (1024, 3072)
+    assert (rollout["temperature"], rollout["top_p"], rollout["top_k"]) == (0.6, 1.0, -1)
+    assert (actor["optim"]["lr"], actor["optim"]["weight_decay"]) == (1e-6, 0.01)
+    assert (actor["kl_loss_coef"], actor["entropy_coeff"], actor["clip_ratio"]) == (0.001, 0.001, 0.2)
+    assert actor["use_kl_loss"] and not cfg["algorithm"]["use_kl_in_reward"]
+    assert cfg["algorithm"]["adv_estimator"] == "grpo" and cfg["algorithm"]["norm_adv_by_std_in_grpo"]
+    trainer = cfg["trainer"]
+    assert [trainer[k] for k in ("total_training_steps", "test_freq", "save_freq")] == [2000, 20, 20]
+    assert (trainer["device"], trainer["nnodes"], trainer["n_gpus_per_node"]) == ("cuda", 1, 8)
+    assert (
+        actor["ppo_max_token_len_per_gpu"] == 24000
+        and cfg["actor_rollout_ref"]["ref"]["log_prob_use_dynamic_bsz"]
+    )
+    assert {
+        cfg["data"]["seed"],
+        rollout["seed"],
+        actor["data_loader_seed"],
+        actor["fsdp_config"]["seed"],
+    } == {3}
+
+
+def test_the_papers_text_has_eight_updates_per_step() -> None:
+    cfg = resolved("+experiment=one_shot", "scale=paper", "updates_per_step=8")
+    assert (
+        cfg["actor_rollout_ref"]["actor"]["ppo_mini_batch_size"] == 16
+    )  # prompts; x 8 answers = 128, paper §3.1
+
+
+@pytest.mark.parametrize(
+    ("experiment", "row"),  # policy, kl, entropy, weight decay: Table 5
+    [
+        ("no_loss", ("none", 0, 0, 0)),
+        ("policy_gradient_only", ("vanilla", 0, 0, 0)),
+        ("weight_decay", ("vanilla", 0, 0, 0.01)),
+        ("no_entropy", ("vanilla", 0.001, 0, 0.01)),
+        ("one_shot", ("vanilla", 0.001, 0.001, 0.01)),
+        ("entropy_only", ("none", 0, 0.001, 0)),
+        ("no_kl", ("vanilla", 0, 0.001, 0.01)),
+    ],
+)
+def test_loss_terms(experiment: str, row: tuple) -> None:
+    actor = resolved(f"+experiment={experiment}")["actor_rollout_ref"]["actor"]
+    loss_mode, decay = actor["policy_loss"]["loss_mode"], actor["optim"]["weight_decay"]
+    assert (loss_mode, actor["kl_loss_coef"], actor["entropy_coeff"], decay) == row
+
+
+def test_scale_picks_model_and_pool_and_the_command_line_overrules_it() -> None:
+    paper = resolved("+experiment=one_shot", "scale=paper")
+    assert (paper["base_model"]["name"], paper["pool"]["name"]) == ("qwen2_5_math_1_5b", "dsr_sub")
+    mixed = resolved("+experiment=one_shot", "base_model=smollm2_135m", "pool=dsr_sub", "scale=tiny")
+    assert (mixed["base_model"]["name"], mixed["pool"]["name"]) == ("smollm2_135m", "dsr_sub")
+    assert mixed["scale"] == resolved("+experiment=one_shot")["scale"]
+
+
+def test_small_is_paper_but_for_batch_and_steps() -> None:
+    paper, small = (
+        resolved("+experiment=one_shot", f"scale={scale}")["scale"] for scale in ("paper", "small")
+    )
+    assert {key for key in paper if paper[key] != small[key]} == {"name", "steps", "prompts_per_step"}
+
+
+def test_variant_and_ranks_name_themselves() -> None:
+    cfg = resolved("+experiment=one_shot", "train_set.ranks=[3,7]", "variant=pi3_pi7", "seed=2")
+    assert cfg["train_set"] == {"ranks": [3, 7], "name": "pi3_pi7"}
+    assert cfg["run_dir"].endswith("/one_shot-pi3_pi7/seed2")
+    assert [train_set_name(ranks) for ranks in ([5], [1, 2], [4, 5, 6], "all")] == [
+        "pi5",
+        "pi1_pi2",
+        "pi4_to_pi6",
+        "full",
+    ]
+
+
+@pytest.mark.parametrize("scale", ["tiny", "paper"])
+@pytest.mark.parametrize("hardware", group_options("hardware"))
+def test_hardware_leaves_science_alone(hardware: str, scale: str) -> None:
+    assert science(hardware, scale) == science("cpu", scale)
+
+
+def science(hardware: str, scale: str) -> dict:
+    """All of the configuration but what says where and how fast: the machine's groups, and its keys inside science's."""
+    cfg = OmegaConf.to_container(
+        OmegaConf.create(resolved("+experiment=one_shot", f"scale={scale}", f"hardware={hardware}"))
+    )
+    trainer = cfg["trainer"]
+    cfg["steps"] = [
+        trainer[key] for key in ("total_training_steps", "test_freq", "save_freq", "val_before_train")
+    ]
+    for group in MACHINE:
+        del cfg[group]
+    del cfg["data"]["dataloader_num_workers"]
+    ours = cfg["actor_rollout_ref"]
+    for key in ("use_remove_padding", "enable_gradient_checkpointing", "override_config", "path"):
+        del ours["model"][key]
+    ours["model"] |= {"path": cfg["base_model"]["path"]}
+    for role in ("actor", "ref"):
+        for key in ("strategy", "fsdp_config", "use_torch_compile"):
+            del ours[role][key]
+    for key in ("ppo_max_token_len_per_gpu", "use_remove_padding"):
+        del ours["actor"][key]
+    del ours["ref"]["log_prob_max_token_len_per_gpu"]
+    machine = (
+        "name",
+        "dtype",
+        "agent",
+        "tensor_model_parallel_size",
+        "gpu_memory_utilization",
+        "free_cache_engine",
+    )
+    for key in (*machine, "n_gpus_per_node", "log_prob_max_token_len_per_gpu"):
+        del ours["rollout"][key]
+    for teacher in cfg["distillation"][
+        "teacher_models"
+    ].values():  # verl repeats the rollout engine there, disabled
+        del teacher["inference"]
+    return cfg
+
+
+@pytest.mark.parametrize("experiment", experiments())
+def test_no_experiment_restates_the_base(experiment: str) -> None:
+    file = (
+        OmegaConf.to_container(OmegaConf.load(CONF / "experiment" / f"{experiment}.yaml"), resolve=False)
+        or {}
+    )
+    chosen = {"train_set": "pi1", "reward_rule": "outcome"}
+    for default in file.pop("defaults", []):
+        ((group, choice),) = default.items()
+        assert chosen[group.removeprefix("override /")] != choice, (
+            f"{experiment}: {group}: {choice} is the base's"
+        )
+    base = compose()
+    for key in keys(file):
+        assert OmegaConf.select(OmegaConf.create(file), key) != OmegaConf.select(base, key), (
+            f"{experiment}: {key}"
+        )
+
+
+@pytest.mark.parametrize("experiment", experiments())
+def test_every_experiment_opens_with_question_place_command_cost_and_result(experiment: str) -> None:
+    text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
+    assert re.match(
+        r"# @package _global_\n# .*\?\n# Paper: .*\n# Command: .*\n# Cost: .*\n# Paper's result: .*\n", text
+    ) or text.startswith("# @package _global_\n# Control: ")
+    assert f"+experiment={experiment} " in text
+
+
+@pytest.mark.parametrize("scale", group_options("scale"))
+def test_every_number_of_a_scale_has_its_source(scale: str) -> None:
+    for line in (CONF / "scale" / f"{scale}.yaml").read_text().splitlines():
+        if re.search(r": -?[\d.]+", line.partition("#")[0]):
+            assert re.search(r"# (paper|authors|ours)", line), line
+
+
+# --- what is refused ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "actor_rollout_ref: {actor: {entropy_coef: 0.1}}",
+            "actor_rollout_ref.actor.entropy_coef: no such key; did you mean actor_rollout_ref.actor.entropy_coeff?",
+        ),
+        ("los: {kl: 0}", "los: no such key; did you mean loss?"),
+        ("scale: {benchmarks: [{dataset: math500, limits: 3}]}", "scale.benchmarks.limits: no such key"),
+        ("lora_rank: 8", "lora_rank: no such key; did you mean actor_rollout_ref.model.lora_rank?"),
+    ],
+)
+def test_a_typo_inside_an_experiment_is_caught(tmp_path: Path, line: str, message: str) -> None:
+    conf = shutil.copytree(CONF, tmp_path / "conf")
+    (conf / "experiment" / "typo.yaml").write_text(f"# @package _global_\n{line}\n")
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        check(compose("+experiment=typo", conf=conf))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train_set.ranks=[0]", "train_set.ranks=[0]: ranks start at 1 (pi1 .. pi1209 in pool tiny)"),
+        ("train_set.ranks=[1300]", "train_set.ranks=[1300]: ranks end at 1209 (pi1 .. pi1209 in pool tiny)"),
+        ("train_set.ranks=[]", "train_set.ranks=[]: expected a list of ranks such as [1,13], or all"),
+        ("train_set.ranks=7", "train_set.ranks=7: expected a list of ranks such as [1,13], or all"),
+        ("train_set.ranks=[2,2]", "train_set.ranks=[2, 2]: a rank occurs twice"),
+        ("updates_per_step=3", "updates_per_step=3: must divide scale.prompts_per_step=16 (1, 2, 4, 8, 16)"),
+        ("updates_per_step=0", "updates_per_step=0: expected a whole number above 0"),
+        ("scale.steps=0", "scale.steps=0: expected a whole number above 0"),
+        ("scale.temperature=0", "scale.temperature=0: expected a number above 0"),
+        ("scale.top_k=0", "scale.top_k=0: expected -1 (all) or a whole number above 0"),
+        ("loss.kl=-0.1", "loss.kl=-0.1: expected a number of 0 or more"),
+        ("loss.entropy=null", "loss.entropy=null: expected a number of 0 or more"),
+        ("loss.policy=gspo", "loss.policy=gspo: expected vanilla or none"),
+        ("seed=-1", "seed=-1: expected a whole number of 0 or more"),
+        ("seed=true", "seed=True: expected a whole number of 0 or more"),
+        ("tracking=wandb", "tracking=wandb: expected offline, online or off"),
+        ("variant=a/b", "variant=a/b: expected letters, digits, '_' and '.'"),
+        ("label=''", "label=: expected a text, a number or null"),
+        ("scale.top_p=???", "scale.top_p: no value; set it in the file of conf/scale"),
+        (
+            "scale.benchmarks.0.n=2",
+            "scale.benchmarks: validation: n=2: expected 1, or more with a temperature",
+        ),
+        ("scale.benchmarks=[{name: x}]", "scale.benchmarks: x: has no dataset"),
+    ],
+)
+def test_values_out_of_their_domain(override: str, message: str) -> None:
+    cfg, (key, _, value) = sound().copy(), override.partition("=")
+    OmegaConf.update(cfg, key, yaml.safe_load(value), merge=False)
+    with pytest.raises(ConfigError, match=re.escape(message)) as error:
+        check(cfg)
+    assert "\n" not in str(error.value)
+
+
+def test_free_form_parts_of_verls_config_stay_free() -> None:
+    resolved(
+        "+experiment=one_shot",
+        "+ray_kwargs.ray_init.address=auto",
+        "+actor_rollout_ref.model.override_config.rope_theta=1",
+        "+actor_rollout_ref.rollout.engine_kwargs.vllm.seed=1",
+    )
+
+
+# --- the command -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "error: no experiment chosen: add +experiment=NAME, one of entropy_only, "),
+        (("experiment=one_shot",), "error: experiment: write +experiment=NAME, with a plus sign"),
+        (("+experiment=one_shto",), "error: experiment=one_shto: no such choice; did you mean one_shot?"),
+        (("+experiment=one_shot", "train_set=pi0"), "from 1 up: train_set.ranks=[3,7]"),
+        (
+            ("+experiment=one_shot", "loss.entrop=1"),
+            "error: loss.entrop: no such key; did you mean loss.entropy?",
+        ),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(arguments: tuple[str, ...], message: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 1
+    assert message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_multirun_composes_every_combination(tmp_path: Path) -> None:
+    done = run("-m", "+experiment=one_shot,no_kl", "seed=0,1", "check=true", f"hydra.sweep.dir={tmp_path}")
+    sound = re.findall(r"^(runs/.*): the configuration is sound", done.stdout, flags=re.M)
+    assert sound == [f"runs/tiny/tiny/{name}/seed{seed}" for name in ("one_shot", "no_kl") for seed in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--cfg", "job"], ["+experiment=one_shot", "check=true"]], ids=" ".join
+)
+def test_the_command_is_light(arguments: list[str]) -> None:
+    script = (
+        "import runpy, sys; sys.argv = ['run.py', *sys.argv[1:]]\n"
+        "try: runpy.run_path('run.py', run_name='__main__')\n"
+        "finally: print('HEAVY', sorted({'torch', 'ray', 'verl', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == "HEAVY []"
+    assert len(done.stdout) > 60
