@@ -64,12 +64,9 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     from rlvr.task import TaskRunner
 
     arguments = OmegaConf.to_container(cfg.ray_kwargs.ray_init, resolve=True)
-    ray.init(
-        **arguments,
-        runtime_env={"env_vars": ray_environment(cfg, folder)},
-        log_to_driver=True,
-        configure_logging=False,
-    )
+    runtime_env = arguments.pop("runtime_env", None) or {}
+    runtime_env["env_vars"] = ray_environment(cfg, folder) | (runtime_env.get("env_vars") or {})
+    ray.init(**arguments, runtime_env=runtime_env)
     try:
         ray.get(ray.remote(TaskRunner).options(num_cpus=0).remote().run.remote(cfg))
     finally:

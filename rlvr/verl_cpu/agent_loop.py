@@ -20,7 +20,7 @@ import inspect
 import ray
 import torch
 import transfer_queue as tq
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from tensordict import TensorDict
 from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl.utils import hf_tokenizer, normalize_token_ids
@@ -45,7 +45,7 @@ class BatchedAgentLoopManager:
         if teacher_client or config.reward.reward_model.enable:
             raise ValueError("BatchedAgentLoopManager has neither teachers nor reward models: use verl's own agent loop")
         self.tokenizer = hf_tokenizer(config.actor_rollout_ref.model.path)
-        self.template_kwargs = OmegaConf.to_container(config.data.get("apply_chat_template_kwargs") or {}, resolve=True)
+        self.template_kwargs = dict(config.data.get("apply_chat_template_kwargs") or {})
         self.compute_score = get_custom_reward_fn(config) or default_compute_score
         if inspect.iscoroutinefunction(self.compute_score):
             compute = self.compute_score

@@ -3,17 +3,49 @@
 Departures from verl's CUDA engines:
 1. A forward-only engine (the reference) asks FSDP2 to offload parameters to pinned host memory; on a CPU they are
    there already and pinning fails, so no offload policy is used.
-2. FSDP1 is not registered: it refuses a CPU (`sync_module_states`).
+2. Sequences are padded on the right, where a causal model never looks: no attention mask is given, which lets torch
+   take its fast path. Outputs of real tokens are the same.
+3. Micro-batches hold sequences of like length, up to `max_token_len` tokens with their padding. The loss is a sum over
+   tokens divided by the tokens of the whole mini-batch, so how it is cut does not change it.
+4. FSDP1 is not registered: it refuses a CPU (`sync_module_states`).
 """
 
+import torch
+import torch.distributed
 from torch.distributed.fsdp import OffloadPolicy
+from verl.utils import tensordict_utils as tu
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp import transformer_impl
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
 
 
-class _WithoutOffload:
-    """Builds the FSDP2 module with every parameter where it is."""
+def pack_by_length(lengths: list[int], max_tokens: int) -> list[list[int]]:
+    """Indices of sequences of like length, grouped so that rows x longest <= max_tokens (a longer one stands alone)."""
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if groups and lengths[groups[-1][0]] * (len(groups[-1]) + 1) <= max_tokens:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def prepare_micro_batches(data, dp_group=None, same_micro_num_in_dp=True, **kwargs):
+    """verl's function of this name, by length. Every worker gets the same number of micro-batches (FSDP needs it)."""
+    if not tu.get_non_tensor_data(data=data, key="use_dynamic_bsz", default=True):
+        raise ValueError("on a CPU set use_dynamic_bsz=true (and log_prob_use_dynamic_bsz=true): the budget is in tokens")
+    groups = pack_by_length(data["input_ids"].offsets().diff().tolist(), data["max_token_len_per_gpu"])
+    if same_micro_num_in_dp and dp_group is not None and torch.distributed.get_world_size(dp_group) > 1:
+        count = torch.tensor(len(groups))
+        torch.distributed.all_reduce(count, op=torch.distributed.ReduceOp.MAX, group=dp_group)
+        while len(groups) < count:
+            largest = max(groups, key=len)
+            groups.append([largest.pop() for _ in range(len(largest) // 2)])
+    return [tu.index_select_tensor_dict(data, group) for group in groups], groups
+
+
+class _OnCPU:
+    """What the two engines share."""
 
     def _build_fsdp_module(self, module):
         original = transformer_impl.CPUOffloadPolicy
@@ -23,12 +55,27 @@ class _WithoutOffload:
         finally:
             transformer_impl.CPUOffloadPolicy = original
 
+    def forward_backward_batch(self, data, loss_function, forward_only=False):
+        original = transformer_impl.prepare_micro_batches
+        transformer_impl.prepare_micro_batches = prepare_micro_batches
+        try:
+            return super().forward_backward_batch(data, loss_function, forward_only)
+        finally:
+            transformer_impl.prepare_micro_batches = original
+
+    def prepare_model_inputs(self, micro_batch):
+        model_inputs, output_args = super().prepare_model_inputs(micro_batch)
+        if micro_batch["position_ids"].dim() == 2:
+            # Positions count from 0 in every row, also through the padding; given none, the model does just that.
+            model_inputs["attention_mask"] = model_inputs["position_ids"] = None
+        return model_inputs, output_args
+
 
 @EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cpu")
-class CPUEngineWithLMHead(_WithoutOffload, FSDPEngineWithLMHead):
+class CPUEngineWithLMHead(_OnCPU, FSDPEngineWithLMHead):
     """Actor and reference on a CPU."""
 
 
 @EngineRegistry.register(model_type="value_model", backend="fsdp2", device="cpu")
-class CPUEngineWithValueHead(_WithoutOffload, FSDPEngineWithValueHead):
+class CPUEngineWithValueHead(_OnCPU, FSDPEngineWithValueHead):
     """Critic on a CPU."""

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import Cache, PreTrainedModel
+
+from rlvr.verl_cpu.decoding import NAME, new_cache
 
 COMPACT_BELOW = 0.85  # share of unfinished rows below which the finished ones are dropped from the batch
 
@@ -58,6 +60,7 @@ class Generator:
     """
 
     def __init__(self, model: PreTrainedModel, eos_token_ids: tuple[int, ...], max_rows: int = 256, seed: int = 0):
+        model.set_attn_implementation(NAME)
         self.model = model
         self.eos_token_ids = tuple(eos_token_ids)
         self.max_rows = max_rows
@@ -131,7 +134,7 @@ class Generator:
                 results[row].token_ids.append(token)
                 results[row].log_probs.append(log_prob)
 
-    def _prefill(self, prompts: list[tuple[int, ...]]) -> tuple[Tensor, DynamicCache, Tensor | None]:
+    def _prefill(self, prompts: list[tuple[int, ...]]) -> tuple[Tensor, Cache, Tensor | None]:
         """Logits after each prompt ("prompts vocab"), their cache, and the mask of left padding (None if none)."""
         longest = max(map(len, prompts))
         ids = torch.tensor([(prompt[0],) * (longest - len(prompt)) + prompt for prompt in prompts])
@@ -140,7 +143,7 @@ class Generator:
             lengths = torch.tensor([len(prompt) for prompt in prompts])
             mask = (torch.arange(longest) >= (longest - lengths)[:, None]).long()
             position_ids = (mask.cumsum(1) - 1).clamp(min=0)
-        cache = DynamicCache(config=self.model.config)
+        cache = new_cache(self.model.config)
         output = self.model(
             input_ids=ids,
             attention_mask=mask,
