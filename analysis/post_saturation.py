@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -94,7 +94,8 @@ def draw(ax: Axes, metrics: pd.DataFrame, problems: dict[str, int], saturation: 
     """
     train = metrics.dropna(subset=["train/accuracy"])
     (line,) = ax.plot(train["step"], 100 * train["train/accuracy"], color=TRAIN_COLOUR, lw=1.2, alpha=0.9)
-    lines, labels = [line], ["training example (left)"]
+    lines: list = [line]
+    labels = ["training rollouts (left)"]
     ax.set(xlabel="step", ylim=(0, 104))
     ax.set_ylabel("training accuracy (%)", color=TRAIN_COLOUR)
     ax.tick_params(axis="y", colors=TRAIN_COLOUR)
@@ -102,18 +103,30 @@ def draw(ax: Axes, metrics: pd.DataFrame, problems: dict[str, int], saturation: 
     for i, (name, n) in enumerate(problems.items()):
         colour, marker, dash = TEST_STYLES[i % len(TEST_STYLES)]
         test = metrics.dropna(subset=[f"eval/{name}/accuracy"])
-        low, high = wilson(test[f"eval/{name}/accuracy"], n)
-        right.fill_between(test["step"], 100 * low, 100 * high, color=colour, alpha=0.15, lw=0)
-        style = {"color": colour, "marker": marker, "ls": dash, "ms": 4, "lw": 1.6}
-        lines += right.plot(test["step"], 100 * test[f"eval/{name}/accuracy"], **style)
+        accuracy = test[f"eval/{name}/accuracy"].to_numpy()
+        low, high = wilson(accuracy, n)
+        # Side by side, so that no interval hides another.
+        apart = (i - (len(problems) - 1) / 2) * 0.006 * metrics["step"].max()
+        style: dict[str, Any] = {
+            "color": colour,
+            "marker": marker,
+            "ls": dash,
+            "ms": 4,
+            "lw": 1.6,
+            "elinewidth": 0.8,
+        }
+        error = 100 * np.clip([accuracy - low, high - accuracy], 0, None)
+        lines.append(right.errorbar(test["step"] + apart, 100 * accuracy, error, **style))
         labels.append(f"{name}, n = {n} (right)")
     right.set_ylabel("test accuracy (%)")
     if saturation is not None:
-        lines.append(ax.axvline(saturation, color="0.35", lw=1, ls=(0, (2, 2)), zorder=0))
+        lines.append(ax.axvline(saturation, color="0.35", lw=1, ls=(0, (2, 2)), zorder=0.5))
         labels.append(f"training saturated: step {saturation}")
     for axis in (ax, right):
         axis.spines["top"].set_visible(False)
-    ax.legend(lines, labels, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=8)
+    ax.legend(
+        lines, labels, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=8
+    )
 
 
 def figure(metrics: pd.DataFrame, problems: dict[str, int], saturation: int | None, title: str) -> Figure:
@@ -132,13 +145,17 @@ def report(folder: RunFolder, seed: int = 0) -> list[str]:
     if "train/accuracy" not in metrics:
         return [f"{folder.path}: no training step yet, no figure"]
     train = metrics.dropna(subset=["train/accuracy"])
-    first, sustained = (saturation_step(train["step"], train["train/accuracy"], sustained=k) for k in (1, SUSTAINED))
+    first, sustained = (
+        saturation_step(train["step"], train["train/accuracy"], sustained=k) for k in (1, SUSTAINED)
+    )
     names = [key.split("/")[1] for key in metrics if key.startswith("eval/") and key.endswith("/accuracy")]
     scores = {name: problem_scores(folder, name) for name in names}
     problems = {name: values.shape[1] for name, (_, values) in scores.items()}
     figure(metrics, problems, first, "/".join(folder.path.parts[-3:])).savefig(folder.figure_path, dpi=200)
 
-    lines = [f"training accuracy >= {THRESHOLD:.0%}: first at step {first}, {SUSTAINED} in a row from step {sustained}"]
+    lines = [
+        f"training accuracy of {THRESHOLD:.0%}: {_at(first)}; {SUSTAINED} steps in a row: {_at(sustained)}"
+    ]
     for name, (steps, values) in scores.items():
         gain = first is not None and gain_after(first, steps, values, np.random.default_rng(seed))
         if gain:
@@ -149,6 +166,10 @@ def report(folder: RunFolder, seed: int = 0) -> list[str]:
         else:
             lines.append(f"{name}: no evaluation after saturation")
     return lines
+
+
+def _at(step: int | None) -> str:
+    return "never" if step is None else f"from step {step}"
 
 
 def main(arguments: list[str]) -> int:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 RECENT_STEPS = 20
 PLAIN_EVERY = 10
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-ERROR_LINE = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Killed|Timeout|Conflict|Failed)(\(.*\))?(: .*)?$")
+ERROR_LINE = re.compile(
+    r"^[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Killed|Timeout|Conflict|Failed)(\(.*\))?(: .*)?$"
+)
 
 
 @contextmanager
@@ -149,10 +151,14 @@ def status_text(lines: list[dict], steps: int, benchmark: str) -> str:
 def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    return (
+        f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    )
 
 
-def summary_table(metrics: pd.DataFrame, benchmarks: Mapping[str, int], saturation: int | None, wall_s: float) -> Table:
+def summary_table(
+    metrics: pd.DataFrame, benchmarks: Mapping[str, int], saturation: int | None, wall_s: float
+) -> Table:
     """Base against last step, one row per benchmark, with Wilson 95 % intervals over its problems.
 
     benchmarks: name -> number of problems. saturation: the step from which training accuracy is at its ceiling. The last
@@ -160,7 +166,9 @@ def summary_table(metrics: pd.DataFrame, benchmarks: Mapping[str, int], saturati
     """
     steps = int(metrics["step"].max())
     title = f"{steps} steps in {duration(wall_s)}"
-    title += f"; training accuracy saturated at step {saturation}" if saturation is not None else "; not saturated"
+    title += (
+        f"; training accuracy saturated at step {saturation}" if saturation is not None else "; not saturated"
+    )
     table = Table(title=title, title_justify="left")
     table.add_column("benchmark")
     for name in ["n", "base", f"step {steps}", "change", "after saturation"]:
@@ -173,7 +181,11 @@ def summary_table(metrics: pd.DataFrame, benchmarks: Mapping[str, int], saturati
         base, final = tested[0, 1], tested[-1, 1]
         before = tested[tested[:, 0] <= saturation] if saturation is not None else tested[:0]
         after = f"{100 * (final - before[-1, 1]):+.1f}" if len(before) and tested[-1, 0] > saturation else ""
-        cells = [with_interval(base, problems), with_interval(final, problems), f"{100 * (final - base):+.1f}"]
+        cells = [
+            with_interval(base, problems),
+            with_interval(final, problems),
+            f"{100 * (final - base):+.1f}",
+        ]
         table.add_row(name, str(problems), *cells, after)
     return table
 
@@ -188,6 +200,9 @@ def with_interval(accuracy: float, problems: int) -> str:
 
 def root_cause(error: BaseException) -> str:
     """The innermost "SomeError: message" of an exception, also of one that Ray carried here as a traceback's text."""
+    cause = getattr(error, "cause", None)  # of a RayTaskError
+    if isinstance(cause, BaseException):
+        return root_cause(cause)
     lines = [ANSI.sub("", line) for line in str(error).splitlines()]
     found = [line for line in lines if ERROR_LINE.match(line)]
     if found and len(lines) > 1:

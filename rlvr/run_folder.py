@@ -143,7 +143,9 @@ def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTE
         _refuse_full_disk(folder.path, min_free_bytes)
         if folder.config_path.exists():
             _refuse_other_config(folder, config)
-        elif left := sorted(f.name for f in folder.path.iterdir() if f.name not in ("lock", "run.log", "phase")):
+        elif left := sorted(
+            f.name for f in folder.path.iterdir() if f.name not in ("lock", "run.log", "phase")
+        ):
             raise RunFolderError(
                 f"{folder.path}: holds {', '.join(left[:3])} but no config.yaml, so what made them is unknown: "
                 "move the folder away, or give variant=<name>"
@@ -188,7 +190,7 @@ def _flat(config: Mapping) -> dict[str, Any]:
 
 
 def _refuse_other_config(folder: RunFolder, config: dict) -> None:
-    plain = yaml.safe_load(yaml.safe_dump(config))
+    plain = yaml.safe_load(yaml.safe_dump(config, sort_keys=False))
     differences = config_differences(folder.config(), plain)
     if not differences:
         return
@@ -240,7 +242,9 @@ class MetricsWriter:
     def write(self, line: dict[str, float]) -> None:
         """Append one line; its "step" must be later than every step before."""
         if line["step"] <= self.last_step:
-            raise ValueError(f"{self.path}: step {line['step']} after step {self.last_step}: steps are written once")
+            raise ValueError(
+                f"{self.path}: step {line['step']} after step {self.last_step}: steps are written once"
+            )
         with open(self.path, "a") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()

@@ -1,0 +1,233 @@
+"""The promises of the run folder: each step once after a crash, nothing overwritten, one process at a time."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+
+from rlvr import provenance
+from rlvr.run_folder import (
+    MetricsWriter,
+    RunConflict,
+    RunFolder,
+    RunFolderError,
+    config_differences,
+    metrics_lines,
+    open_run,
+    read_metrics,
+    write_eval,
+    write_rollouts,
+)
+
+
+def config(run_dir, **changes):
+    base = {
+        "seed": 0,
+        "tracking": "offline",
+        "check": False,
+        "run_dir": str(run_dir),
+        "loss": {"kl": 0.001, "entropy": 0.001},
+        "scale": {"learning_rate": 1e-6, "benchmarks": [{"name": "math500", "limit": None}]},
+        "data": {"train_files": f"{run_dir}/data/train.parquet"},
+    }
+    return base | changes
+
+
+def test_a_run_is_new_then_unfinished_then_finished(tmp_path):
+    path = tmp_path / "runs" / "seed0"
+    with open_run(path, config(path)) as folder:
+        assert folder.state == "unfinished" and folder.config() == config(path)
+        provenance.begin(folder)
+    with open_run(path, config(path)) as folder:
+        assert folder.state == "unfinished"
+        provenance.begin(folder, step=20)
+        provenance.end(folder, "finished")
+    before = folder.config_path.stat().st_mtime_ns
+    assert open_run(path, config(path)).state == "finished"
+    assert folder.config_path.stat().st_mtime_ns == before
+    record = json.loads(folder.provenance_path.read_text())
+    assert record["status"] == "finished" and [r["step"] for r in record["resumed_at"]] == [20]
+
+
+@pytest.mark.parametrize("status", ["failed", "interrupted"])
+def test_a_run_that_did_not_end_well_is_unfinished(tmp_path, status):
+    with open_run(tmp_path / "r", config(tmp_path / "r")) as folder:
+        provenance.begin(folder)
+        provenance.end(folder, status, "ValueError: x")
+    assert folder.state == "unfinished"
+
+
+def test_a_changed_config_is_refused_with_its_keys(tmp_path):
+    path = tmp_path / "seed0"
+    open_run(path, config(path)).release()
+    with pytest.raises(RunConflict) as refusal:
+        open_run(path, config(path, loss={"kl": 0.0, "entropy": 0.001}))
+    assert "loss.kl: 0.001 → 0.0" in str(refusal.value)
+    assert "variant=<name>" in str(refusal.value) and "entropy" not in str(refusal.value)
+    assert RunFolder(path).config()["loss"]["kl"] == 0.001
+    open_run(path, config(path)).release()  # a refusal leaves no lock behind
+
+
+def test_a_refusal_shows_eight_keys_and_counts_the_rest(tmp_path):
+    path = tmp_path / "seed0"
+    open_run(path, config(path)).release()
+    with pytest.raises(RunConflict, match="k7: .*none.* → 7; and 3 more"):
+        open_run(path, config(path, **{f"k{i}": i for i in range(11)}))
+
+
+def test_tracking_check_and_the_folders_own_place_may_differ(tmp_path):
+    old, new = (
+        config("runs/a", tracking="off"),
+        config("/elsewhere/runs/a", check=True, runs_dir="/elsewhere/runs"),
+    )
+    assert config_differences(old, new) == {}
+    limited = config(
+        "runs/a", scale={"learning_rate": 1e-6, "benchmarks": [{"name": "math500", "limit": 50}]}
+    )
+    assert config_differences(old, limited) == {"scale.benchmarks[0].limit": (None, 50)}
+    without = {key: value for key, value in old.items() if key != "seed"}
+    assert config_differences(old, without) == {"seed": (0, "(none)")}
+
+
+def test_small_floats_survive_the_config_file(tmp_path):
+    path = tmp_path / "seed0"
+    open_run(path, config(path)).release()
+    assert RunFolder(path).config()["scale"]["learning_rate"] == 1e-6
+
+
+def test_files_of_unknown_origin_are_not_touched(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n')
+    with pytest.raises(RunFolderError, match="metrics.jsonl but no config.yaml"):
+        open_run(tmp_path, config(tmp_path))
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 0}\n'
+
+
+def test_a_place_that_cannot_be_written_or_is_full_is_one_line_with_a_remedy(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="cannot write .*runs_dir=") as refusal:
+        open_run(tmp_path / "file" / "seed0", config(tmp_path))
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(RunFolderError, match="GiB free .*runs_dir="):
+        open_run(tmp_path / "seed0", config(tmp_path), min_free_bytes=2**60)
+
+
+def hold(path, ready):
+    open_run(path, config(path))
+    ready.set()
+    time.sleep(60)
+
+
+def test_a_second_process_is_kept_out_until_the_first_is_killed(tmp_path):
+    path = tmp_path / "seed0"
+    spawn = multiprocessing.get_context("spawn")
+    ready = spawn.Event()
+    holder = spawn.Process(target=hold, args=(path, ready))
+    holder.start()
+    assert ready.wait(60)
+    with pytest.raises(RunFolderError, match=f"pid {holder.pid} on .*wait for it or stop it"):
+        open_run(path, config(path))
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    open_run(path, config(path)).release()
+
+
+def test_a_run_goes_on_after_a_torn_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    writer = MetricsWriter(path)
+    for step in range(5):
+        writer.write({"step": step, "train/reward": step / 4})
+    with open(path, "a") as file:
+        file.write('{"step": 5, "train/rew')  # kill -9 in the middle of a write
+    assert list(read_metrics(path)["step"]) == [0, 1, 2, 3, 4]
+    writer = MetricsWriter(path, resume_at=3)  # the last checkpoint
+    assert writer.last_step == 3
+    writer.write({"step": 4, "train/reward": 0.25})
+    assert [line["step"] for line in metrics_lines(path)] == [0, 1, 2, 3, 4]
+    assert metrics_lines(path)[4]["train/reward"] == 0.25
+
+
+def test_a_step_is_written_once(tmp_path):
+    writer = MetricsWriter(tmp_path / "metrics.jsonl")
+    writer.write({"step": 1})
+    with pytest.raises(ValueError, match="step 1 after step 1"):
+        writer.write({"step": 1})
+
+
+def test_a_start_from_the_beginning_keeps_no_line_of_an_attempt_without_checkpoint(tmp_path):
+    MetricsWriter(tmp_path / "metrics.jsonl").write({"step": 0})
+    assert MetricsWriter(tmp_path / "metrics.jsonl", resume_at=None).last_step == -1
+
+
+def test_an_evaluation_is_missing_between_evaluations(tmp_path):
+    writer = MetricsWriter(tmp_path / "metrics.jsonl")
+    writer.write({"step": 0, "eval/tiny500/accuracy": 0.36})
+    writer.write({"step": 1, "train/accuracy": 0.5})
+    metrics = read_metrics(tmp_path / "metrics.jsonl")
+    assert metrics["eval/tiny500/accuracy"].isna().tolist() == [False, True]
+
+
+def test_resume_skips_a_checkpoint_whose_metrics_line_is_missing(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert folder.resume_step() == 0
+    for step in (20, 40):
+        (folder.checkpoints_dir / f"global_step_{step}").mkdir(parents=True)
+    writer = MetricsWriter(folder.metrics_path)
+    for step in range(40):  # killed after the checkpoint of step 40, before its line
+        writer.write({"step": step})
+    assert folder.resume_step() == 20
+    writer.write({"step": 40})
+    assert folder.resume_step() == 40
+
+
+def test_rewind_removes_what_comes_after_the_checkpoint(tmp_path):
+    folder = RunFolder(tmp_path)
+    for step in (19, 20, 21):
+        write_rollouts(folder, step, {"reward": [1.0]})
+    write_eval(folder, "math500", 30, {"score": [1.0]})
+    folder.rewind(20)
+    assert sorted(file.name for file in tmp_path.rglob("*.parquet")) == [
+        "step000019.parquet",
+        "step000020.parquet",
+    ]
+
+
+def test_responses_come_back_as_written_and_compressed(tmp_path):
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    rows = {
+        "uid": ["a", "a"],
+        "response": ["x \\boxed{4}", "π\n"],
+        "score": [1.0, 0.0],
+        "boxed": [True, False],
+    }
+    path = write_rollouts(RunFolder(tmp_path), 7, rows)
+    assert path == tmp_path / "rollouts" / "step000007.parquet"
+    assert pd.read_parquet(path).to_dict("list") == rows
+    assert pq.ParquetFile(path).metadata.row_group(0).column(0).compression == "ZSTD"
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    folder = RunFolder(tmp_path)
+    path = write_eval(folder, "math500", 0, {"score": [1.0]})
+    before = path.read_bytes()
+    with pytest.raises(ValueError):  # columns of unequal length
+        write_eval(folder, "math500", 0, {"score": [1.0, 0.0], "id": ["a"]})
+    assert path.read_bytes() == before
+
+
+def test_provenance_says_what_ran_on_what(tmp_path):
+    with open_run(tmp_path / "r", config(tmp_path / "r")) as folder:
+        provenance.begin(folder)
+    record = json.loads(folder.provenance_path.read_text())
+    assert record["status"] == "running" and record["end"] is None
+    assert record["packages"]["torch"] and record["hardware"]["cores"] >= 1
+    assert isinstance(record["hardware"]["gpus"], list)
+
+
+def test_outside_git_the_commit_is_unknown(monkeypatch, tmp_path):
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "rlvr" / "provenance.py"))
+    assert provenance.git_state() == {"commit": None, "dirty": None}
