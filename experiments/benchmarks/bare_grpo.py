@@ -1,0 +1,274 @@
+"""GRPO on the tiny world in plain torch, without verl or Ray: the fast baseline that verl runs are timed against.
+
+Not a second trainer: it keeps no run folder and no checkpoints, and it evaluates on `validation` only.
+What makes it fast: one prefill per distinct prompt, finished rows dropped while generating, and an update that covers
+no more tokens than the responses have. One rollout step is one gradient update; everything is float32.
+
+    python -m experiments.benchmarks.bare_grpo examples=[12] steps=60
+    python -m experiments.benchmarks.bare_grpo examples=[] reward=format   # [] is the full pool
+    python -m experiments.benchmarks.bare_grpo solve_rates=16              # list pool examples by solve rate, then stop
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from rlvr.tiny import datasets
+from rlvr.tiny.behaviours import MAX_RESPONSE_TOKENS
+
+MODEL_FOLDER = Path(datasets.__file__).with_name("model")
+
+
+@dataclass
+class Settings:
+    """Defaults are the recommended tiny settings, chosen on validation; `wrong_answer` replaces the label."""
+
+    model: str = str(MODEL_FOLDER)
+    examples: list[int] = field(default_factory=list)
+    reward: str = "outcome"
+    wrong_answer: str = ""
+    steps: int = 60
+    prompts: int = 16
+    n: int = 8
+    lr: float = 1e-4
+    temperature: float = 1.0
+    policy_gradient: bool = True
+    kl_coef: float = 0.001
+    entropy_coef: float = 0.001
+    weight_decay: float = 0.01
+    grad_clip: float = 1.0
+    micro_batch: int = 64
+    seed: int = 0
+    threads: int = 1
+    eval_every: int = 10
+    eval_temperature: float = 0.6
+    solve_rates: int = 0
+
+
+def score(response: str, answer: str, reward: str = "outcome") -> float:
+    """1 if the last complete box holds the answer (reward "outcome") or if there is a box at all ("format")."""
+    boxes = re.findall(r"\\boxed\{([^{}]*)\}", response)
+    return float(bool(boxes) and (reward == "format" or boxes[-1].strip() == answer))
+
+
+@torch.no_grad()
+def generate(
+    model: PreTrainedModel, prompts: list[list[int]], n: int, temperature: float, generator: torch.Generator
+) -> list[list[int]]:
+    """`n` responses to each prompt, prompt-major, ending with the end token unless cut; temperature 0 is greedy."""
+    eos, pad = model.config.eos_token_id, model.config.pad_token_id
+    distinct = prompts[:1] if all(p == prompts[0] for p in prompts) else prompts
+    copies = len(prompts) * n // len(distinct)
+    ids, mask = left_pad(distinct, pad)
+    padded = not bool(mask.all())
+    cache = DynamicCache()
+    inputs = dict(attention_mask=mask, position_ids=positions(mask)) if padded else {}
+    logits = model(input_ids=ids, past_key_values=cache, logits_to_keep=1, **inputs).logits[:, -1]
+    cache.batch_repeat_interleave(copies)
+    logits, mask = logits.repeat_interleave(copies, 0), mask.repeat_interleave(copies, 0)
+    responses: list[list[int]] = [[] for _ in range(len(mask))]
+    rows = torch.arange(len(mask))
+    for step in range(MAX_RESPONSE_TOKENS):
+        if temperature:
+            tokens = torch.multinomial(torch.softmax(logits / temperature, -1), 1, generator=generator)[:, 0]
+        else:
+            tokens = logits.argmax(-1)
+        for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
+            responses[row].append(token)
+        keep = (tokens != eos).nonzero()[:, 0]
+        if len(keep) == 0 or step == MAX_RESPONSE_TOKENS - 1:
+            break
+        if len(keep) < len(tokens):
+            cache.batch_select_indices(keep)
+            rows, tokens, mask = rows[keep], tokens[keep], mask[keep]
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        inputs = dict(attention_mask=mask, position_ids=mask.sum(1, keepdim=True) - 1) if padded else {}
+        logits = model(input_ids=tokens[:, None], past_key_values=cache, **inputs).logits[:, -1]
+    return responses
+
+
+def left_pad(sequences: list[list[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """(ids, mask), each Int[Tensor, "rows tokens"], of sequences padded on the left to the longest."""
+    width = max(map(len, sequences))
+    ids = torch.tensor([[pad] * (width - len(s)) + s for s in sequences])
+    mask = torch.tensor([[0] * (width - len(s)) + [1] * len(s) for s in sequences])
+    return ids, mask
+
+
+def positions(mask: Tensor) -> Tensor:
+    """Position of every token among its row's unmasked tokens; 0 in the padding."""
+    return (mask.cumsum(1) - 1).clamp(min=0)
+
+
+def advantages(rewards: Tensor) -> Tensor:
+    """Float[Tensor, "groups n"] -> the same shape: (r - mean) / (std + 1e-6) within each group, as in verl."""
+    return (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-6)
+
+
+def response_log_probs(
+    model: PreTrainedModel, ids: Tensor, mask: Tensor | None, prompt_width: int, temperature: float
+) -> Tensor:
+    """Log-probabilities over the vocabulary at each response position: Float[Tensor, "rows tokens vocabulary"]."""
+    inputs = {} if mask is None else dict(attention_mask=mask[:, :-1], position_ids=positions(mask[:, :-1]))
+    keep = ids.shape[1] - prompt_width
+    logits = model(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=keep, **inputs).logits
+    return torch.log_softmax(logits / temperature, -1)
+
+
+def update(
+    model: PreTrainedModel,
+    reference: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    prompts: list[list[int]],
+    responses: list[list[int]],
+    advantage: Tensor,
+    settings: Settings,
+) -> dict[str, float]:
+    """One gradient step over all rollouts (prompt-major rows); micro-batches hold responses of like length."""
+    pad, total = model.config.pad_token_id, sum(map(len, responses))
+    prompt_ids, prompt_mask = left_pad(prompts, pad)
+    padded = not bool(prompt_mask.all())
+    order = sorted(range(len(responses)), key=lambda row: len(responses[row]))
+    means = dict(entropy=0.0, kl=0.0)
+    for start in range(0, len(order), settings.micro_batch):
+        rows = order[start : start + settings.micro_batch]
+        width = max(len(responses[row]) for row in rows)
+        response_ids = torch.tensor([responses[row] + [pad] * (width - len(responses[row])) for row in rows])
+        weight = torch.tensor(
+            [[1.0] * len(responses[row]) + [0.0] * (width - len(responses[row])) for row in rows]
+        )
+        source = [row // settings.n for row in rows]
+        ids = torch.cat([prompt_ids[source], response_ids], 1)
+        mask = torch.cat([prompt_mask[source], torch.ones_like(response_ids)], 1) if padded else None
+        inputs = (ids, mask, prompt_ids.shape[1], settings.temperature)
+
+        log_probs = response_log_probs(model, *inputs)
+        taken = log_probs.gather(-1, response_ids[..., None])[..., 0]
+        entropy = (-(log_probs.exp() * log_probs).sum(-1) * weight).sum() / total
+        loss = -settings.entropy_coef * entropy
+        if settings.policy_gradient:
+            # One update per rollout step: the ratio is 1, and clipping never acts.
+            ratio = (taken - taken.detach()).exp()
+            loss = loss - (ratio * advantage[rows, None] * weight).sum() / total
+        if settings.kl_coef:
+            with torch.no_grad():
+                reference_taken = response_log_probs(reference, *inputs).gather(-1, response_ids[..., None])[
+                    ..., 0
+                ]
+            gap = (reference_taken - taken).clamp(-20, 20)
+            kl = ((gap.exp() - gap - 1).clamp(-10, 10) * weight).sum() / total
+            loss = loss + settings.kl_coef * kl
+            means["kl"] += kl.item()
+        means["entropy"] += entropy.item()
+        loss.backward()
+    means["grad_norm"] = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip).item()
+    optimizer.step()
+    optimizer.zero_grad()
+    return means
+
+
+def prompt_ids_of(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
+    """Token ids of a question under the chat template, exactly as verl renders it."""
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False
+    )
+    return tokenizer(text).input_ids
+
+
+def answer_all(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: list[datasets.Example],
+    temperature: float,
+    n: int = 1,
+) -> list[list[str]]:
+    """`n` response texts to each example, from a fixed seed."""
+    generator = torch.Generator().manual_seed(0)
+    prompts = [prompt_ids_of(tokenizer, example["question"]) for example in examples]
+    chunk, texts = max(1, 512 // n), []
+    for start in range(0, len(prompts), chunk):
+        responses = generate(model, prompts[start : start + chunk], n, temperature, generator)
+        texts += tokenizer.batch_decode(responses, skip_special_tokens=True)
+    return [texts[i * n : (i + 1) * n] for i in range(len(examples))]
+
+
+def mean_scores(
+    examples: list[datasets.Example], texts: list[list[str]], reward: str = "outcome"
+) -> list[float]:
+    """Mean score of each example over its texts."""
+    return [
+        sum(score(text, e["answer"], reward) for text in row) / len(row)
+        for e, row in zip(examples, texts, strict=True)
+    ]
+
+
+def main() -> None:
+    """Train as the key=value arguments say and print one JSON line per evaluation and per step."""
+    settings: Settings = OmegaConf.to_object(
+        OmegaConf.merge(OmegaConf.structured(Settings), OmegaConf.from_cli())
+    )  # fmt: skip
+    torch.set_num_threads(settings.threads)
+    tokenizer = AutoTokenizer.from_pretrained(settings.model)
+    model = AutoModelForCausalLM.from_pretrained(settings.model, dtype=torch.float32).eval()
+    pool, validation = datasets.load("pool"), datasets.load("validation")
+    if settings.solve_rates:
+        rates = mean_scores(
+            pool, answer_all(model, tokenizer, pool, settings.temperature, settings.solve_rates)
+        )
+        for rate, index in sorted((rate, index) for index, rate in enumerate(rates)):
+            print(f"{rate:.3f} {index} {pool[index]}")
+        return
+    print(json.dumps(asdict(settings)))
+    reference = copy.deepcopy(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    generator, rng = torch.Generator().manual_seed(settings.seed), Random(settings.seed)
+    for step in range(settings.steps + 1):
+        if step:
+            indices = [settings.examples[i % len(settings.examples)] for i in range(settings.prompts)] \
+                if settings.examples else rng.sample(range(len(pool)), settings.prompts)  # fmt: skip
+            started = time.perf_counter()
+            prompts = [prompt_ids_of(tokenizer, pool[i]["question"]) for i in indices]
+            responses = generate(model, prompts, settings.n, settings.temperature, generator)
+            texts = tokenizer.batch_decode(responses, skip_special_tokens=True)
+            labels = [settings.wrong_answer or pool[i]["answer"] for i in indices for _ in range(settings.n)]
+            rewards = torch.tensor([score(t, a, settings.reward) for t, a in zip(texts, labels, strict=True)])
+            generated = time.perf_counter()
+            advantage = advantages(rewards.view(-1, settings.n)).flatten()
+            means = update(model, reference, optimizer, prompts, responses, advantage, settings)
+            line = dict(
+                step=step,
+                reward=rewards.mean().item(),
+                tokens=sum(map(len, responses)) / len(responses),
+                **means,
+            )
+            line |= dict(generation_s=generated - started, update_s=time.perf_counter() - generated)
+            print(json.dumps({k: round(v, 4) for k, v in line.items()}), flush=True)
+        if step % settings.eval_every == 0:
+            line = dict(step=step)
+            for temperature in (0.0, settings.eval_temperature):
+                answers = answer_all(model, tokenizer, validation, temperature)
+                for name, reward in (("accuracy", "outcome"), ("boxed", "format")):
+                    scores = mean_scores(validation, answers, reward)
+                    line[f"{name}_at_temperature_{temperature:g}"] = sum(scores) / len(scores)
+            print(json.dumps({k: round(v, 4) for k, v in line.items()}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The tiny world's example pool and benchmarks, drawn anew (and always the same) in well under a second.
+
+`pool` (1,209 training examples) and `validation` are for every choice that is made; `tiny500`, `tiny_hard` and
+`tiny_arc` are for reporting only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import TypedDict
+
+from rlvr.tiny.multiple_choice import Choice, draw_choice
+from rlvr.tiny.problems import Problem, draw_problem
+
+
+class Example(TypedDict):
+    """One question with its reference answer."""
+
+    id: str
+    question: str
+    answer: str
+    subject: str
+
+
+# name: (how a question is drawn, its split, how many)
+_SETS: dict[str, tuple[Callable[[Random, str], Problem | Choice], str, int]] = {
+    "pool": (draw_problem, "pool", 1209),
+    "validation": (draw_problem, "validation", 500),
+    "tiny500": (draw_problem, "test", 500),
+    "tiny_hard": (draw_problem, "hard", 200),
+    "tiny_arc": (draw_choice, "test", 200),
+}
+NAMES = tuple(_SETS)
+
+
+def load(name: str) -> list[Example]:
+    """The examples of one set, distinct and in a fixed order; raises ValueError for a name not in `NAMES`."""
+    if name not in _SETS:
+        raise ValueError(f"tiny dataset {name!r}: expected one of {', '.join(NAMES)}")
+    draw, split, count = _SETS[name]
+    rng = Random(f"tiny/{name}")
+    examples: dict[str, Example] = {}
+    while len(examples) < count:
+        drawn = draw(rng, split)
+        examples.setdefault(
+            drawn.question,
+            Example(
+                id=f"{name}/{len(examples)}",
+                question=drawn.question,
+                answer=drawn.answer,
+                subject=drawn.subject,
+            ),
+        )
+    return list(examples.values())
