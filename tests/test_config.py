@@ -40,7 +40,7 @@ OURS = {
     "run_dir",
 }
 OURS |= {"experiment_folder", "loss", "updates_per_step", "label"}
-MACHINE = ("hardware", "ray_kwargs", "transfer_queue", "critic", "reward", "trainer")
+MACHINE = ("hardware", "ray_kwargs", "transfer_queue", "critic", "trainer")
 
 
 @cache
@@ -179,6 +179,14 @@ def test_small_is_paper_but_for_batch_and_steps() -> None:
     assert {key for key in paper if paper[key] != small[key]} == {"name", "steps", "prompts_per_step"}
 
 
+def test_reward_rule_reaches_the_reward() -> None:
+    rewards = [resolved(f"+experiment={name}")["reward"] for name in ("one_shot", "format_reward")]
+    assert [reward["custom_reward_function"]["reward_kwargs"]["rule"] for reward in rewards] == [
+        "outcome",
+        "format",
+    ]
+
+
 def test_variant_and_ranks_name_themselves() -> None:
     cfg = resolved("+experiment=one_shot", "train_set.ranks=[3,7]", "variant=pi3_pi7", "seed=2")
     assert cfg["train_set"] == {"ranks": [3, 7], "name": "pi3_pi7"}
@@ -208,7 +216,7 @@ def science(hardware: str, scale: str) -> dict:
     ]
     for group in MACHINE:
         del cfg[group]
-    del cfg["data"]["dataloader_num_workers"]
+    del cfg["data"]["dataloader_num_workers"], cfg["reward"]["num_workers"]
     ours = cfg["actor_rollout_ref"]
     for key in ("use_remove_padding", "enable_gradient_checkpointing", "override_config", "path"):
         del ours["model"][key]
