@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
@@ -75,8 +76,8 @@ class Follower:
         # Without redirects: file descriptor 1 is the log by now, and prints of others belong there.
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=16),
             MofNCompleteColumn(),
+            *([BarColumn(bar_width=16)] if console.width >= 100 else []),
             TextColumn("{task.fields[status]}"),
             console=console,
             redirect_stdout=False,
@@ -137,7 +138,7 @@ def status_text(lines: list[dict], steps: int, benchmark: str) -> str:
         parts += [f"reward {last['train/reward']:.2f}", f"train {100 * last['train/accuracy']:.0f}%"]
     tested = [line[f"eval/{benchmark}/accuracy"] for line in lines if f"eval/{benchmark}/accuracy" in line]
     if tested:
-        parts.append(f"{benchmark} {100 * tested[-1]:.1f}% (base {100 * tested[0]:.1f}%)")
+        parts.append(f"{benchmark} {100 * tested[-1]:.1f}%")
     recent = [line for line in lines if "time/step_s" in line][-RECENT_STEPS:]
     if recent:
         parts.append(f"{median(line['time/step_s'] for line in recent):.1f} s/step")
@@ -151,9 +152,7 @@ def status_text(lines: list[dict], steps: int, benchmark: str) -> str:
 def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return (
-        f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-    )
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
 def summary_table(
@@ -169,9 +168,9 @@ def summary_table(
     title += (
         f"; training accuracy saturated at step {saturation}" if saturation is not None else "; not saturated"
     )
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("benchmark")
-    for name in ["n", "base", f"step {steps}", "change", "after saturation"]:
+    for name in ["n", "base", f"step {steps}", "change", "since saturated"]:
         table.add_column(name, justify="right")
     for name, problems in benchmarks.items():
         tested = metrics[["step", f"eval/{name}/accuracy"]].dropna().to_numpy()

@@ -68,7 +68,7 @@ def test_the_log_of_an_earlier_attempt_is_kept(tmp_path):
 
 def test_the_progress_line_says_reward_accuracies_speed_and_time_left():
     # Median of 2 and 4 s is 3 s a step; at a mean of 3 s, 20 steps are left: 1 minute.
-    expected = "reward 0.75  train 75%  tiny500 50.0% (base 36.0%)  3.0 s/step  1 min 00 s left"
+    expected = "reward 0.75  train 75%  tiny500 50.0%  3.0 s/step  1m00s left"
     assert status_text(LINES, 22, "tiny500") == expected
 
 
@@ -98,6 +98,15 @@ def test_a_follower_draws_on_a_terminal_until_the_block_ends(tmp_path):
     assert "2/2" in console.file.getvalue() and "tiny500 50.0%" in console.file.getvalue()
 
 
+def test_the_progress_line_fits_80_columns(tmp_path):
+    folder = RunFolder(tmp_path)
+    console = screen(width=80, terminal=True)
+    last = {"train/reward": 0.75, "train/accuracy": 1.0, "time/step_s": 115.2, "eval/math500/accuracy": 0.736}
+    with Follower(console, folder, steps=2000, benchmark="math500", poll_s=60):
+        MetricsWriter(folder.metrics_path).write({"step": 1000, **last})
+    assert "115.2 s/step  32h00m left" in console.file.getvalue()
+
+
 def test_a_follower_ignores_a_torn_line_and_starts_again_after_a_resume(tmp_path):
     folder = RunFolder(tmp_path)
     follower = Follower(screen(), folder, steps=2, benchmark="tiny500", poll_s=60)
@@ -120,7 +129,7 @@ def test_the_table_compares_base_and_last_step_with_intervals():
     shown = console.file.getvalue()
     # Wilson for 8 of 10: 49.0 to 94.3; 0.8 - 0.36 = 44 points, of them 30 after step 2.
     assert "80.0 (49.0–94.3)" in shown and "+44.0" in shown and "+30.0" in shown
-    assert "4 steps in 4 min 10 s; training accuracy saturated at step 2" in shown
+    assert "4 steps in 4m10s; training accuracy saturated at step 2" in shown
 
 
 def test_a_benchmark_that_was_not_run_is_an_empty_row():
@@ -159,5 +168,5 @@ def test_a_failure_names_the_log_and_exits_with_1():
     assert report_failure(console, KeyboardInterrupt(), "run.log") == 130
 
 
-def test_durations_read_as_a_person_says_them():
-    assert [duration(s) for s in (9.4, 61, 7260)] == ["9 s", "1 min 01 s", "2 h 01 min"]
+def test_durations_are_short():
+    assert [duration(s) for s in (9.4, 61, 7260)] == ["9s", "1m01s", "2h01m"]
