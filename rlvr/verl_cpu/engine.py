@@ -7,8 +7,11 @@ Departures from verl's CUDA engines:
    take its fast path. Outputs of real tokens are the same.
 3. Micro-batches hold sequences of like length, up to `max_token_len` tokens with their padding. The loss is a sum over
    tokens divided by the tokens of the whole mini-batch, so how it is cut does not change it.
-4. FSDP1 is not registered: it refuses a CPU (`sync_module_states`).
+4. Log-probabilities are computed for all tokens at once; verl's fallback without flash-attention loops over tokens.
+5. FSDP1 is not registered: it refuses a CPU (`sync_module_states`).
 """
+
+from contextlib import contextmanager
 
 import torch
 import torch.distributed
@@ -44,24 +47,32 @@ def prepare_micro_batches(data, dp_group=None, same_micro_num_in_dp=True, **kwar
     return [tu.index_select_tensor_dict(data, group) for group in groups], groups
 
 
+def logprobs_from_logits(logits, labels, inplace_backward=True):
+    """verl's function of this name: log-probabilities ("tokens") of labels ("tokens") under logits ("tokens vocab")."""
+    return torch.log_softmax(logits, -1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+
+
+@contextmanager
+def _in_verl(**replacements):
+    """Let verl's FSDP engine use other functions for the ones it imported by name; AttributeError if it no longer does."""
+    originals = {name: getattr(transformer_impl, name) for name in replacements}
+    vars(transformer_impl).update(replacements)
+    try:
+        yield
+    finally:
+        vars(transformer_impl).update(originals)
+
+
 class _OnCPU:
     """What the two engines share."""
 
     def _build_fsdp_module(self, module):
-        original = transformer_impl.CPUOffloadPolicy
-        transformer_impl.CPUOffloadPolicy = lambda pin_memory=True: OffloadPolicy()
-        try:
+        with _in_verl(CPUOffloadPolicy=lambda pin_memory=True: OffloadPolicy()):
             return super()._build_fsdp_module(module)
-        finally:
-            transformer_impl.CPUOffloadPolicy = original
 
     def forward_backward_batch(self, data, loss_function, forward_only=False):
-        original = transformer_impl.prepare_micro_batches
-        transformer_impl.prepare_micro_batches = prepare_micro_batches
-        try:
+        with _in_verl(prepare_micro_batches=prepare_micro_batches, logprobs_from_logits=logprobs_from_logits):
             return super().forward_backward_batch(data, loss_function, forward_only)
-        finally:
-            transformer_impl.prepare_micro_batches = original
 
     def prepare_model_inputs(self, micro_batch):
         model_inputs, output_args = super().prepare_model_inputs(micro_batch)
