@@ -16,6 +16,9 @@ from yaml import YAMLError
 
 from rlvr.compose import explain, prepare
 from rlvr.config import ConfigError, check
+from rlvr.run_folder import RunFolder, RunFolderError, read_metrics
+
+exit_codes: list[int] = []  # of every run of this process: a sweep goes on after a failed run
 
 
 @hydra.main(config_path="conf", config_name="config", version_base="1.3")
@@ -25,22 +28,39 @@ def train(cfg: DictConfig) -> None:
         if cfg.check:
             print(f"{cfg.run_dir}: the configuration is sound")
             return
-        from rlvr.launch import launch  # brings verl, ray and torch, which --help and check=true do without
+        from rlvr.launch import launch  # brings ray, which --help and check=true do without
 
-        launch(cfg)
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
+        exit_codes.append(launch(cfg, summarise))
+    except (ConfigError, RunFolderError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        exit_codes.append(1)
+
+
+def summarise(cfg: DictConfig, folder: RunFolder, screen, wall_s: float) -> None:
+    """The table of a run on the screen, and its post-saturation figure in the run folder."""
+    from analysis import post_saturation
+    from rlvr import benchmarks, console
+
+    sentences = post_saturation.report(folder)
+    metrics = read_metrics(folder.metrics_path)
+    steps = metrics.dropna(subset=["train/accuracy"])
+    saturation = post_saturation.saturation_step(steps["step"], steps["train/accuracy"])
+    problems = {
+        b.name: len(benchmarks.load_benchmark(b.dataset, cfg.data_root, b.limit)) for b in cfg.scale.benchmarks
+    }
+    screen.print(console.summary_table(metrics, problems, saturation, wall_s))
+    screen.print("\n".join([*sentences, f"figure: {folder.figure_path}"]), highlight=False, soft_wrap=True)
 
 
 def main() -> None:
-    os.environ.setdefault(
-        "HYDRA_FULL_ERROR", "1"
-    )  # Hydra raises instead of printing, so that an error can be explained
+    # Hydra then raises instead of printing, so that its errors can be explained in one line.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     prepare()
     try:
         train()
     except (HydraException, YAMLError) as error:
         sys.exit(f"error: {explain(error)}")
+    sys.exit(max(exit_codes, default=0))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def verl_config_dir() -> Path:
 
 def register_resolvers() -> None:
     """Makes `${exact_division:..}` and its like, used in `conf/`, known to OmegaConf."""
-    for resolver in (exact_division, package_path, train_set_name, with_variant):
+    for resolver in (exact_division, package_path, trackers, train_set_name, with_variant):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
     OmegaConf.register_new_resolver(
         "group_options", lambda group: ", ".join(group_options(group)), replace=True
@@ -74,6 +74,11 @@ def train_set_name(ranks: Any) -> str:
     if len(ranks) > 2 and ranks == list(range(ranks[0], ranks[-1] + 1)):
         return f"pi{ranks[0]}_to_pi{ranks[-1]}"
     return "_".join(f"pi{rank}" for rank in ranks)
+
+
+def trackers(tracking: str) -> list[str]:
+    """verl's loggers for `tracking`; whether W&B is online is said by the environment of its process."""
+    return [] if tracking == "off" else ["wandb"]
 
 
 def with_variant(experiment: str, variant: str | None) -> str:

@@ -1,60 +1,83 @@
-"""From a checked config to a finished run folder: data, Ray, verl's trainer, final table and figure.
+"""From a checked config to a finished run folder: data, Ray, verl's trainer, final table.
 
 The driver process loads neither torch nor verl: it starts Ray, hands the resolved config to `rlvr.task.TaskRunner` and
 follows the run folder until the trainer has ended or failed.
 """
 
 import os
-import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 
-from rlvr import benchmarks, pools
-from rlvr.run_folder import RunFolder
-
-
-def write_data(cfg: DictConfig, folder: RunFolder) -> None:
-    """Write the training and evaluation rows that verl reads; DataError when they cannot be had."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pool = pools.load_pool(cfg.pool.name, cfg.data_root)
-    ranks = cfg.train_set.ranks if cfg.train_set.ranks == "all" else list(cfg.train_set.ranks)
-    ranked = [] if ranks == "all" else pools.ranking(cfg.pool.name, cfg.pool.ranking, cfg.data_root)
-    label = None if cfg.label is None else str(cfg.label)
-    train = pools.training_rows(pool, ranked, ranks, cfg.scale.prompts_per_step, label)
-    test = []
-    for benchmark in cfg.scale.benchmarks:
-        examples = benchmarks.load_benchmark(benchmark.dataset, cfg.data_root, benchmark.limit)
-        sampling = {name: benchmark[name] for name in ("temperature", "top_p", "top_k", "n")}
-        test += pools.evaluation_rows(examples, benchmark.name, sampling)
-    folder.data_dir.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(train), folder.data_dir / "train.parquet")
-    pq.write_table(pa.Table.from_pylist(test), folder.data_dir / "val.parquet")
+from rlvr import console, data, preflight, provenance
+from rlvr.run_folder import RunFolder, open_run
 
 
-def ray_environment(cfg: DictConfig, folder: RunFolder) -> dict[str, str]:
-    """Environment of every Ray process of the run."""
-    variables = {
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]),
-        "WANDB_MODE": {"online": "online", "offline": "offline", "off": "disabled"}[cfg.tracking],
-        "WANDB_DIR": str(folder.path),
-        "WANDB_SILENT": "true",
-    }
-    if cfg.hardware.device == "cpu":
-        # The phases of a step follow one another, so each process may use all cores of its share; a thread that waits
-        # must sleep, or the waiting processes take the cores from the working one.
-        threads = max(1, (os.cpu_count() or 1) // cfg.hardware.devices_per_node)
-        variables |= {
-            "VERL_PLATFORM": "cpu",
-            "VERL_USE_EXTERNAL_MODULES": "rlvr.verl_cpu.plugin",
-            "OMP_NUM_THREADS": str(threads),
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "CUDA_VISIBLE_DEVICES": "",
-        }
-    return variables
+def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console, float], None]) -> int:
+    """Run, resume, or report a finished run; returns the process's exit code.
+
+    `summarise(cfg, folder, screen, wall_s)` is called after the last step.
+    Raises ConfigError or RunFolderError for what can be known before anything heavy starts.
+    """
+    preflight.check_machine(cfg)
+    cfg = _resolved(cfg)
+    folder = open_run(cfg.run_dir, OmegaConf.to_container(cfg))
+    with folder:
+        if folder.state == "finished":
+            print(f"{folder.path}: finished already; seed=<n> or variant=<name> starts another run")
+            return 0
+        started = time.monotonic()
+        with console.capture_output(folder.log_path) as screen:
+            try:
+                _prepare(cfg, folder, screen)
+                step = folder.resume_step()
+                folder.rewind(step)
+                if step:
+                    screen.print(f"resuming at step {step}")
+                provenance.begin(folder, step)
+                benchmark = cfg.scale.benchmarks[-1].name
+                with console.Follower(screen, folder, cfg.scale.steps, benchmark):
+                    train(_from_step(cfg, folder, step), folder)
+            except BaseException as error:
+                status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                if folder.provenance_path.exists():
+                    provenance.end(folder, status, console.root_cause(error))
+                return console.report_failure(screen, error, folder.log_path)
+            provenance.end(folder, "finished")
+            summarise(cfg, folder, screen, time.monotonic() - started)
+    return 0
+
+
+def _resolved(cfg: DictConfig) -> DictConfig:
+    """Plain data with absolute paths: the processes of a run have other working folders, and none of our resolvers."""
+    OmegaConf.set_struct(cfg, False)
+    cfg.run_dir = str(Path(cfg.run_dir).resolve())
+    if cfg.data_root is not None:
+        cfg.data_root = str(Path(cfg.data_root).resolve())
+    return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+
+
+def _prepare(cfg: DictConfig, folder: RunFolder, screen: Console) -> None:
+    """Weights and data, checked before Ray starts."""
+    screen.print(f"run folder: {folder.path}", soft_wrap=True, highlight=False)
+    if cfg.base_model.gguf_file:
+        from rlvr.gguf import converted
+
+        folder.phase_path.write_text("converting the GGUF weights")
+        cfg.actor_rollout_ref.model.path = str(converted(cfg.base_model, Path(cfg.runs_dir).resolve()))
+    preflight.check_weights(cfg.actor_rollout_ref.model.path)
+    data.write_data(cfg, folder)
+
+
+def _from_step(cfg: DictConfig, folder: RunFolder, step: int) -> DictConfig:
+    """The config with verl's resume settings for that step; verl itself would take its newest checkpoint."""
+    cfg = cfg.copy()
+    cfg.trainer.resume_mode = "resume_path" if step else "disable"
+    cfg.trainer.resume_from_path = str(folder.checkpoints_dir / f"global_step_{step}") if step else None
+    return cfg
 
 
 def train(cfg: DictConfig, folder: RunFolder) -> None:
@@ -63,7 +86,8 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
 
     from rlvr.task import TaskRunner
 
-    arguments = OmegaConf.to_container(cfg.ray_kwargs.ray_init, resolve=True)
+    folder.phase_path.write_text("starting Ray")
+    arguments = OmegaConf.to_container(cfg.ray_kwargs.ray_init)
     runtime_env = arguments.pop("runtime_env", None) or {}
     runtime_env["env_vars"] = ray_environment(cfg, folder) | (runtime_env.get("env_vars") or {})
     ray.init(**arguments, runtime_env=runtime_env)
@@ -71,3 +95,26 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
         ray.get(ray.remote(TaskRunner).options(num_cpus=0).remote().run.remote(cfg))
     finally:
         ray.shutdown()
+
+
+def ray_environment(cfg: DictConfig, folder: RunFolder) -> dict[str, str]:
+    """Environment of every Ray process of the run."""
+    variables = {
+        "TOKENIZERS_PARALLELISM": "false",
+        "WANDB_MODE": {"online": "online", "offline": "offline", "off": "disabled"}[cfg.tracking],
+        "WANDB_DIR": str(folder.path),
+        "WANDB_SILENT": "true",
+    }
+    if cfg.hardware.device == "cpu":
+        # The phases of a step follow one another, so each process may use all cores of its share; a thread that waits
+        # must sleep, or the waiting processes take the cores from the working one.
+        threads = max(1, len(os.sched_getaffinity(0)) // cfg.hardware.devices_per_node)
+        variables |= {
+            "VERL_PLATFORM": "cpu",
+            "VERL_USE_EXTERNAL_MODULES": "rlvr.verl_cpu.plugin",
+            "OMP_NUM_THREADS": str(threads),
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "TQ_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+    return variables

@@ -9,21 +9,23 @@ import json
 import math
 from pathlib import Path
 
+from rlvr.config import ConfigError
 
-class DataError(ValueError):
+
+class DataError(ConfigError):
     """Data that is not there or does not fit; one line with the remedy."""
 
 
-def load_pool(name: str, data_root: str | None) -> list[dict]:
-    """Rows of the pool in their own order, `index` = position."""
-    if name == "tiny":
+def load_pool(source: str, data_root: str | None) -> list[dict]:
+    """Rows of the pool in their own order, `index` = position. `source` is tiny or dsr_sub."""
+    if source == "tiny":
         from rlvr.tiny import datasets
 
         return [
             {"index": i, "prompt": row["question"], "answer": row["answer"], "subject": row["subject"]}
             for i, row in enumerate(datasets.load("pool"))
         ]
-    if name == "dsr_sub":
+    if source == "dsr_sub":
         import pyarrow.parquet as pq
 
         rows = pq.read_table(data_file(data_root, "train/dsr_sub.parquet")).to_pylist()
@@ -36,16 +38,16 @@ def load_pool(name: str, data_root: str | None) -> list[dict]:
             }
             for row in rows
         ]
-    raise DataError(f"pool.name={name}: expected tiny or dsr_sub")
+    raise DataError(f"pool.source={source}: expected tiny or dsr_sub")
 
 
-def ranking(name: str, path: str | None, data_root: str | None) -> list[int]:
-    """Pool indices in rank order: element 0 is pi1."""
-    if name == "dsr_sub":
+def ranking(source: str, path: str | None, data_root: str | None) -> list[int]:
+    """Pool indices in rank order: element 0 is pi1. From the CSV at `path` (rank, index), or the authors' history."""
+    if path is None and source == "dsr_sub":
         history = json.loads(Path(data_file(data_root, "train/acc_step_500.json")).read_text())
         return [int(index) for index in rank_by_variance(history)]
     if path is None or not Path(path).exists():
-        raise DataError(f"pool.ranking={path}: no such file; rank the pool with `python -m rlvr.select run=<run>`")
+        raise DataError(f"pool.ranking={path}: no such file; `python -m rlvr.select run=<full_set run>` writes one")
     with open(path, newline="") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: int(row["rank"]))
     return [int(row["index"]) for row in rows]

@@ -17,7 +17,7 @@ from verl.utils.debug import marked_timer
 
 from rlvr.run_folder import MetricsWriter, RunFolder, write_eval, write_rollouts
 
-SAMPLE_FIELDS = ["uid", "prompts", "responses", "rm_scores", "reward_model", "data_source", "extra_fields"]
+SAMPLE_FIELDS = ["uid", "prompts", "responses", "rm_scores", "reward_model", "data_source", "extra_info", "extra_fields"]
 VERL_NAMES = {
     "actor/pg_loss": "actor/pg_loss",
     "actor/entropy_loss": "actor/entropy",
@@ -103,32 +103,34 @@ class RunFolderTrainer(PPOTrainerSync):
         prompts = [ids.tolist() for ids in data["prompts"].unbind()]
         responses = [ids.tolist() for ids in data["responses"].unbind()]
         rewards = [float(scores.sum()) for scores in data["rm_scores"].unbind()]
+        # Each access to a non-tensor column copies all of it.
+        golds = [label["ground_truth"] for label in _plain_column(data, "reward_model")]
+        sources = _plain_column(data, "data_source")
+        extra_infos = _plain_column(data, "extra_info")
+        verdicts = [fields["reward_extra_info"] for fields in _plain_column(data, "extra_fields")]
         texts = self.tokenizer.batch_decode(responses, skip_special_tokens=True)
-        prompt_texts = {tuple(ids): self.tokenizer.decode(ids) for ids in prompts}
+        prompt_texts = {ids: self.tokenizer.decode(ids) for ids in set(map(tuple, prompts))}
+        limit = self.config.data.max_response_length
         rows = []
         for i, key in enumerate(batch.keys):
             if batch.tags[i].get("is_padding"):
                 continue
-            extra_fields = data["extra_fields"][i]
-            extra_fields = getattr(extra_fields, "data", extra_fields)
-            verdict = extra_fields["reward_extra_info"]
-            gold = getattr(data["reward_model"][i], "data", data["reward_model"][i])["ground_truth"]
-            source = getattr(data["data_source"][i], "data", data["data_source"][i])
+            verdict = verdicts[i]
             rows.append(
                 {
                     "uid": key.rsplit("_", 2)[0],
                     "sample": int(key.rsplit("_", 2)[1]),
                     "prompt": prompt_texts[tuple(prompts[i])],
                     "response": texts[i],
-                    "gold": gold,
+                    "gold": golds[i],
                     "reward": rewards[i],
                     "score": float(verdict["acc"]),
                     "reason": verdict["reason"],
                     "boxed": bool(verdict["boxed"]),
-                    "truncated": extra_fields.get("stop_reason") == "length",
+                    "truncated": len(responses[i]) >= limit and responses[i][-1] != self.tokenizer.eos_token_id,
                     "response_tokens": len(responses[i]),
-                    "data_source": source,
-                    "extra_info": extra_fields["extra_info"],
+                    "data_source": sources[i],
+                    "extra_info": extra_infos[i],
                 }
             )
         return sorted(rows, key=lambda row: (row["uid"], row["sample"]))
@@ -161,3 +163,9 @@ class RunFolderTrainer(PPOTrainerSync):
         line |= {key: float(value) for key, value in metrics.items() if key.startswith(("train/", "eval/"))}
         line |= {ours: float(metrics[verls]) for verls, ours in VERL_NAMES.items() if verls in metrics}
         self.metrics_writer.write(line)
+
+
+def _plain_column(data, name: str) -> list:
+    """A non-tensor column of a TensorDict as Python values, one per row."""
+    column = data.get(name)
+    return column.tolist() if hasattr(column, "tolist") else list(column)

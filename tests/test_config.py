@@ -217,6 +217,7 @@ def science(hardware: str, scale: str) -> dict:
     for group in MACHINE:
         del cfg[group]
     del cfg["data"]["dataloader_num_workers"], cfg["reward"]["num_workers"]
+    del cfg["algorithm"]["rollout_correction"]["bypass_mode"]  # equal numbers, not computed twice
     ours = cfg["actor_rollout_ref"]
     for key in ("use_remove_padding", "enable_gradient_checkpointing", "override_config", "path"):
         del ours["model"][key]

@@ -144,11 +144,8 @@ class BatchedAgentLoopManager:
                     "num_turns": 2,
                     "data_source": row["data_source"],
                     "reward_model": row["reward_model"],
-                    "extra_fields": {
-                        "reward_extra_info": info,
-                        "extra_info": row["extra_info"],
-                        "stop_reason": stop_reason,
-                    },
+                    "extra_info": row["extra_info"],
+                    "extra_fields": {"reward_extra_info": info, "stop_reason": stop_reason},
                 }
             )
             tags.append(
