@@ -41,15 +41,23 @@ def test_greedy_equals_transformers_generate(model):
 
 
 def test_log_probs_equal_a_plain_forward_pass(model):
-    sampling = [Sampling(max_tokens=20, temperature=t, seed=i) for i, t in enumerate([0.6, 1.0, 1.5, 0.0, 1.0])]
-    for prompt, s, c in zip(PROMPTS, sampling, Generator(model, (EOS,)).generate(PROMPTS, sampling), strict=True):
+    sampling = [
+        Sampling(max_tokens=20, temperature=t, seed=i) for i, t in enumerate([0.6, 1.0, 1.5, 0.0, 1.0])
+    ]
+    for prompt, s, c in zip(
+        PROMPTS, sampling, Generator(model, (EOS,)).generate(PROMPTS, sampling), strict=True
+    ):
         with torch.no_grad():
             logits = model(torch.tensor([prompt + c.token_ids])).logits[0, len(prompt) - 1 : -1]
-        expected = torch.log_softmax(logits / (s.temperature or 1.0), -1).gather(-1, torch.tensor(c.token_ids)[:, None])
+        expected = torch.log_softmax(logits / (s.temperature or 1.0), -1).gather(
+            -1, torch.tensor(c.token_ids)[:, None]
+        )
         assert torch.allclose(torch.tensor(c.log_probs), expected[:, 0], atol=1e-5)
 
 
-@pytest.mark.parametrize(("temperature", "top_p", "top_k"), [(1.0, 1.0, -1), (0.6, 1.0, -1), (1.0, 0.7, -1), (1.0, 1.0, 5)])
+@pytest.mark.parametrize(
+    ("temperature", "top_p", "top_k"), [(1.0, 1.0, -1), (0.6, 1.0, -1), (1.0, 0.7, -1), (1.0, 1.0, 5)]
+)
 def test_sampled_frequencies_match_the_softmax(model, temperature, top_p, top_k):
     n = 6000
     sampling = [Sampling(1, temperature, top_p, top_k, seed=i) for i in range(n)]
@@ -60,7 +68,9 @@ def test_sampled_frequencies_match_the_softmax(model, temperature, top_p, top_k)
     order = probs.argsort(descending=True)
     allowed = torch.zeros_like(probs, dtype=torch.bool)
     mass = 0.0
-    for rank, token in enumerate(order.tolist()):  # the definition of top_k and of the nucleus, token by token
+    for rank, token in enumerate(
+        order.tolist()
+    ):  # the definition of top_k and of the nucleus, token by token
         if (top_k > 0 and rank >= top_k) or mass >= top_p:
             break
         allowed[token] = True
@@ -78,7 +88,9 @@ def test_sampled_frequencies_match_the_softmax(model, temperature, top_p, top_k)
 def test_a_seed_fixes_a_row_whatever_else_is_in_the_batch(model):
     alone = Generator(model, (EOS,)).generate([PROMPTS[3]], [Sampling(30, seed=7)])[0]
     crowd = [Sampling(30, seed=100 + i) for i in range(4)] + [Sampling(30, seed=7)]
-    together = Generator(model, (EOS,), max_rows=3).generate([*PROMPTS[:3], PROMPTS[4], PROMPTS[3]], crowd)[-1]
+    together = Generator(model, (EOS,), max_rows=3).generate([*PROMPTS[:3], PROMPTS[4], PROMPTS[3]], crowd)[
+        -1
+    ]
     assert alone.token_ids == together.token_ids
 
 
@@ -96,12 +108,16 @@ def test_limits_and_stop_tokens(model):
 
 def test_abort_keeps_what_was_sampled(model):
     calls = iter([False, False, True])
-    (completion,) = Generator(model, ()).generate([PROMPTS[0]], [Sampling(20, temperature=0)], lambda: next(calls))
+    (completion,) = Generator(model, ()).generate(
+        [PROMPTS[0]], [Sampling(20, temperature=0)], lambda: next(calls)
+    )
     assert completion.stop_reason == "aborted"
     assert len(completion.token_ids) == 3
 
 
-@pytest.mark.parametrize("wrong", [{"max_tokens": 0}, {"max_tokens": 5, "temperature": -1.0}, {"max_tokens": 5, "top_p": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"max_tokens": 0}, {"max_tokens": 5, "temperature": -1.0}, {"max_tokens": 5, "top_p": 0}]
+)
 def test_values_outside_their_domain_are_refused(wrong):
     with pytest.raises(ValueError, match=next(k for k in wrong if k != "max_tokens" or len(wrong) == 1)):
         Sampling(**wrong)

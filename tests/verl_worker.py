@@ -26,10 +26,14 @@ def join_process_group() -> None:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
-    import rlvr.verl_cpu.plugin  # noqa: F401
+    from rlvr.verl_cpu import plugin
+
+    plugin.register()
 
 
-def make_worker(model_path, *, learning_rate=1e-4, weight_decay=0.01, forward_only=False, max_tokens=512, actor=None):
+def make_worker(
+    model_path, *, learning_rate=1e-4, weight_decay=0.01, forward_only=False, max_tokens=512, actor=None
+):
     """A `TrainingWorker` with verl's PPO loss; `actor` holds overrides of verl's actor config."""
     join_process_group()
     from functools import partial
@@ -112,5 +116,10 @@ def make_batch(prompts, responses, temperature=1.0, **columns) -> TensorDict:
     }
     return tu.get_tensordict(
         data,
-        {"temperature": temperature, "global_batch_size": len(ids), "calculate_entropy": True, "compute_loss": False},
+        {
+            "temperature": temperature,
+            "global_batch_size": len(ids),
+            "calculate_entropy": True,
+            "compute_loss": False,
+        },
     )

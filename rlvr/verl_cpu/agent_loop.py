@@ -43,7 +43,9 @@ class BatchedAgentLoopManager:
         self.config = config
         self.rollout = config.actor_rollout_ref.rollout
         if teacher_client or config.reward.reward_model.enable:
-            raise ValueError("BatchedAgentLoopManager has neither teachers nor reward models: use verl's own agent loop")
+            raise ValueError(
+                "BatchedAgentLoopManager has neither teachers nor reward models: use verl's own agent loop"
+            )
         self.tokenizer = hf_tokenizer(config.actor_rollout_ref.model.path)
         self.template_kwargs = dict(config.data.get("apply_chat_template_kwargs") or {})
         self.compute_score = get_custom_reward_fn(config) or default_compute_score
@@ -65,9 +67,14 @@ class BatchedAgentLoopManager:
         """
         validate = bool(tu.get(prompts, "validate", default=False))
         step = int(tu.get(prompts, "global_steps"))
-        columns = {key: list(prompts[key]) for key in ("uid", "raw_prompt", "data_source", "reward_model", "extra_info")}
+        columns = {
+            key: list(prompts[key])
+            for key in ("uid", "raw_prompt", "data_source", "reward_model", "extra_info")
+        }
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        requests = [request for i, row in enumerate(rows) for request in self._requests(row, i, step, validate)]
+        requests = [
+            request for i, row in enumerate(rows) for request in self._requests(row, i, step, validate)
+        ]
         outputs = self._generate(requests)
         self._store(rows, requests, outputs, step, "val" if validate else "train")
 
@@ -82,7 +89,10 @@ class BatchedAgentLoopManager:
                 "row": index,
                 "sample": sample,
                 "prompt": prompt,
-                "sampling": {**sampling, "seed": sample_seed(self.rollout.seed, step, validate, index, sample)},
+                "sampling": {
+                    **sampling,
+                    "seed": sample_seed(self.rollout.seed, step, validate, index, sample),
+                },
             }
             for sample in range(int(own.get("n", kwargs.n)))
         ]
@@ -116,7 +126,9 @@ class BatchedAgentLoopManager:
     def _store(self, rows, requests, outputs, step: int, partition: str) -> None:
         texts = self.tokenizer.batch_decode([tokens for tokens, *_ in outputs], skip_special_tokens=True)
         keys, fields, tags = [], [], []
-        for request, (tokens, log_probs, stop_reason, versions), text in zip(requests, outputs, texts, strict=True):
+        for request, (tokens, log_probs, stop_reason, versions), text in zip(
+            requests, outputs, texts, strict=True
+        ):
             row = rows[request["row"]]
             score = self.compute_score(
                 data_source=row["data_source"],
@@ -168,7 +180,8 @@ def _to_tensordict(samples: list[dict]) -> TensorDict:
     """Tensor columns as jagged nested tensors (also where all lengths agree, as verl's readers expect), others as is."""
     tensors = {key for key, value in samples[0].items() if isinstance(value, torch.Tensor)}
     nested = {
-        key: torch.nested.as_nested_tensor([sample[key] for sample in samples], layout=torch.jagged) for key in tensors
+        key: torch.nested.as_nested_tensor([sample[key] for sample in samples], layout=torch.jagged)
+        for key in tensors
     }
     other = {key: [sample[key] for sample in samples] for key in samples[0] if key not in tensors}
     return tu.get_tensordict({**nested, **other})

@@ -36,7 +36,9 @@ def pack_by_length(lengths: list[int], max_tokens: int) -> list[list[int]]:
 def prepare_micro_batches(data, dp_group=None, same_micro_num_in_dp=True, **kwargs):
     """verl's function of this name, by length. Every worker gets the same number of micro-batches (FSDP needs it)."""
     if not tu.get_non_tensor_data(data=data, key="use_dynamic_bsz", default=True):
-        raise ValueError("on a CPU set use_dynamic_bsz=true (and log_prob_use_dynamic_bsz=true): the budget is in tokens")
+        raise ValueError(
+            "on a CPU set use_dynamic_bsz=true (and log_prob_use_dynamic_bsz=true): the budget is in tokens"
+        )
     groups = pack_by_length(data["input_ids"].offsets().diff().tolist(), data["max_token_len_per_gpu"])
     if same_micro_num_in_dp and dp_group is not None and torch.distributed.get_world_size(dp_group) > 1:
         count = torch.tensor(len(groups))

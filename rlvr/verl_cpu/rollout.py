@@ -26,7 +26,9 @@ def server_name(replica_rank: int) -> str:
 class TorchServer:
     """Serves one model. All methods but generation return at once, also while a batch is being decoded."""
 
-    def __init__(self, model_path: str, trust_remote_code: bool, response_length: int, max_rows: int, seed: int):
+    def __init__(
+        self, model_path: str, trust_remote_code: bool, response_length: int, max_rows: int, seed: int
+    ):
         from transformers import AutoModelForCausalLM
 
         from rlvr.verl_cpu.generation import Generator
@@ -48,20 +50,29 @@ class TorchServer:
     async def ready(self) -> bool:
         return True
 
-    async def generate(self, prompt_ids: list[int], sampling_params: dict, request_id: str, **kwargs) -> TokenOutput:
+    async def generate(
+        self, prompt_ids: list[int], sampling_params: dict, request_id: str, **kwargs
+    ) -> TokenOutput:
         """verl's token-in-token-out call: one prompt, one response."""
         completion, steps = await self._enqueue(list(prompt_ids), self._sampling(sampling_params))
         return TokenOutput(
             token_ids=completion.token_ids,
             log_probs=completion.log_probs,
             stop_reason=completion.stop_reason,
-            extra_fields={"global_steps": steps[1], "min_global_steps": steps[0], "max_global_steps": steps[1]},
+            extra_fields={
+                "global_steps": steps[1],
+                "min_global_steps": steps[0],
+                "max_global_steps": steps[1],
+            },
         )
 
     async def generate_many(self, prompts: list[list[int]], sampling_params: list[dict]) -> list[tuple]:
         """One response per prompt: (token_ids, log_probs, stop_reason, first and last weight version)."""
         answers = await asyncio.gather(
-            *[self._enqueue(prompt, self._sampling(p)) for prompt, p in zip(prompts, sampling_params, strict=True)]
+            *[
+                self._enqueue(prompt, self._sampling(p))
+                for prompt, p in zip(prompts, sampling_params, strict=True)
+            ]
         )
         return [(c.token_ids, c.log_probs, c.stop_reason, steps) for c, steps in answers]
 
@@ -96,7 +107,10 @@ class TorchServer:
             first = self.global_steps
             try:
                 completions = await asyncio.to_thread(
-                    self.generator.generate, [b[0] for b in batch], [b[1] for b in batch], lambda: self.aborting
+                    self.generator.generate,
+                    [b[0] for b in batch],
+                    [b[1] for b in batch],
+                    lambda: self.aborting,
                 )
             except Exception as error:
                 for _, _, answer in batch:
