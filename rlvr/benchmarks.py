@@ -12,7 +12,7 @@ def load_benchmark(name: str, data_root: str | None, limit: int | None = None) -
     if name in TINY:
         from rlvr.tiny import datasets
 
-        return datasets.load(name)[:limit]
+        return [dict(example) for example in datasets.load(name)[:limit]]
     if name == "math500":
         lines = data_file(data_root, "eval/math500.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines[:limit]]

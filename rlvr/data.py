@@ -8,13 +8,12 @@ from rlvr.run_folder import RunFolder
 
 def training_rows(cfg: DictConfig) -> list[dict]:
     """verl's rows of the chosen examples; DataError when they cannot be had."""
-    pool = pools.load_pool(cfg.pool.source, cfg.data_root)
-    if cfg.train_set.ranks == "all":
-        ranks, ranked = "all", []
-    else:
-        ranks, ranked = list(cfg.train_set.ranks), pools.ranking(cfg.pool.source, cfg.pool.ranking, cfg.data_root)
+    chosen = pools.load_pool(cfg.pool.source, cfg.data_root)
+    if cfg.train_set.ranks != "all":
+        ranked = pools.ranking(cfg.pool.source, cfg.pool.ranking, cfg.data_root)
+        chosen = pools.chosen_rows(chosen, ranked, list(cfg.train_set.ranks))
     label = None if cfg.label is None else str(cfg.label)
-    return pools.training_rows(pool, ranked, ranks, cfg.scale.prompts_per_step, label)
+    return pools.training_rows(chosen, cfg.scale.prompts_per_step, label)
 
 
 def evaluation_rows(cfg: DictConfig) -> list[dict]:

@@ -42,9 +42,11 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
                 with console.Follower(screen, folder, cfg.scale.steps, benchmark):
                     train(_from_step(cfg, folder, step), folder)
             except BaseException as error:
-                status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
                 if folder.provenance_path.exists():
-                    provenance.end(folder, status, console.root_cause(error))
+                    ending: provenance.Ending = (
+                        "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                    )
+                    provenance.end(folder, ending, console.root_cause(error))
                 return console.report_failure(screen, error, folder.log_path)
             provenance.end(folder, "finished")
             summarise(cfg, folder, screen, time.monotonic() - started)

@@ -5,6 +5,8 @@ from verl.trainer.ppo.core_algos import register_policy_loss
 
 
 @register_policy_loss("none")
-def no_policy_loss(old_log_prob, log_prob, advantages, response_mask, loss_agg_mode="token-mean", config=None, **kwargs):
+def no_policy_loss(
+    old_log_prob, log_prob, advantages, response_mask, loss_agg_mode="token-mean", config=None, **kwargs
+):
     """verl's policy-loss signature; returns a zero that has no gradient, and no metrics."""
     return torch.zeros((), device=log_prob.device), {}

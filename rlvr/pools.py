@@ -47,7 +47,9 @@ def ranking(source: str, path: str | None, data_root: str | None) -> list[int]:
         history = json.loads(Path(data_file(data_root, "train/acc_step_500.json")).read_text())
         return [int(index) for index in rank_by_variance(history)]
     if path is None or not Path(path).exists():
-        raise DataError(f"pool.ranking={path}: no such file; `python -m rlvr.select run=<full_set run>` writes one")
+        raise DataError(
+            f"pool.ranking={path}: no such file; `python -m rlvr.select run=<full_set run>` writes one"
+        )
     with open(path, newline="") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: int(row["rank"]))
     return [int(row["index"]) for row in rows]
@@ -63,25 +65,26 @@ def rank_by_variance(history: dict[str, list[float]]) -> list[str]:
     return sorted(history, key=lambda key: -round(deviation(history[key]), 12))
 
 
-def training_rows(
-    pool: list[dict], ranked: list[int], ranks: list[int] | str, batch: int, label: str | None
-) -> list[dict]:
+def chosen_rows(pool: list[dict], ranked: list[int], ranks: list[int]) -> list[dict]:
+    """The pool's rows of these ranks (from 1), each with its `rank`."""
+    by_index = {row["index"]: row for row in pool}
+    for rank in ranks:
+        if not 1 <= rank <= len(ranked):
+            raise DataError(
+                f"train_set rank pi{rank}: ranks start at 1 (pi1 .. pi{len(ranked)} in this pool)"
+            )
+    return [by_index[ranked[rank - 1]] | {"rank": rank} for rank in ranks]
+
+
+def training_rows(chosen: list[dict], batch: int, label: str | None) -> list[dict]:
     """verl's training rows: chosen examples repeated in blocks to fill one batch, as in the authors' files.
 
     A set larger than the batch is given once; verl shuffles and repeats it. `label` replaces every answer.
     """
-    by_index = {row["index"]: row for row in pool}
-    if ranks == "all":
-        chosen = [(None, row) for row in pool]
-    else:
-        for rank in ranks:
-            if not 1 <= rank <= len(ranked):
-                raise DataError(f"train_set rank pi{rank}: ranks start at 1 (pi1 .. pi{len(ranked)} in this pool)")
-        chosen = [(rank, by_index[ranked[rank - 1]]) for rank in ranks]
     if len(chosen) < batch:
         each, more = divmod(batch, len(chosen))
-        chosen = [item for i, item in enumerate(chosen) for _ in range(each + (i < more))]
-    return [_verl_row(row, "train", {"rank": rank or 0}, label) for rank, row in chosen]
+        chosen = [row for i, row in enumerate(chosen) for _ in range(each + (i < more))]
+    return [_verl_row(row, "train", {"rank": row.get("rank", 0)}, label) for row in chosen]
 
 
 def evaluation_rows(examples: list[dict], name: str, sampling: dict) -> list[dict]:

@@ -41,10 +41,14 @@ def check_weights(path: str) -> None:
             raise ConfigError(f"base_model.path={path}: no such folder; give one, or a Hugging Face id")
         return
     if not (folder / "config.json").exists():
-        raise ConfigError(f"base_model.path={path}: has no config.json, so it is not a Hugging Face model folder")
+        raise ConfigError(
+            f"base_model.path={path}: has no config.json, so it is not a Hugging Face model folder"
+        )
     files = sorted(folder.glob("*.safetensors"))
     if not files and not list(folder.glob("*.bin")):
-        raise ConfigError(f"base_model.path={path}: has no weights (*.safetensors); download or copy them again")
+        raise ConfigError(
+            f"base_model.path={path}: has no weights (*.safetensors); download or copy them again"
+        )
     from safetensors import SafetensorError, safe_open
 
     for file in files:

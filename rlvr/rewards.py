@@ -9,7 +9,12 @@ RULES = ("outcome", "format")
 
 
 def compute_score(
-    data_source: str, solution_str: str, ground_truth: str, extra_info: dict | None = None, *, rule: str = "outcome"
+    data_source: str,
+    solution_str: str,
+    ground_truth: str,
+    extra_info: dict | None = None,
+    *,
+    rule: str = "outcome",
 ) -> dict:
     """verl's reward signature. Returns score (the reward), acc (the outcome), reason and boxed.
 

@@ -17,7 +17,16 @@ from verl.utils.debug import marked_timer
 
 from rlvr.run_folder import MetricsWriter, RunFolder, write_eval, write_rollouts
 
-SAMPLE_FIELDS = ["uid", "prompts", "responses", "rm_scores", "reward_model", "data_source", "extra_info", "extra_fields"]
+SAMPLE_FIELDS = [
+    "uid",
+    "prompts",
+    "responses",
+    "rm_scores",
+    "reward_model",
+    "data_source",
+    "extra_info",
+    "extra_fields",
+]
 VERL_NAMES = {
     "actor/pg_loss": "actor/pg_loss",
     "actor/entropy_loss": "actor/entropy",
@@ -46,7 +55,9 @@ class RunFolderTrainer(PPOTrainerSync):
     def _load_checkpoint(self):
         super()._load_checkpoint()
         resumed = self.global_steps > 0
-        self.metrics_writer = MetricsWriter(self.folder.metrics_path, resume_at=self.global_steps if resumed else None)
+        self.metrics_writer = MetricsWriter(
+            self.folder.metrics_path, resume_at=self.global_steps if resumed else None
+        )
         if resumed:
             self.config.trainer.val_before_train = False  # the metrics up to this step are there already
 
@@ -68,14 +79,18 @@ class RunFolderTrainer(PPOTrainerSync):
         self._phase("evaluating")
         columns: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
         for rows in self.val_dataloader:
-            rows["uid"] = np.array([f"eval-{self.global_steps}-{i}" for i in range(len(rows["raw_prompt"]))], object)
+            rows["uid"] = np.array(
+                [f"eval-{self.global_steps}-{i}" for i in range(len(rows["raw_prompt"]))], object
+            )
             batch = tu.get_tensordict(rows)
             tu.assign_non_tensor_data(batch, "global_steps", self.global_steps)
             tu.assign_non_tensor_data(batch, "validate", True)
             tags = [{"is_prompt": True, "status": "pending", "global_steps": self.global_steps}] * len(batch)
             tq.kv_batch_put(keys=list(batch["uid"]), partition_id="val", tags=tags)
             self.agent_loop_manager.generate_sequences(batch)
-            sampled, _ = self.replay_buffer.sample(self.global_steps, partition_id="val", batch_size=len(batch))
+            sampled, _ = self.replay_buffer.sample(
+                self.global_steps, partition_id="val", batch_size=len(batch)
+            )
             for sample in self._samples(sampled):
                 extra = sample.pop("extra_info")
                 benchmark = sample.pop("data_source")
@@ -127,7 +142,8 @@ class RunFolderTrainer(PPOTrainerSync):
                     "score": float(verdict["acc"]),
                     "reason": verdict["reason"],
                     "boxed": bool(verdict["boxed"]),
-                    "truncated": len(responses[i]) >= limit and responses[i][-1] != self.tokenizer.eos_token_id,
+                    "truncated": len(responses[i]) >= limit
+                    and responses[i][-1] != self.tokenizer.eos_token_id,
                     "response_tokens": len(responses[i]),
                     "data_source": sources[i],
                     "extra_info": extra_infos[i],
@@ -158,7 +174,9 @@ class RunFolderTrainer(PPOTrainerSync):
         metrics["train/boxed"] = float(np.mean(columns["boxed"]))
         metrics["train/truncated"] = float(np.mean(columns["truncated"]))
         metrics["train/response_tokens"] = float(np.mean(columns["response_tokens"]))
-        metrics["train/signal_groups"] = float(np.mean([len(set(rewards)) > 1 for rewards in groups.values()]))
+        metrics["train/signal_groups"] = float(
+            np.mean([len(set(rewards)) > 1 for rewards in groups.values()])
+        )
         line = {"step": global_steps}
         line |= {key: float(value) for key, value in metrics.items() if key.startswith(("train/", "eval/"))}
         line |= {ours: float(metrics[verls]) for verls, ours in VERL_NAMES.items() if verls in metrics}

@@ -205,7 +205,8 @@ def main() -> None:
     measured = train(run, model, tokenizer)
     out = Path(run.out)
     model.to(torch.bfloat16).save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    # The template belongs inside tokenizer_config.json, where every reader of Hugging Face folders looks for it.
+    tokenizer.save_pretrained(out, save_jinja_files=False)
     write_model_card(out, measured, sum(p.numel() for p in model.parameters()))
     print(f"wrote {out}: {measured}")
 

@@ -65,8 +65,8 @@ def _in_verl(**replacements):
         vars(transformer_impl).update(originals)
 
 
-class _OnCPU:
-    """What the two engines share."""
+class _FSDPOnCPU(FSDPEngineWithLMHead):
+    """What the two engines share; a mixin in front of verl's class."""
 
     def _build_fsdp_module(self, module):
         with _in_verl(CPUOffloadPolicy=lambda pin_memory=True: OffloadPolicy()):
@@ -85,10 +85,10 @@ class _OnCPU:
 
 
 @EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cpu")
-class CPUEngineWithLMHead(_OnCPU, FSDPEngineWithLMHead):
+class CPUEngineWithLMHead(_FSDPOnCPU):
     """Actor and reference on a CPU."""
 
 
 @EngineRegistry.register(model_type="value_model", backend="fsdp2", device="cpu")
-class CPUEngineWithValueHead(_OnCPU, FSDPEngineWithValueHead):
-    """Critic on a CPU."""
+class CPUEngineWithValueHead(_FSDPOnCPU, FSDPEngineWithValueHead):
+    """Critic on a CPU: verl's value head behind the shared part."""

@@ -141,9 +141,10 @@ class TorchServer:
         """Stop decoding at the next token (partial responses end as `aborted`) and hold further requests."""
         self.accepting.clear()
         self.aborting = True
-        count = 0 if self.decoding is None or self.decoding.done() else 1
-        if count:
+        count = 0
+        if self.decoding is not None and not self.decoding.done():
             await self.decoding
+            count = 1
         self.aborting = False
         return {"aborted_count": count, "request_ids": []}
 
@@ -193,7 +194,7 @@ class TorchRolloutAdapter(BaseRollout):
     def __init__(self, config, model_config, device_mesh, replica_rank: int = -1):
         super().__init__(config, model_config, device_mesh)
         self.rank = int(os.environ["RANK"]) if replica_rank == -1 else replica_rank
-        self.server = None
+        self.server: Any = None
 
     async def resume(self, tags: list[str]) -> None: ...
 
