@@ -25,13 +25,12 @@ from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    DynamicCache,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
+from experiments.benchmarks.sampling import generate, left_pad, positions
 from rlvr.tiny import datasets
-from rlvr.tiny.behaviours import MAX_RESPONSE_TOKENS
 
 MODEL_FOLDER = Path(datasets.__file__).with_name("model")
 
@@ -66,55 +65,6 @@ def score(response: str, answer: str, reward: str = "outcome") -> float:
     """1 if the last complete box holds the answer (reward "outcome") or if there is a box at all ("format")."""
     boxes = re.findall(r"\\boxed\{([^{}]*)\}", response)
     return float(bool(boxes) and (reward == "format" or boxes[-1].strip() == answer))
-
-
-@torch.no_grad()
-def generate(
-    model: PreTrainedModel, prompts: list[list[int]], n: int, temperature: float, generator: torch.Generator
-) -> list[list[int]]:
-    """`n` responses to each prompt, prompt-major, ending with the end token unless cut; temperature 0 is greedy."""
-    eos, pad = model.config.eos_token_id, model.config.pad_token_id
-    distinct = prompts[:1] if all(p == prompts[0] for p in prompts) else prompts
-    copies = len(prompts) * n // len(distinct)
-    ids, mask = left_pad(distinct, pad)
-    padded = not bool(mask.all())
-    cache = DynamicCache()
-    inputs = dict(attention_mask=mask, position_ids=positions(mask)) if padded else {}
-    logits = model(input_ids=ids, past_key_values=cache, logits_to_keep=1, **inputs).logits[:, -1]
-    cache.batch_repeat_interleave(copies)
-    logits, mask = logits.repeat_interleave(copies, 0), mask.repeat_interleave(copies, 0)
-    responses: list[list[int]] = [[] for _ in range(len(mask))]
-    rows = torch.arange(len(mask))
-    for step in range(MAX_RESPONSE_TOKENS):
-        if temperature:
-            tokens = torch.multinomial(torch.softmax(logits / temperature, -1), 1, generator=generator)[:, 0]
-        else:
-            tokens = logits.argmax(-1)
-        for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
-            responses[row].append(token)
-        keep = (tokens != eos).nonzero()[:, 0]
-        if len(keep) == 0 or step == MAX_RESPONSE_TOKENS - 1:
-            break
-        if len(keep) < len(tokens):
-            cache.batch_select_indices(keep)
-            rows, tokens, mask = rows[keep], tokens[keep], mask[keep]
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        inputs = dict(attention_mask=mask, position_ids=mask.sum(1, keepdim=True) - 1) if padded else {}
-        logits = model(input_ids=tokens[:, None], past_key_values=cache, **inputs).logits[:, -1]
-    return responses
-
-
-def left_pad(sequences: list[list[int]], pad: int) -> tuple[Tensor, Tensor]:
-    """(ids, mask), each Int[Tensor, "rows tokens"], of sequences padded on the left to the longest."""
-    width = max(map(len, sequences))
-    ids = torch.tensor([[pad] * (width - len(s)) + s for s in sequences])
-    mask = torch.tensor([[0] * (width - len(s)) + [1] * len(s) for s in sequences])
-    return ids, mask
-
-
-def positions(mask: Tensor) -> Tensor:
-    """Position of every token among its row's unmasked tokens; 0 in the padding."""
-    return (mask.cumsum(1) - 1).clamp(min=0)
 
 
 def advantages(rewards: Tensor) -> Tensor:
@@ -169,10 +119,8 @@ def update(
             loss = loss - (ratio * advantage[rows, None] * weight).sum() / total
         if settings.kl_coef:
             with torch.no_grad():
-                reference_taken = response_log_probs(reference, *inputs).gather(-1, response_ids[..., None])[
-                    ..., 0
-                ]
-            gap = (reference_taken - taken).clamp(-20, 20)
+                reference_log_probs = response_log_probs(reference, *inputs)
+            gap = (reference_log_probs.gather(-1, response_ids[..., None])[..., 0] - taken).clamp(-20, 20)
             kl = ((gap.exp() - gap - 1).clamp(-10, 10) * weight).sum() / total
             loss = loss + settings.kl_coef * kl
             means["kl"] += kl.item()
@@ -213,26 +161,39 @@ def mean_scores(
     examples: list[datasets.Example], texts: list[list[str]], reward: str = "outcome"
 ) -> list[float]:
     """Mean score of each example over its texts."""
-    return [
-        sum(score(text, e["answer"], reward) for text in row) / len(row)
-        for e, row in zip(examples, texts, strict=True)
-    ]
+    pairs = zip(examples, texts, strict=True)
+    return [sum(score(text, e["answer"], reward) for text in row) / len(row) for e, row in pairs]
+
+
+def report(line: dict[str, float]) -> None:
+    """Print one JSON line."""
+    print(json.dumps({key: round(value, 4) for key, value in line.items()}), flush=True)
+
+
+def validate(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, temperature: float
+) -> dict[str, float]:
+    """Accuracy and share of boxed answers on `validation`."""
+    examples = datasets.load("validation")
+    answers = answer_all(model, tokenizer, examples, temperature)
+    accuracy, boxed = (mean_scores(examples, answers, reward) for reward in ("outcome", "format"))
+    return {
+        f"accuracy_at_temperature_{temperature:g}": sum(accuracy) / len(examples),
+        f"boxed_at_temperature_{temperature:g}": sum(boxed) / len(examples),
+    }
 
 
 def main() -> None:
     """Train as the key=value arguments say and print one JSON line per evaluation and per step."""
-    settings: Settings = OmegaConf.to_object(
-        OmegaConf.merge(OmegaConf.structured(Settings), OmegaConf.from_cli())
-    )  # fmt: skip
+    schema = OmegaConf.structured(Settings)
+    settings: Settings = OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.from_cli()))
     torch.set_num_threads(settings.threads)
     tokenizer = AutoTokenizer.from_pretrained(settings.model)
     model = AutoModelForCausalLM.from_pretrained(settings.model, dtype=torch.float32).eval()
-    pool, validation = datasets.load("pool"), datasets.load("validation")
+    pool = datasets.load("pool")
     if settings.solve_rates:
-        rates = mean_scores(
-            pool, answer_all(model, tokenizer, pool, settings.temperature, settings.solve_rates)
-        )
-        for rate, index in sorted((rate, index) for index, rate in enumerate(rates)):
+        answers = answer_all(model, tokenizer, pool, settings.temperature, settings.solve_rates)
+        for rate, index in sorted((rate, index) for index, rate in enumerate(mean_scores(pool, answers))):
             print(f"{rate:.3f} {index} {pool[index]}")
         return
     print(json.dumps(asdict(settings)))
@@ -241,33 +202,25 @@ def main() -> None:
     generator, rng = torch.Generator().manual_seed(settings.seed), Random(settings.seed)
     for step in range(settings.steps + 1):
         if step:
-            indices = [settings.examples[i % len(settings.examples)] for i in range(settings.prompts)] \
-                if settings.examples else rng.sample(range(len(pool)), settings.prompts)  # fmt: skip
+            chosen = settings.examples or rng.sample(range(len(pool)), settings.prompts)
+            batch = [pool[chosen[i % len(chosen)]] for i in range(settings.prompts)]
             started = time.perf_counter()
-            prompts = [prompt_ids_of(tokenizer, pool[i]["question"]) for i in indices]
+            prompts = [prompt_ids_of(tokenizer, example["question"]) for example in batch]
             responses = generate(model, prompts, settings.n, settings.temperature, generator)
             texts = tokenizer.batch_decode(responses, skip_special_tokens=True)
-            labels = [settings.wrong_answer or pool[i]["answer"] for i in indices for _ in range(settings.n)]
+            labels = [
+                settings.wrong_answer or example["answer"] for example in batch for _ in range(settings.n)
+            ]
             rewards = torch.tensor([score(t, a, settings.reward) for t, a in zip(texts, labels, strict=True)])
             generated = time.perf_counter()
             advantage = advantages(rewards.view(-1, settings.n)).flatten()
             means = update(model, reference, optimizer, prompts, responses, advantage, settings)
-            line = dict(
-                step=step,
-                reward=rewards.mean().item(),
-                tokens=sum(map(len, responses)) / len(responses),
-                **means,
-            )
-            line |= dict(generation_s=generated - started, update_s=time.perf_counter() - generated)
-            print(json.dumps({k: round(v, 4) for k, v in line.items()}), flush=True)
+            updated = time.perf_counter()
+            means |= dict(reward=rewards.mean().item(), tokens=sum(map(len, responses)) / len(responses))
+            report(dict(step=step, **means, generation_s=generated - started, update_s=updated - generated))
         if step % settings.eval_every == 0:
-            line = dict(step=step)
-            for temperature in (0.0, settings.eval_temperature):
-                answers = answer_all(model, tokenizer, validation, temperature)
-                for name, reward in (("accuracy", "outcome"), ("boxed", "format")):
-                    scores = mean_scores(validation, answers, reward)
-                    line[f"{name}_at_temperature_{temperature:g}"] = sum(scores) / len(scores)
-            print(json.dumps({k: round(v, 4) for k, v in line.items()}), flush=True)
+            greedy, sampled = (validate(model, tokenizer, t) for t in (0.0, settings.eval_temperature))
+            report(dict(step=step, **greedy, **sampled))
 
 
 if __name__ == "__main__":
