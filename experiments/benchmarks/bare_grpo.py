@@ -1,8 +1,8 @@
 """GRPO on the tiny world in plain torch, without verl or Ray: the fast baseline that verl runs are timed against.
 
 Not a second trainer: it keeps no run folder and no checkpoints, and it evaluates on `validation` only.
-What makes it fast: one prefill per distinct prompt, finished rows dropped while generating, and an update that covers
-no more tokens than the responses have. One rollout step is one gradient update; everything is float32.
+What makes it fast: each distinct prompt is computed once, in generation and in the update, finished rows are dropped
+while generating, and an update covers no more tokens than the responses have. One rollout step is one gradient update; everything is float32.
 
     python -m experiments.benchmarks.bare_grpo examples=[12] steps=60
     python -m experiments.benchmarks.bare_grpo examples=[] reward=format   # [] is the full pool
@@ -25,6 +25,7 @@ from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    DynamicCache,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -73,12 +74,29 @@ def advantages(rewards: Tensor) -> Tensor:
 
 
 def response_log_probs(
-    model: PreTrainedModel, ids: Tensor, mask: Tensor | None, prompt_width: int, temperature: float
+    model: PreTrainedModel,
+    prompts: list[list[int]],
+    source: list[int],
+    response_ids: Tensor,
+    temperature: float,
 ) -> Tensor:
-    """Log-probabilities over the vocabulary at each response position: Float[Tensor, "rows tokens vocabulary"]."""
-    inputs = {} if mask is None else dict(attention_mask=mask[:, :-1], position_ids=positions(mask[:, :-1]))
-    keep = ids.shape[1] - prompt_width
-    logits = model(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=keep, **inputs).logits
+    """Log-probabilities over the vocabulary at each response position: Float[Tensor, "rows tokens vocabulary"].
+
+    Row i answers `prompts[source[i]]`; each distinct prompt goes through the model once, gradients included.
+    """
+    distinct = sorted({tuple(prompts[i]) for i in source})
+    rows = torch.tensor([distinct.index(tuple(prompts[i])) for i in source])
+    ids, mask = left_pad([list(prompt) for prompt in distinct], model.config.pad_token_id)
+    place, cache = positions(mask), DynamicCache()
+    model.model(
+        input_ids=ids[:, :-1], attention_mask=mask[:, :-1], position_ids=place[:, :-1], past_key_values=cache
+    )
+    cache.batch_select_indices(rows)
+    # The last prompt token predicts the first response token, and the last response token predicts nothing.
+    inputs = torch.cat([ids[rows, -1:], response_ids[:, :-1]], 1)
+    mask = torch.cat([mask[rows], torch.ones_like(response_ids[:, :-1])], 1)
+    place = place[rows, -1:] + torch.arange(inputs.shape[1])
+    logits = model(input_ids=inputs, attention_mask=mask, position_ids=place, past_key_values=cache).logits
     return torch.log_softmax(logits / temperature, -1)
 
 
@@ -93,8 +111,6 @@ def update(
 ) -> dict[str, float]:
     """One gradient step over all rollouts (prompt-major rows); micro-batches hold responses of like length."""
     pad, total = model.config.pad_token_id, sum(map(len, responses))
-    prompt_ids, prompt_mask = left_pad(prompts, pad)
-    padded = not bool(prompt_mask.all())
     order = sorted(range(len(responses)), key=lambda row: len(responses[row]))
     means = dict(entropy=0.0, kl=0.0)
     for start in range(0, len(order), settings.micro_batch):
@@ -104,11 +120,7 @@ def update(
         weight = torch.tensor(
             [[1.0] * len(responses[row]) + [0.0] * (width - len(responses[row])) for row in rows]
         )
-        source = [row // settings.n for row in rows]
-        ids = torch.cat([prompt_ids[source], response_ids], 1)
-        mask = torch.cat([prompt_mask[source], torch.ones_like(response_ids)], 1) if padded else None
-        inputs = (ids, mask, prompt_ids.shape[1], settings.temperature)
-
+        inputs = (prompts, [row // settings.n for row in rows], response_ids, settings.temperature)
         log_probs = response_log_probs(model, *inputs)
         taken = log_probs.gather(-1, response_ids[..., None])[..., 0]
         entropy = (-(log_probs.exp() * log_probs).sum(-1) * weight).sum() / total

@@ -28,7 +28,7 @@ _YOUNG = "cow calf,dog puppy,cat kitten,horse foal,goat kid,lion cub,sheep lamb,
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
-    return [tuple(pair.split()) for pair in text.split(",")]
+    return [(left, right) for left, right in (pair.split() for pair in text.split(","))]
 
 
 @dataclass(frozen=True)

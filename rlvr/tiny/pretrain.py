@@ -149,7 +149,8 @@ def train(run: Pretraining, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokeni
     adamw = torch.optim.AdamW(rest, lr=run.adamw_lr, betas=(0.9, 0.98), weight_decay=0.05)
     peaks = [(group, group["lr"]) for optimizer in (muon, adamw) for group in optimizer.param_groups]
 
-    seen, losses, start = 0, [], time.time()
+    seen, start = 0, time.time()
+    losses: list[float] = []
     progress = tqdm(total=run.tokens, unit="tok", unit_scale=True, mininterval=10)
     for ids, labels in batches(run, tokenizer):
         done = seen / run.tokens
