@@ -1,0 +1,166 @@
+"""`python run.py` end to end on a CPU, through Ray and verl: the run folder, resume after kill -9, failures, two workers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from rlvr.run_folder import RunFolder, read_metrics
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = (
+    "scale.benchmarks=["
+    "{dataset:tiny500,name:tiny500,temperature:0.0,top_p:1.0,top_k:-1,n:1,limit:24},"
+    "{dataset:tiny500,name:tiny500_avg2,temperature:0.6,top_p:1.0,top_k:-1,n:2,limit:8}]"
+)
+SMALL = [BENCHMARKS, "scale.prompts_per_step=4", "scale.samples_per_prompt=4", "scale.steps=4"]
+SMALL += ["scale.evaluate_every=2", "scale.save_every=2", "tracking=off"]
+pytestmark = pytest.mark.timeout(900)
+
+
+def command(*overrides):
+    return [sys.executable, "run.py", "+experiment=one_shot", *SMALL, *overrides]
+
+
+def run(*overrides):
+    return subprocess.run(command(*overrides), cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+def folder_of(runs: Path, name="one_shot") -> RunFolder:
+    return RunFolder(runs / "tiny" / "tiny" / name / "seed0")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One uninterrupted run of four steps."""
+    runs = tmp_path_factory.mktemp("runs")
+    return runs, run(f"runs_dir={runs}")
+
+
+def test_a_run_leaves_a_complete_folder(finished):
+    runs, done = finished
+    folder = folder_of(runs)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "tiny500" in done.stdout
+    metrics = read_metrics(folder.metrics_path)
+    assert metrics["step"].tolist() == [0, 1, 2, 3, 4]
+    assert metrics["eval/tiny500/accuracy"].notna().tolist() == [True, False, True, False, True]
+    assert metrics.loc[1:, ["actor/entropy", "actor/kl", "actor/grad_norm", "time/step_s"]].notna().all().all()
+    assert metrics.loc[1, "actor/kl"] == 0  # before the first update the policy is the reference
+    assert metrics.loc[4, "actor/kl"] > 0
+    for step in (1, 4):
+        rollouts = pd.read_parquet(folder.rollouts_path(step))
+        assert len(rollouts) == 16
+        assert rollouts.groupby("uid").size().tolist() == [4] * 4  # one group per row, not per prompt
+        assert rollouts["score"].mean() == pytest.approx(metrics.loc[step, "train/accuracy"])
+        assert (rollouts["rank"] == 1).all()
+        signal_groups = rollouts.groupby("uid")["reward"].nunique().gt(1).mean()
+        assert signal_groups == pytest.approx(metrics.loc[step, "train/signal_groups"])
+    answers = pd.read_parquet(folder.eval_path("tiny500_avg2", 4))
+    assert answers.groupby("id").size().tolist() == [2] * 8
+    assert answers["score"].mean() == pytest.approx(metrics.loc[4, "eval/tiny500_avg2/accuracy"])
+    assert json.loads(folder.provenance_path.read_text())["status"] == "finished"
+    assert folder.figure_path.stat().st_size > 10_000
+    assert (folder.checkpoints_dir / "global_step_4" / "actor" / "huggingface" / "config.json").exists()
+
+
+def test_a_finished_run_is_not_run_again_and_another_config_is_refused(finished):
+    runs, _ = finished
+    before = folder_of(runs).metrics_path.stat().st_mtime
+    again = run(f"runs_dir={runs}")
+    assert (again.returncode, "finished already" in again.stdout) == (0, True)
+    other = run(f"runs_dir={runs}", "loss.entropy=0.5")
+    assert other.returncode == 1
+    assert "loss.entropy: 0.001 → 0.5" in other.stderr
+    assert "variant=" in other.stderr
+    assert folder_of(runs).metrics_path.stat().st_mtime == before
+
+
+def test_kill_9_and_resume_ends_where_the_uninterrupted_run_did(finished, tmp_path):
+    runs, _ = finished
+    folder = folder_of(tmp_path)
+    # Output to a file: Ray's processes would keep a pipe open after the kill.
+    with open(tmp_path / "output", "w") as output:
+        process = subprocess.Popen(
+            command(f"runs_dir={tmp_path}"), cwd=ROOT, stdout=output, stderr=output, start_new_session=True
+        )
+        deadline = time.monotonic() + 400
+        while folder.last_step() < 3 and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert folder.state == "unfinished"
+    done = run(f"runs_dir={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "resuming at step 2" in done.stdout
+    resumed, whole = read_metrics(folder.metrics_path), read_metrics(folder_of(runs).metrics_path)
+    assert resumed["step"].tolist() == [0, 1, 2, 3, 4]
+    compared = [key for key in whole if key.startswith(("train/", "eval/", "actor/"))]
+    pd.testing.assert_frame_equal(resumed[compared], whole[compared], rtol=1e-3, atol=1e-5)
+    assert json.loads(folder.provenance_path.read_text())["resumed_at"][0]["step"] == 2
+
+
+def test_a_failing_reward_ends_the_run_with_its_cause(tmp_path):
+    reward = tmp_path / "reward.py"
+    reward.write_text("def compute_score(**kwargs):\n    raise ValueError('the reward is broken')\n")
+    done = run(f"runs_dir={tmp_path}", f"reward.custom_reward_function.path={reward}")
+    assert done.returncode == 1
+    assert "ValueError: the reward is broken" in done.stdout.splitlines()[-2]
+    assert "run.log" in done.stdout.splitlines()[-1]
+    assert json.loads(folder_of(tmp_path).provenance_path.read_text())["status"] == "failed"
+
+
+def test_two_workers_train_together(tmp_path):
+    done = run(f"runs_dir={tmp_path}", "hardware=cpu_two_workers", "scale.steps=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    metrics = read_metrics(folder_of(tmp_path).metrics_path)
+    assert metrics["step"].tolist() == [0, 1, 2]
+    assert len(pd.read_parquet(folder_of(tmp_path).rollouts_path(2))) == 16
+
+
+def test_verls_own_agent_loop_works_with_the_rollout(tmp_path):
+    """The per-request path that GPU runs take, on a CPU: same run folder, sampling per row not supported there."""
+    done = run(
+        f"runs_dir={tmp_path}",
+        "actor_rollout_ref.rollout.agent.agent_loop_manager_class=null",
+        "reward.num_workers=1",
+        "scale.steps=1",
+        "scale.benchmarks=[{dataset:tiny500,name:tiny500,temperature:0.0,top_p:1.0,top_k:-1,n:1,limit:8}]",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read_metrics(folder_of(tmp_path).metrics_path)["step"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["hardware=one_gpu"], "needs 1 GPU(s), this machine has 0"),
+        (["runs_dir=/dev/null/runs"], "runs_dir="),
+        (["train_set.ranks=[5000]"], "ranks start at 1"),
+        (["base_model.path=/no/such/model"], "no such folder"),
+    ],
+)
+def test_what_cannot_run_is_refused_in_one_line_before_ray_starts(overrides, message, tmp_path):
+    where = [] if any(o.startswith("runs_dir") for o in overrides) else [f"runs_dir={tmp_path}"]
+    started = time.monotonic()
+    done = run(*where, *overrides)
+    assert done.returncode == 1
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert time.monotonic() - started < 60  # Ray alone takes longer to start and to stop
+
+
+def test_corrupt_weights_are_refused_before_ray_starts(tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    for file in (ROOT / "rlvr" / "tiny" / "model").iterdir():
+        (model / file.name).write_bytes(file.read_bytes()[: 100_000 if file.suffix == ".safetensors" else None])
+    done = run(f"runs_dir={tmp_path}", f"base_model.path={model}")
+    assert done.returncode == 1
+    assert "corrupt weights file" in done.stdout
