@@ -56,13 +56,18 @@ def ranking(source: str, path: str | None, data_root: str | None) -> list[int]:
 
 
 def rank_by_variance(history: dict[str, list[float]]) -> list[str]:
-    """Keys by the variance of their accuracies (population), largest first; ties keep their order (paper, Eq. 1-2)."""
+    """Keys by the variance of their accuracies (population), largest first; ties keep their order (paper, Eq. 1-2).
 
-    def deviation(values: list[float]) -> float:
+    A key without any accuracy comes after all others.
+    """
+
+    def variance(values: list[float]) -> float:
+        if not values:
+            return -1.0
         mean = math.fsum(values) / len(values)
         return math.fsum((v - mean) ** 2 for v in values) / len(values)
 
-    return sorted(history, key=lambda key: -round(deviation(history[key]), 12))
+    return sorted(history, key=lambda key: -round(variance(history[key]), 12))
 
 
 def chosen_rows(pool: list[dict], ranked: list[int], ranks: list[int]) -> list[dict]:

@@ -10,7 +10,6 @@ all visits, ties keep the pool's order. An example that was never visited has no
 import csv
 import json
 import sys
-from collections import defaultdict
 from pathlib import Path
 from statistics import fmean, pvariance
 
@@ -20,8 +19,9 @@ from rlvr.run_folder import RunFolder
 
 
 def history_of_run(folder: RunFolder) -> dict[str, list[float]]:
-    """Pool index (as text, in the pool's order) -> accuracy at each visit, in the order of the steps."""
+    """Pool index (as text, in the pool's order) -> accuracy at each visit, in the order of the steps; [] if never visited."""
     import pandas as pd
+    import pyarrow.parquet as pq
 
     files = sorted(folder.rollouts_dir.glob("step*.parquet"))
     if not files:
@@ -29,10 +29,11 @@ def history_of_run(folder: RunFolder) -> dict[str, list[float]]:
     visits = pd.concat(pd.read_parquet(file, columns=["step", "uid", "index", "score"]) for file in files)
     accuracies = visits.groupby(["step", "uid", "index"], sort=False)["score"].mean().reset_index()
     accuracies = accuracies.sort_values(["index", "step"], kind="stable")
-    history = defaultdict(list)
+    pool = pq.read_table(folder.data_dir / "train.parquet", columns=["extra_info"]).to_pylist()
+    history: dict[str, list[float]] = {str(row["extra_info"]["index"]): [] for row in pool}
     for index, score in zip(accuracies["index"], accuracies["score"], strict=True):
         history[str(index)].append(float(score))
-    return dict(history)
+    return history
 
 
 def write_ranking(history: dict[str, list[float]], out: Path) -> None:
@@ -42,13 +43,17 @@ def write_ranking(history: dict[str, list[float]], out: Path) -> None:
         writer.writerow(["rank", "index", "variance", "mean_accuracy", "visits"])
         for rank, index in enumerate(rank_by_variance(history), start=1):
             values = history[index]
-            writer.writerow([rank, index, f"{pvariance(values):.6f}", f"{fmean(values):.4f}", len(values)])
+            score = [f"{pvariance(values):.6f}", f"{fmean(values):.4f}"] if values else ["", ""]
+            writer.writerow([rank, index, *score, len(values)])
 
 
 def main(arguments: list[str]) -> int:
     options = dict(argument.partition("=")[::2] for argument in arguments)
     if set(options) not in ({"run", "out"}, {"history", "out"}):
-        print("usage: python -m rlvr.select run=<run folder>|history=<file.json> out=<file.csv>", file=sys.stderr)
+        print(
+            "usage: python -m rlvr.select run=<run folder>|history=<file.json> out=<file.csv>",
+            file=sys.stderr,
+        )
         return 2
     try:
         if "run" in options:

@@ -67,7 +67,9 @@ def select_rows(data: TensorDict, rows: list[int]) -> TensorDict:
             selected[key] = torch.nested.nested_tensor_from_jagged(
                 value.values()[flat],
                 offsets=torch.cat([ends.new_zeros(1), ends]),
-                min_seqlen=int(lengths.min()),  # without these two, padding goes to the length of all rows together
+                min_seqlen=int(
+                    lengths.min()
+                ),  # without these two, padding goes to the length of all rows together
                 max_seqlen=int(lengths.max()),
             )
         elif isinstance(value, torch.Tensor):
