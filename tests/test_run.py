@@ -51,7 +51,9 @@ def test_a_run_leaves_a_complete_folder(finished):
     metrics = read_metrics(folder.metrics_path)
     assert metrics["step"].tolist() == [0, 1, 2, 3, 4]
     assert metrics["eval/tiny500/accuracy"].notna().tolist() == [True, False, True, False, True]
-    assert metrics.loc[1:, ["actor/entropy", "actor/kl", "actor/grad_norm", "time/step_s"]].notna().all().all()
+    assert (
+        metrics.loc[1:, ["actor/entropy", "actor/kl", "actor/grad_norm", "time/step_s"]].notna().all().all()
+    )
     assert metrics.loc[1, "actor/kl"] == 0  # before the first update the policy is the reference
     assert metrics.loc[4, "actor/kl"] > 0
     for step in (1, 4):
@@ -160,7 +162,9 @@ def test_corrupt_weights_are_refused_before_ray_starts(tmp_path):
     model = tmp_path / "model"
     model.mkdir()
     for file in (ROOT / "rlvr" / "tiny" / "model").iterdir():
-        (model / file.name).write_bytes(file.read_bytes()[: 100_000 if file.suffix == ".safetensors" else None])
+        (model / file.name).write_bytes(
+            file.read_bytes()[: 100_000 if file.suffix == ".safetensors" else None]
+        )
     done = run(f"runs_dir={tmp_path}", f"base_model.path={model}")
     assert done.returncode == 1
     assert "corrupt weights file" in done.stdout

@@ -46,7 +46,12 @@ def bare(steps: int, example: int, threads: int) -> dict[str, float]:
 def through_verl(steps: int, runs: Path) -> dict[str, float]:
     """Median seconds of one step of `run.py +experiment=one_shot`, and of its parts."""
     command = [sys.executable, "run.py", "+experiment=one_shot", f"scale.steps={steps}", f"runs_dir={runs}"]
-    command += ["scale.evaluate_every=100000", "scale.save_every=-1", "tracking=off", "trainer.val_before_train=false"]
+    command += [
+        "scale.evaluate_every=100000",
+        "scale.save_every=-1",
+        "tracking=off",
+        "trainer.val_before_train=false",
+    ]
     subprocess.run(command, capture_output=True, text=True, check=True)
     folder = RunFolder(runs / "tiny" / "tiny" / "one_shot" / "seed0")
     lines = [line for line in metrics_lines(folder.metrics_path) if line["step"] > WARM_UP]
