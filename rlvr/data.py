@@ -26,12 +26,11 @@ def evaluation_rows(cfg: DictConfig) -> list[dict]:
     return rows
 
 
-def write_data(cfg: DictConfig, folder: RunFolder) -> None:
+def write_rows(folder: RunFolder, train: list[dict], test: list[dict]) -> None:
     """Write data/train.parquet and data/val.parquet of a run."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    train, test = training_rows(cfg), evaluation_rows(cfg)
     folder.data_dir.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(train), folder.data_dir / "train.parquet")
     pq.write_table(pa.Table.from_pylist(test), folder.data_dir / "val.parquet")

@@ -24,6 +24,9 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
     """
     preflight.check_machine(cfg)
     cfg = _resolved(cfg)
+    if not cfg.base_model.gguf_file:
+        preflight.check_weights(cfg.actor_rollout_ref.model.path)
+    rows = data.training_rows(cfg), data.evaluation_rows(cfg)
     folder = open_run(cfg.run_dir, OmegaConf.to_container(cfg))
     with folder:
         if folder.state == "finished":
@@ -32,7 +35,10 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
         started = time.monotonic()
         with console.capture_output(folder.log_path) as screen:
             try:
-                _prepare(cfg, folder, screen)
+                screen.print(f"run folder: {folder.path}", soft_wrap=True, highlight=False)
+                data.write_rows(folder, *rows)
+                if cfg.base_model.gguf_file:
+                    cfg.actor_rollout_ref.model.path = _converted(cfg, folder)
                 step = folder.resume_step()
                 folder.rewind(step)
                 if step:
@@ -62,16 +68,12 @@ def _resolved(cfg: DictConfig) -> DictConfig:
     return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
 
 
-def _prepare(cfg: DictConfig, folder: RunFolder, screen: Console) -> None:
-    """Weights and data, checked before Ray starts."""
-    screen.print(f"run folder: {folder.path}", soft_wrap=True, highlight=False)
-    if cfg.base_model.gguf_file:
-        from rlvr.gguf import converted
+def _converted(cfg: DictConfig, folder: RunFolder) -> str:
+    """The Hugging Face folder made from a packaged GGUF file."""
+    from rlvr.gguf import converted
 
-        folder.phase_path.write_text("converting the GGUF weights")
-        cfg.actor_rollout_ref.model.path = str(converted(cfg.base_model, Path(cfg.runs_dir).resolve()))
-    preflight.check_weights(cfg.actor_rollout_ref.model.path)
-    data.write_data(cfg, folder)
+    folder.phase_path.write_text("converting the GGUF weights")
+    return str(converted(cfg.base_model, Path(cfg.runs_dir).resolve()))
 
 
 def _from_step(cfg: DictConfig, folder: RunFolder, step: int) -> DictConfig:

@@ -142,9 +142,13 @@ def test_verls_own_agent_loop_works_with_the_rollout(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["hardware=one_gpu"], "needs 1 GPU(s), this machine has 0"),
+        (["hardware=one_gpu"], "needs 1 GPU(s)"),
+        (
+            ["actor_rollout_ref.rollout.agent.agent_loop_manager_class=null"],
+            "benchmark tiny500_avg2: temperature=0.6",
+        ),
         (["runs_dir=/dev/null/runs"], "runs_dir="),
-        (["train_set.ranks=[5000]"], "ranks start at 1"),
+        (["train_set.ranks=[5000]"], "ranks end at 1209"),
         (["base_model.path=/no/such/model"], "no such folder"),
     ],
 )
@@ -167,4 +171,4 @@ def test_corrupt_weights_are_refused_before_ray_starts(tmp_path):
         )
     done = run(f"runs_dir={tmp_path}", f"base_model.path={model}")
     assert done.returncode == 1
-    assert "corrupt weights file" in done.stdout
+    assert "corrupt weights file" in done.stderr

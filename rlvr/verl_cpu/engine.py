@@ -12,6 +12,7 @@ Departures from verl's CUDA engines:
 """
 
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed
@@ -56,27 +57,26 @@ def select_rows(data: TensorDict, rows: list[int]) -> TensorDict:
     verl's own selection takes every jagged column apart for every micro-batch, which costs as much as the forward pass.
     """
     index = torch.tensor(rows)
-    selected = {}
+    selected: dict[str, Any] = {}
     for key, value in data.items():
-        if isinstance(value, torch.Tensor) and value.is_nested:
-            offsets = value.offsets()
-            lengths = offsets.diff()[index]
-            ends = lengths.cumsum(0)
-            within = torch.arange(int(ends[-1])) - (ends - lengths).repeat_interleave(lengths)
-            flat = offsets[index].repeat_interleave(lengths) + within
-            selected[key] = torch.nested.nested_tensor_from_jagged(
-                value.values()[flat],
-                offsets=torch.cat([ends.new_zeros(1), ends]),
-                min_seqlen=int(
-                    lengths.min()
-                ),  # without these two, padding goes to the length of all rows together
-                max_seqlen=int(lengths.max()),
-            )
-        elif isinstance(value, torch.Tensor):
-            selected[key] = value[index]
+        if isinstance(value, torch.Tensor):
+            selected[key] = _select_jagged(value, index) if value.is_nested else value[index]
         elif isinstance(value, NonTensorData):
             selected[key] = value
     return TensorDict(selected, batch_size=[len(rows)])
+
+
+def _select_jagged(column: Any, index: torch.Tensor) -> torch.Tensor:
+    offsets = column.offsets()
+    lengths = offsets.diff()[index]
+    ends = lengths.cumsum(0)
+    within = torch.arange(int(ends[-1])) - (ends - lengths).repeat_interleave(lengths)
+    return torch.nested.nested_tensor_from_jagged(
+        column.values()[offsets[index].repeat_interleave(lengths) + within],
+        offsets=torch.cat([ends.new_zeros(1), ends]),
+        min_seqlen=int(lengths.min()),  # without these two, padding goes to the length of all rows together
+        max_seqlen=int(lengths.max()),
+    )
 
 
 def logprobs_from_logits(logits, labels, inplace_backward=True):

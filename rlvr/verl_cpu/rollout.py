@@ -164,24 +164,37 @@ class TorchServer:
     async def stop_profile(self, **kwargs) -> None: ...
 
 
+def start_server(replica_rank: int, rollout, model):
+    """The actor of one replica, started if it is not there; `rollout` and `model` are verl's configs.
+
+    A program may call this before verl does, so that the server loads while the trainer does.
+    """
+    options = {
+        "name": server_name(replica_rank),
+        "get_if_exists": True,
+        "max_concurrency": 4096,
+        "num_cpus": 0,
+    }
+    return (
+        ray.remote(TorchServer)
+        .options(**options)
+        .remote(
+            model_path=model.path,
+            trust_remote_code=model.trust_remote_code,
+            response_length=rollout.response_length,
+            max_rows=rollout.max_num_seqs,
+            seed=rollout.seed,
+        )
+    )
+
+
 class TorchReplica(RolloutReplica):
     """Launches one `TorchServer`; tensor parallelism has no meaning here."""
 
     async def launch_servers(self):
         if self.world_size != 1:
             raise ValueError("rollout torch_cpu: tensor, data and pipeline parallel sizes must be 1 on a CPU")
-        options = {"name": server_name(self.replica_rank), "max_concurrency": 4096, "num_cpus": 0}
-        server = (
-            ray.remote(TorchServer)
-            .options(**options)
-            .remote(
-                model_path=self.model_config.path,
-                trust_remote_code=self.model_config.trust_remote_code,
-                response_length=self.config.response_length,
-                max_rows=self.config.max_num_seqs,
-                seed=self.config.seed,
-            )
-        )
+        server = start_server(self.replica_rank, self.config, self.model_config)
         await server.ready.remote()
         self.servers = [server]
         self._server_handle = server
