@@ -310,7 +310,7 @@ def test_a_typo_inside_an_experiment_is_caught(tmp_path: Path, line: str, messag
         ("train_set.ranks=[]", "train_set.ranks=[]: expected a list of ranks such as [1,13], or all"),
         ("train_set.ranks=7", "train_set.ranks=7: expected a list of ranks such as [1,13], or all"),
         ("train_set.ranks=[2,2]", "train_set.ranks=[2, 2]: a rank occurs twice"),
-        ("updates_per_step=3", "updates_per_step=3: must divide scale.prompts_per_step=16 (1, 2, 4, 8, 16)"),
+        ("updates_per_step=3", "updates_per_step=3: must divide scale.prompts_per_step=8 (1, 2, 4, 8)"),
         ("updates_per_step=0", "updates_per_step=0: expected a whole number above 0"),
         ("scale.steps=0", "scale.steps=0: expected a whole number above 0"),
         ("scale.temperature=0", "scale.temperature=0: expected a number above 0"),
