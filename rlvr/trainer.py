@@ -80,7 +80,7 @@ class RunFolderTrainer(PPOTrainerSync):
         columns: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
         for rows in self.val_dataloader:
             rows["uid"] = np.array(
-                [f"eval-{self.global_steps}-{i}" for i in range(len(rows["raw_prompt"]))], object
+                [f"eval-{self.global_steps}-{i:06d}" for i in range(len(rows["raw_prompt"]))], object
             )
             batch = tu.get_tensordict(rows)
             tu.assign_non_tensor_data(batch, "global_steps", self.global_steps)
