@@ -1,5 +1,5 @@
 """verl on a CPU: a platform, an FSDP2 engine, a rollout engine and a batched agent loop, as verl plug-ins.
 
 Loading `rlvr.verl_cpu.plugin` registers them (verl does so in every process through its `verl.plugins` entry point);
-`select()` says what this package needs from the environment. Nothing here imports the rest of the project.
+`VERL_PLATFORM=cpu` selects them. Nothing here imports the rest of the project.
 """
