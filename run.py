@@ -3,6 +3,7 @@
 python run.py +experiment=one_shot                                        # a laptop, the tiny world
 python run.py +experiment=one_shot scale=paper hardware=eight_gpus        # the paper
 python run.py -m +experiment=one_shot,entropy_only seed=0,1,2             # six runs, one after the other
+python run.py +experiment=one_shot example.question="What is 17*3?" example.answer=51
 python run.py +experiment=one_shot check=true                             # check the configuration only
 """
 
@@ -14,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from yaml import YAMLError
 
-from rlvr.compose import explain, prepare
+from rlvr.compose import explain, prepare, quoted
 from rlvr.config import ConfigError, check
 from rlvr.run_folder import RunFolder, RunFolderError, read_metrics
 
@@ -57,6 +58,7 @@ def main() -> None:
     # Hydra then raises instead of printing, so that its errors can be explained in one line.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     prepare()
+    sys.argv[1:] = map(quoted, sys.argv[1:])
     try:
         train()
     except (HydraException, YAMLError) as error:

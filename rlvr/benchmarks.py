@@ -2,7 +2,7 @@
 
 import json
 
-from rlvr.pools import DataError, data_file
+from rlvr.sources import DataError, data_file
 
 TINY = ("validation", "tiny500", "tiny_hard", "tiny_arc")
 

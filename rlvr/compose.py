@@ -16,6 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlvr.config import CONF, register_resolvers, unknown_key_message, verl_config_dir
 
+# Written on the command line as they are: question and answer of an own example, and a label.
+FREE_TEXT = ("example.question", "example.answer", "label.text")
+
 
 class VerlSearchPath(SearchPathPlugin):
     """Lets `conf/config.yaml` name verl's `ppo_trainer`."""
@@ -30,11 +33,19 @@ def prepare() -> None:
     register_resolvers()
 
 
+def quoted(argument: str) -> str:
+    """A command-line argument with its free text quoted for Hydra, whose grammar gives commas and braces a meaning."""
+    key, equals, value = argument.partition("=")
+    if not equals or key not in FREE_TEXT or value in ("", "null") or value[0] in "'\"":
+        return argument
+    return key + "='" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (m[2] and "\\'"), value) + "'"
+
+
 def compose(*overrides: str, conf: Path = CONF) -> DictConfig:
     """The configuration that `python run.py OVERRIDES` runs with, unchecked and with its interpolations."""
     prepare()
     with hydra.initialize_config_dir(str(conf), version_base="1.3"):
-        cfg = hydra.compose("config", list(overrides), return_hydra_config=True)
+        cfg = hydra.compose("config", [quoted(override) for override in overrides], return_hydra_config=True)
     OmegaConf.set_struct(cfg, False)
     cfg.experiment_name = cfg.pop("hydra").runtime.choices.get("experiment")
     OmegaConf.set_struct(cfg, True)

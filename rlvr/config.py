@@ -4,6 +4,8 @@
 it was written (Hydra itself accepts a misspelt key inside an experiment file in silence).
 """
 
+import hashlib
+import random
 import re
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+
+from rlvr.prompts import TEMPLATES, chat_template
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
@@ -45,7 +49,15 @@ def verl_config_dir() -> Path:
 
 def register_resolvers() -> None:
     """Makes `${exact_division:..}` and its like, used in `conf/`, known to OmegaConf."""
-    for resolver in (exact_division, package_path, trackers, train_set_name, with_variant):
+    for resolver in (
+        chat_template,
+        exact_division,
+        package_path,
+        random_ranks,
+        run_name,
+        trackers,
+        train_set_name,
+    ):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
     OmegaConf.register_new_resolver(
         "group_options", lambda group: ", ".join(group_options(group)), replace=True
@@ -67,7 +79,9 @@ def package_path(package: str, *parts: str) -> str:
 
 
 def train_set_name(ranks: Any) -> str:
-    """`[1, 13]` -> `pi1_pi13`; three ranks or more in a row -> `pi1_to_pi16`; `all` -> `full`."""
+    """`[1, 13]` -> `pi1_pi13`; three ranks or more in a row -> `pi1_to_pi16`; `all` -> `full`; none -> `own`."""
+    if ranks is None:
+        return "own"
     if isinstance(ranks, str):
         return "full"
     ranks = list(ranks)
@@ -81,8 +95,24 @@ def trackers(tracking: str) -> list[str]:
     return [] if tracking == "off" else ["wandb"]
 
 
-def with_variant(experiment: str, variant: str | None) -> str:
-    return experiment if variant is None else f"{experiment}-{variant}"
+def random_ranks(count: int, size: int, seed: int) -> list[int]:
+    """`count` different ranks of a pool of `size`, in rising order."""
+    return sorted(random.Random(seed).sample(range(1, size + 1), count))
+
+
+def run_name(
+    experiment: str,
+    variant: str | None,
+    example_file: str | None,
+    question: str | None,
+    reward_file: str | None,
+) -> str:
+    """The run's folder: the experiment, its variant, and what is the user's own, so that own runs get own folders."""
+    own = Path(example_file).stem if example_file else None
+    if question:
+        own = f"example_{hashlib.sha256(str(question).encode()).hexdigest()[:6]}"
+    parts = [experiment, variant, own, Path(reward_file).stem if reward_file else None]
+    return "-".join(re.sub(r"[^\w.]+", "_", str(part)) for part in parts if part)
 
 
 @cache
@@ -150,7 +180,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_label(value: Any) -> bool:
-    return value is None or _is_number(value) or isinstance(value, str) and value != ""
+    return value is None or _is_number(value) or isinstance(value, str) and value.strip() != ""
 
 
 def _is_folder_name(value: Any) -> bool:
@@ -176,12 +206,15 @@ DOMAINS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("scale.top_p", lambda v: _is_number(v) and 0 < v <= 1, "above 0 and at most 1"),
     ("scale.top_k", lambda v: _is_integer(v) and (v == -1 or v > 0), "-1 (all) or a whole number above 0"),
     ("seed", lambda v: _is_integer(v) and v >= 0, "a whole number of 0 or more"),
-    ("label", _is_label, "a text, a number or null"),
+    ("label.text", _is_label, "a text, a number or null"),
+    ("label.wrong_share", lambda v: _is_number(v) and 0 <= v <= 1, "a share from 0 to 1"),
+    ("example.probe_samples", lambda v: _is_integer(v) and v >= 0, "a whole number of 0 or more"),
+    ("reward_rule.probability", lambda v: _is_number(v) and 0 < v < 1, "a number between 0 and 1"),
     ("variant", _is_folder_name, "letters, digits, '_' and '.', for it names a folder"),
     ("tracking", lambda v: v in ("offline", "online", "off"), "offline, online or off"),
     ("loss.policy", lambda v: v in ("vanilla", "none"), "vanilla or none"),
-    ("reward_rule.name", lambda v: v in ("outcome", "format"), "outcome or format"),
-    ("base_model.template", lambda v: v in ("qwen25-math-cot", "chat"), "qwen25-math-cot or chat"),
+    ("reward_rule.name", lambda v: v in ("outcome", "format", "random"), "outcome, format or random"),
+    ("base_model.template", lambda v: v in TEMPLATES, f"one of {', '.join(TEMPLATES)}"),
     ("hardware.device", lambda v: v in ("cpu", "cuda"), "cpu or cuda"),
 )
 
@@ -192,7 +225,7 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(unknown_key_message(path))
     if not cfg.experiment_name:
         raise ConfigError(f"no experiment chosen: add +experiment=NAME, one of {', '.join(experiments())}")
-    for group in ("scale", "base_model", "pool", "train_set", "reward_rule", "hardware"):
+    for group in ("scale", "base_model", "pool", "train_set", "label", "reward_rule", "hardware"):
         for key in cfg[group]:
             if OmegaConf.is_missing(cfg[group], key):
                 raise ConfigError(f"{group}.{key}: no value; set it in the file of conf/{group}")
@@ -202,6 +235,7 @@ def check(cfg: DictConfig) -> None:
             if not holds(value):
                 raise ConfigError(f"{key}={'null' if value is None else value}: expected {expected}")
     _check_updates(cfg)
+    _check_example(cfg)
     _check_ranks(cfg)
     _check_benchmarks(cfg)
 
@@ -215,9 +249,20 @@ def _check_updates(cfg: DictConfig) -> None:
         )
 
 
+def _check_example(cfg: DictConfig) -> None:
+    question, answer, file = (cfg.example[key] for key in ("question", "answer", "file"))
+    if file is not None and (question is not None or answer is not None):
+        raise ConfigError(
+            "example.file and example.question: give one of them, or several questions in the file"
+        )
+    if (question is None) != (answer is None):
+        missing = "answer" if answer is None else "question"
+        raise ConfigError(f"example.{missing}: no value; an example has a question and an answer")
+
+
 def _check_ranks(cfg: DictConfig) -> None:
     ranks, size = cfg.train_set.ranks, cfg.pool.size
-    if ranks == "all":
+    if ranks == "all" or ranks is None and cfg.train_set.examples:
         return
     where, there = f"train_set.ranks={ranks}", f"pi1 .. pi{size} in pool {cfg.pool.name}"
     if isinstance(ranks, str | int) or not ranks or not all(_is_integer(rank) for rank in ranks):

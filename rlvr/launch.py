@@ -4,15 +4,18 @@ The driver process loads neither torch nor verl: it starts Ray, hands the resolv
 follows the run folder until the trainer has ended or failed.
 """
 
+import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from rlvr import console, data, preflight, provenance
+from rlvr import console, data, preflight, provenance, rewards
+from rlvr.config import ConfigError
 from rlvr.run_folder import RunFolder, open_run
 
 
@@ -26,7 +29,8 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
     cfg = _resolved(cfg)
     if not cfg.base_model.gguf_file:
         preflight.check_weights(cfg.actor_rollout_ref.model.path)
-    rows = data.training_rows(cfg), data.evaluation_rows(cfg)
+    prepared = data.prepare(cfg)
+    _check_reward(cfg, prepared)
     folder = open_run(cfg.run_dir, OmegaConf.to_container(cfg))
     with folder:
         if folder.state == "finished":
@@ -36,13 +40,18 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
         with console.capture_output(folder.log_path) as screen:
             try:
                 screen.print(f"run folder: {folder.path}", soft_wrap=True, highlight=False)
-                data.write_rows(folder, *rows)
+                for note in prepared.notes:
+                    screen.print(note, soft_wrap=True, highlight=False)
+                data.write_rows(folder, prepared)
+                _keep_reward(cfg, folder)
                 if cfg.base_model.gguf_file:
                     cfg.actor_rollout_ref.model.path = _converted(cfg, folder)
                 step = folder.resume_step()
                 folder.rewind(step)
                 if step:
                     screen.print(f"resuming at step {step}")
+                elif own_labels(cfg):
+                    _probe(cfg, prepared, folder, screen)
                 provenance.begin(folder, step)
                 benchmark = cfg.scale.benchmarks[-1].name
                 with console.Follower(screen, folder, cfg.scale.steps, benchmark):
@@ -65,7 +74,66 @@ def _resolved(cfg: DictConfig) -> DictConfig:
     cfg.run_dir = str(Path(cfg.run_dir).resolve())
     if cfg.data_root is not None:
         cfg.data_root = str(Path(cfg.data_root).resolve())
+    if cfg.reward_rule.file is not None:
+        cfg.reward_rule.file = str(Path(cfg.reward_rule.file).resolve())
+    if (own := data.own_examples(cfg)) is not None:
+        # With their text in the config, a file edited between two starts is another run, not a silent change of this one.
+        cfg.train_set.examples, cfg.train_set.ranks, cfg.train_set.name = own, None, "own"
     return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+
+
+def own_labels(cfg: DictConfig) -> bool:
+    """Whether the examples or their label are the user's own, so that nobody knows yet what the model makes of them."""
+    own = any(cfg.example[key] is not None for key in ("question", "file")) or cfg.label.text is not None
+    return own and cfg.example.probe_samples > 0
+
+
+def _probe(cfg: DictConfig, prepared: data.Data, folder: RunFolder, screen: Console) -> None:
+    """Show, warn about and store (data/probe.json) what the base model answers to the examples."""
+    from rlvr import probe
+
+    folder.phase_path.write_text("asking the base model")
+    sampling = {name: cfg.scale[name] for name in ("temperature", "top_p", "top_k")}
+    sampling["max_tokens"] = cfg.scale.max_response_tokens
+    found = probe.probe(
+        prepared.chosen,
+        cfg.actor_rollout_ref.model.path,
+        cfg.base_model.template,
+        cfg.example.probe_samples,
+        sampling,
+        cfg.seed,
+    )
+    for one in found:
+        screen.print(probe.table(one))
+        if (warning := one.warning()) is not None:
+            screen.print(f"warning: {warning}", soft_wrap=True, highlight=False)
+    (folder.data_dir / "probe.json").write_text(json.dumps([asdict(one) for one in found], indent=1))
+
+
+def _check_reward(cfg: DictConfig, prepared: data.Data) -> None:
+    """ConfigError when the user's own reward cannot be loaded, or fails on the first example's own label."""
+    if cfg.reward_rule.file is None:
+        return
+    row = prepared.train[0]
+    label = row["reward_model"]["ground_truth"]
+    arguments = {key: cfg.reward_rule[key] for key in ("file", "function")}
+    try:
+        rewards.compute_score("train", f"\\boxed{{{label}}}", label, row["extra_info"], **arguments)
+    except rewards.RewardError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _keep_reward(cfg: DictConfig, folder: RunFolder) -> None:
+    """The user's reward as it was, beside the run's data; every process of the run reads this copy."""
+    if cfg.reward_rule.file is None:
+        return
+    copy, text = folder.data_dir / "reward.py", Path(cfg.reward_rule.file).read_text()
+    if copy.exists() and copy.read_text() != text:
+        raise ConfigError(
+            f"reward_rule.file={cfg.reward_rule.file}: differs from the one this run began with: give variant=<name>"
+        )
+    copy.write_text(text)
+    cfg.reward.custom_reward_function.reward_kwargs.file = str(copy)
 
 
 def _converted(cfg: DictConfig, folder: RunFolder) -> str:

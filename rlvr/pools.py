@@ -1,73 +1,121 @@
 """Pools of training examples and their ranking: `pi1` is rank 1 of the pool that the scale trains on.
 
-A pool row is {index, prompt, answer, subject}; `prompt` is the user's message as training shows it. The paper's pool
-(dsr_sub, 1,209 rows) is read from `data_root`, the tiny one is generated. Nothing here imports torch.
+A pool row is {index, prompt, answer, subject, source}; `prompt` is the user's message as training shows it.
+
+    tiny     1,209 generated problems (rlvr.tiny)
+    dsr_sub  the authors' 1,209 DeepScaleR examples. Row 265 has no label: it keeps its rank, is left out of full-pool
+             training and refused as a chosen example. Rows 136, 780 and 899 are the same problem with the same label and stay
+             three examples, each with its own rank and history, as in the authors' training.
+    math     the 7,500 training problems of MATH, with the authors' instruction added; the label is the last box of the solution
+
+Nothing here imports torch.
 """
 
 import csv
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
-from rlvr.config import ConfigError
+from rlvr.grading import last_boxed
+from rlvr.sources import DataError, data_file, hub_rows
 
-
-class DataError(ConfigError):
-    """Data that is not there or does not fit; one line with the remedy."""
+SOURCES = ("tiny", "dsr_sub", "math")
+MATH_ON_THE_HUB = "DigitalLearningGmbH/MATH-lighteval"
+# What every prompt of dsr_sub ends with (authors: data/train/one_shot_rlvr).
+INSTRUCTION = " Let's think step by step and output the final answer within \\boxed{}."
 
 
 def load_pool(source: str, data_root: str | None) -> list[dict]:
-    """Rows of the pool in their own order, `index` = position. `source` is tiny or dsr_sub."""
+    """Rows of the pool in their own order, `index` = position. `source` is one of SOURCES."""
     if source == "tiny":
         from rlvr.tiny import datasets
 
         return [
-            {"index": i, "prompt": row["question"], "answer": row["answer"], "subject": row["subject"]}
+            _pool_row(i, row["question"], row["answer"], row["subject"], "train")
             for i, row in enumerate(datasets.load("pool"))
         ]
     if source == "dsr_sub":
-        import pyarrow.parquet as pq
-
-        rows = pq.read_table(data_file(data_root, "train/dsr_sub.parquet")).to_pylist()
+        return _authors_rows(data_file(data_root, "train/dsr_sub.parquet"))
+    if source == "math":
+        if data_root is not None:
+            return _authors_rows(data_file(data_root, "train/math.parquet"))
         return [
-            {
-                "index": row["extra_info"]["index"],
-                "prompt": row["prompt"][0]["content"],
-                "answer": row["reward_model"]["ground_truth"],
-                "subject": "",
-            }
-            for row in rows
+            _pool_row(i, row["problem"] + INSTRUCTION, last_boxed(row["solution"]) or "", row["type"], "math")
+            for i, row in enumerate(hub_rows(MATH_ON_THE_HUB, "train"))
         ]
-    raise DataError(f"pool.source={source}: expected tiny or dsr_sub")
+    raise DataError(f"pool.source={source}: expected {', '.join(SOURCES)}")
+
+
+def _authors_rows(path: Path) -> list[dict]:
+    """A Parquet file with the authors' columns."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    for column in ("data_source", "prompt", "reward_model"):
+        if column not in table.column_names:
+            raise DataError(f"{path}: has no column {column} (it has: {', '.join(table.column_names)})")
+    return [
+        _pool_row(
+            i,
+            row["prompt"][0]["content"],
+            row["reward_model"]["ground_truth"],
+            (row.get("extra_info") or {}).get("subject") or "",
+            row["data_source"],
+        )
+        for i, row in enumerate(table.to_pylist())
+    ]
+
+
+def _pool_row(index: int, prompt: str, answer: str, subject: str, source: str) -> dict:
+    return {"index": index, "prompt": prompt, "answer": answer, "subject": subject, "source": source}
+
+
+def own_pool(examples: list[dict], source: str) -> list[dict]:
+    """Pool rows of own {question, answer} pairs; a question for real models gets the authors' instruction unless it has it."""
+    instruction = "" if source == "tiny" else INSTRUCTION
+    return [
+        _pool_row(
+            i,
+            e["question"] if e["question"].endswith(instruction.strip()) else e["question"] + instruction,
+            e["answer"],
+            "",
+            "own",
+        )
+        for i, e in enumerate(examples)
+    ]
 
 
 def ranking(source: str, path: str | None, data_root: str | None) -> list[int]:
     """Pool indices in rank order: element 0 is pi1. From the CSV at `path` (rank, index), or the authors' history."""
     if path is None and source == "dsr_sub":
-        history = json.loads(Path(data_file(data_root, "train/acc_step_500.json")).read_text())
+        history = json.loads(data_file(data_root, "train/acc_step_500.json").read_text())
         return [int(index) for index in rank_by_variance(history)]
     if path is None or not Path(path).exists():
         raise DataError(
             f"pool.ranking={path}: no such file; `python -m rlvr.select run=<full_set run>` writes one"
         )
     with open(path, newline="") as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: int(row["rank"]))
-    return [int(row["index"]) for row in rows]
+        rows = list(csv.DictReader(file))
+    if not rows or not {"rank", "index"} <= set(rows[0]):
+        raise DataError(f"pool.ranking={path}: expected the columns rank and index; rlvr.select writes them")
+    return [int(row["index"]) for row in sorted(rows, key=lambda row: int(row["rank"]))]
+
+
+def variance(values: Sequence[float]) -> float:
+    """Population variance of one example's accuracies (paper, Eq. 1); -1 for an example never visited.
+
+    Rounded to 12 places, so that equal histories tie whatever the order of summation.
+    """
+    if not values:
+        return -1.0
+    mean = math.fsum(values) / len(values)
+    return round(math.fsum((v - mean) ** 2 for v in values) / len(values), 12)
 
 
 def rank_by_variance(history: dict[str, list[float]]) -> list[str]:
-    """Keys by the variance of their accuracies (population), largest first; ties keep their order (paper, Eq. 1-2).
-
-    A key without any accuracy comes after all others.
-    """
-
-    def variance(values: list[float]) -> float:
-        if not values:
-            return -1.0
-        mean = math.fsum(values) / len(values)
-        return math.fsum((v - mean) ** 2 for v in values) / len(values)
-
-    return sorted(history, key=lambda key: -round(variance(history[key]), 12))
+    """Keys by the variance of their accuracies, largest first; ties keep their order (paper, Eq. 2)."""
+    return sorted(history, key=lambda key: -variance(history[key]))
 
 
 def chosen_rows(pool: list[dict], ranked: list[int], ranks: list[int]) -> list[dict]:
@@ -81,46 +129,40 @@ def chosen_rows(pool: list[dict], ranked: list[int], ranks: list[int]) -> list[d
     return [by_index[ranked[rank - 1]] | {"rank": rank} for rank in ranks]
 
 
-def training_rows(chosen: list[dict], batch: int, label: str | None) -> list[dict]:
+def training_rows(chosen: list[dict], batch: int) -> list[dict]:
     """verl's training rows: chosen examples repeated in blocks to fill one batch, as in the authors' files.
 
-    A set larger than the batch is given once; verl shuffles and repeats it. `label` replaces every answer.
+    A set larger than the batch is given once; verl shuffles and repeats it. Beside the authors' columns a row has `rank` (0
+    for none) and `true_answer`, the label it came with.
     """
     if len(chosen) < batch:
         each, more = divmod(batch, len(chosen))
         chosen = [row for i, row in enumerate(chosen) for _ in range(each + (i < more))]
-    return [_verl_row(row, "train", {"rank": row.get("rank", 0)}, label) for row in chosen]
+    return [
+        _verl_row(row, "train", row["source"])
+        | {"rank": row.get("rank", 0), "true_answer": row.get("true_answer", row["answer"])}
+        for row in chosen
+    ]
 
 
 def evaluation_rows(examples: list[dict], name: str, sampling: dict) -> list[dict]:
     """verl's validation rows of one benchmark; `sampling` = {temperature, top_p, top_k, n}."""
-    return [
-        _verl_row(
-            {"index": i, "prompt": e["question"], "answer": e["answer"]},
-            "test",
-            {"id": e["id"], "subject": e["subject"], "sampling": sampling},
-            None,
-            source=name,
+    rows = []
+    for i, example in enumerate(examples):
+        row = _verl_row(
+            {"index": i, "prompt": example["question"], "answer": example["answer"]}, "test", name
         )
-        for i, e in enumerate(examples)
-    ]
+        row["extra_info"] |= {"id": example["id"], "subject": example["subject"], "sampling": sampling}
+        rows.append(row)
+    return rows
 
 
-def _verl_row(row: dict, split: str, extra: dict, label: str | None, source: str = "train") -> dict:
+def _verl_row(row: dict, split: str, source: str) -> dict:
+    """The columns of the authors' files."""
     return {
         "data_source": source,
         "prompt": [{"content": row["prompt"], "role": "user"}],
         "ability": "math",
-        "reward_model": {"ground_truth": str(row["answer"] if label is None else label), "style": "rule"},
-        "extra_info": {"index": row["index"], "split": split, **extra},
+        "reward_model": {"ground_truth": str(row["answer"]), "style": "rule"},
+        "extra_info": {"index": row["index"], "split": split},
     }
-
-
-def data_file(data_root: str | None, name: str) -> Path:
-    """A file below `data_root`; DataError with the remedy when it is not there."""
-    if data_root is None:
-        raise DataError(f"{name} is needed: give the folder that holds it, data_root=<folder>")
-    path = Path(data_root) / name
-    if not path.exists():
-        raise DataError(f"data_root={data_root}: has no {name}")
-    return path

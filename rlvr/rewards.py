@@ -1,11 +1,36 @@
-"""The reward verl calls for every response: `outcome` (is the answer right) or `format` (is there an answer at all).
+"""The reward verl calls for every response.
 
-Whatever the reward is, the outcome is reported beside it, so that training accuracy means the same in every run.
+    outcome  1 for a right final answer (paper §2)
+    format   1 for any final answer that can be parsed, right or wrong (paper §3.1, C.2.3)
+    random   1 with a fixed probability, whatever was answered
+    your own `reward_rule.file=my_reward.py`, a file with
+
+        def reward(response: str, label: str, info: dict) -> float:
+
+`response` is the text without the prompt, `label` the training label, `info` the row's extra_info (`index` in the pool).
+It returns a finite number. What it raises ends the run, with the response that caused it.
+Whatever the reward is, the outcome is reported beside it, so that training accuracy means the same in every run;
+evaluation is always scored by outcome.
 """
+
+import hashlib
+import math
+import random
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 from rlvr.grading import grade, last_boxed
 
-RULES = ("outcome", "format")
+RULES = ("outcome", "format", "random")
+PARSED = ("correct", "wrong")  # the reasons that say an answer could be read
+
+Reward = Callable[[str, str, dict], float]
+
+
+class RewardError(ValueError):
+    """A user's reward that cannot be loaded or returned no number; the message names file and remedy."""
 
 
 def compute_score(
@@ -15,14 +40,80 @@ def compute_score(
     extra_info: dict | None = None,
     *,
     rule: str = "outcome",
+    probability: float = 0.5,
+    file: str | None = None,
+    function: str = "reward",
+    seed: int = 0,
 ) -> dict:
     """verl's reward signature. Returns score (the reward), acc (the outcome), reason and boxed.
 
-    `solution_str` is the response without the prompt. Evaluation rows (split "test") are always scored by outcome.
+    `solution_str` is the response without the prompt; a row of split "test" is scored by outcome.
     """
+    info = extra_info or {}
     outcome, reason = grade(solution_str, ground_truth)
-    boxed = last_boxed(solution_str) is not None
-    test = (extra_info or {}).get("split") == "test"
-    # The paper's format reward asks for an answer that can be parsed, right or wrong (section 3.1, appendix C.2.3).
-    reward = outcome if rule == "outcome" or test else float(reason in ("correct", "wrong"))
-    return {"score": reward, "acc": outcome, "reason": reason, "boxed": boxed}
+    if info.get("split") == "test":
+        reward = outcome
+    elif file is not None:
+        reward = _own(own_reward(file, function), f"{file}:{function}", solution_str, ground_truth, info)
+    elif rule == "format":
+        reward = float(reason in PARSED)
+    elif rule == "random":
+        reward = float(_uniform(seed, info) < probability)
+    else:
+        reward = outcome
+    return {
+        "score": reward,
+        "acc": outcome,
+        "reason": reason,
+        "boxed": last_boxed(solution_str) is not None,
+    }
+
+
+@lru_cache
+def own_reward(file: str, function: str) -> Reward:
+    """The user's function. RewardError when the file cannot be imported or has no such function."""
+    if not Path(file).is_file():
+        raise RewardError(f"reward_rule.file={file}: no such file; see rlvr/rewards.py for what it holds")
+    spec = spec_from_file_location("own_reward", file)
+    if spec is None or spec.loader is None:
+        raise RewardError(f"reward_rule.file={file}: expected a Python file, *.py")
+    module = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise RewardError(
+            f"reward_rule.file={file}: cannot be imported ({type(error).__name__}: {error})"
+        ) from error
+    if not callable(getattr(module, function, None)):
+        raise RewardError(
+            f"reward_rule.file={file}: has no function {function}(response, label, info); "
+            "name another with reward_rule.function"
+        )
+    return getattr(module, function)
+
+
+def _own(reward: Reward, name: str, response: str, label: str, info: dict) -> float:
+    try:
+        value = reward(response, label, info)
+    except Exception as error:
+        raise RewardError(
+            f"{name} raised {type(error).__name__}: {error}; label {label!r}, response {response[:200]!r}"
+        ) from error
+    if isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise RewardError(
+            f"{name} returned {value!r}, expected a finite number; label {label!r}, response {response[:200]!r}"
+        )
+    return float(value)
+
+
+_unkeyed = random.Random()
+
+
+def _uniform(seed: int, info: dict) -> float:
+    """In [0, 1): of the sample's own key, so that a run repeats itself; verl's own agent loop gives none."""
+    if (key := info.get("sample_key")) is None:
+        return _unkeyed.random()
+    digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64

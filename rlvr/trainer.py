@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 
 import numpy as np
+import pyarrow.parquet as pq
 import transfer_queue as tq
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
@@ -51,6 +52,8 @@ class RunFolderTrainer(PPOTrainerSync):
     def __init__(self, config):
         super().__init__(config)
         self.folder = RunFolder(config.run_dir)
+        train = pq.read_table(self.folder.data_dir / "train.parquet", columns=["extra_info", "rank"])
+        self.ranks = {row["extra_info"]["index"]: row["rank"] for row in train.to_pylist()}
 
     def _load_checkpoint(self):
         super()._load_checkpoint()
@@ -164,7 +167,7 @@ class RunFolderTrainer(PPOTrainerSync):
             for key, value in {
                 "step": global_steps,
                 "index": extra["index"],
-                "rank": extra.get("rank", 0),
+                "rank": self.ranks[extra["index"]],
                 **sample,
             }.items():
                 columns[key].append(value)

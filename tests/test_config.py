@@ -27,7 +27,7 @@ from rlvr.config import (
 )
 
 ROOT = CONF.parent
-GROUPS = ("scale", "hardware", "base_model", "pool", "train_set", "reward_rule")
+GROUPS = ("scale", "hardware", "base_model", "pool", "train_set", "label", "reward_rule")
 OURS = {
     *GROUPS,
     "experiment_name",
@@ -39,7 +39,7 @@ OURS = {
     "check",
     "run_dir",
 }
-OURS |= {"experiment_folder", "loss", "updates_per_step", "label"}
+OURS |= {"experiment_folder", "loss", "updates_per_step", "example"}
 MACHINE = ("hardware", "ray_kwargs", "transfer_queue", "critic", "trainer")
 
 
@@ -189,7 +189,7 @@ def test_reward_rule_reaches_the_reward() -> None:
 
 def test_variant_and_ranks_name_themselves() -> None:
     cfg = resolved("+experiment=one_shot", "train_set.ranks=[3,7]", "variant=pi3_pi7", "seed=2")
-    assert cfg["train_set"] == {"ranks": [3, 7], "name": "pi3_pi7"}
+    assert cfg["train_set"] == {"ranks": [3, 7], "examples": None, "name": "pi3_pi7"}
     assert cfg["run_dir"].endswith("/one_shot-pi3_pi7/seed2")
     assert [train_set_name(ranks) for ranks in ([5], [1, 2], [4, 5, 6], "all")] == [
         "pi5",
@@ -251,7 +251,7 @@ def test_no_experiment_restates_the_base(experiment: str) -> None:
         OmegaConf.to_container(OmegaConf.load(CONF / "experiment" / f"{experiment}.yaml"), resolve=False)
         or {}
     )
-    chosen = {"train_set": "pi1", "reward_rule": "outcome"}
+    chosen = {"train_set": "pi1", "label": "correct", "reward_rule": "outcome"}
     for default in file.pop("defaults", []):
         ((group, choice),) = default.items()
         assert chosen[group.removeprefix("override /")] != choice, (
@@ -322,7 +322,11 @@ def test_a_typo_inside_an_experiment_is_caught(tmp_path: Path, line: str, messag
         ("seed=true", "seed=True: expected a whole number of 0 or more"),
         ("tracking=wandb", "tracking=wandb: expected offline, online or off"),
         ("variant=a/b", "variant=a/b: expected letters, digits, '_' and '.'"),
-        ("label=''", "label=: expected a text, a number or null"),
+        ("label.text=''", "label.text=: expected a text, a number or null"),
+        ("label.wrong_share=1.5", "label.wrong_share=1.5: expected a share from 0 to 1"),
+        ("reward_rule.name=length", "reward_rule.name=length: expected outcome, format or random"),
+        ("base_model.template=qwen", "base_model.template=qwen: expected one of chat, none, qwen25-math-cot"),
+        ("example.question=Why?", "example.answer: no value; an example has a question and an answer"),
         ("scale.top_p=???", "scale.top_p: no value; set it in the file of conf/scale"),
         (
             "scale.benchmarks.0.n=2",
@@ -346,6 +350,39 @@ def test_free_form_parts_of_verls_config_stay_free() -> None:
         "+actor_rollout_ref.model.override_config.rope_theta=1",
         "+actor_rollout_ref.rollout.engine_kwargs.vllm.seed=1",
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What is 17 * 3?",
+        "Let f(x) = x^2, and {a, b} = {1, 2}; what's f(a)?",
+        "12",
+        "\\frac{1}{2}",
+        "ends in \\",
+        "a 'quoted' \\' word",
+        '5" long',
+    ],
+)
+def test_free_text_reaches_the_config_as_it_was_written(text: str) -> None:
+    cfg = compose("+experiment=one_shot", f"example.question={text}", "example.answer=[1,2)")
+    assert str(cfg.example.question) == text
+    assert cfg.example.answer == "[1,2)"
+    assert re.fullmatch(r"one_shot-example_\w{6}", cfg.experiment_folder)
+
+
+def test_own_runs_have_their_own_folders() -> None:
+    assert compose("+experiment=one_shot", "example.file=a/my problem.yaml").experiment_folder == (
+        "one_shot-my_problem"
+    )
+    assert compose("+experiment=one_shot", "reward_rule.file=r/short.py", "variant=v").experiment_folder == (
+        "one_shot-v-short"
+    )
+
+
+def test_sixteen_at_random() -> None:
+    ranks = resolved("+experiment=one_shot", "train_set=random_16")["train_set"]["ranks"]
+    assert len(set(ranks)) == 16 and ranks == sorted(ranks) and ranks[0] >= 1 and ranks[-1] <= 1209
 
 
 # --- the command -------------------------------------------------------------------------------------------

@@ -1,12 +1,20 @@
 """Which examples a run trains on, and how an answer is scored. The authors' files are read from ../shared/data."""
 
+import hashlib
+import json
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from rlvr import pools
+from rlvr import data, pools, sources
+from rlvr.compose import compose
 from rlvr.grading import grade, last_boxed
 from rlvr.rewards import compute_score
+from rlvr.sources import DataError
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="the authors' files are not beside the checkout")
@@ -35,18 +43,99 @@ def test_training_rows_are_the_authors(ranks, file):
     import pyarrow.parquet as pq
 
     pool = pools.load_pool("dsr_sub", str(DATA))
-    rows = pools.training_rows(
-        pools.chosen_rows(pool, pools.ranking("dsr_sub", None, str(DATA)), ranks), 128, None
-    )
+    rows = pools.training_rows(pools.chosen_rows(pool, pools.ranking("dsr_sub", None, str(DATA)), ranks), 128)
     theirs = pq.read_table(DATA / "train" / f"{file}.parquet").to_pylist()
     assert len(rows) == len(theirs) == 128
     for our, their in zip(rows, theirs, strict=True):
-        assert (our["prompt"], our["reward_model"], our["ability"]) == (
-            their["prompt"],
-            their["reward_model"],
-            their["ability"],
-        )
-        assert our["extra_info"]["index"] == their["extra_info"]["index"]
+        their.pop("source_file", None)  # which file the authors merged a row from
+        assert {column: our[column] for column in their} == their
+        assert set(our) - set(their) == {"rank", "true_answer"}
+
+
+@needs_data
+def test_the_papers_simplified_prompt_and_sixteen_first():
+    cfg = compose("+experiment=one_shot", "pool=dsr_sub", "train_set=pi1_to_pi16", f"data_root={DATA}")
+    chosen, _ = data.chosen_examples(cfg)
+    firsts = [124, 267, 531, 931, 212, 25, 568, 131, 649, 724, 875, 925, 682, 100, 291, 50]
+    assert [row["index"] for row in chosen] == firsts
+    cfg = compose("+experiment=one_shot", "pool=dsr_sub", "train_set=pi1_simplified", f"data_root={DATA}")
+    chosen, _ = data.chosen_examples(cfg)
+    assert chosen[0]["prompt"] == "Calculate $\\sqrt[3]{2048}$." + pools.INSTRUCTION
+
+
+@needs_data
+def test_row_265_without_a_label():
+    cfg = compose("+experiment=full_set", "pool=dsr_sub", f"data_root={DATA}")
+    chosen, notes = data.chosen_examples(cfg)
+    assert len(chosen) == 1208 and 265 not in [row["index"] for row in chosen]
+    assert notes == ["pool dsr_sub: example 265 has no label and is left out"]
+    same = [row for row in chosen if row["index"] in (136, 780, 899)]
+    assert len(same) == 3 and len({row["prompt"] for row in same}) == 1
+    rank = pools.ranking("dsr_sub", None, str(DATA)).index(265) + 1
+    cfg = compose("+experiment=one_shot", "pool=dsr_sub", f"train_set.ranks=[{rank}]", f"data_root={DATA}")
+    with pytest.raises(DataError, match=rf"pi{rank} \(pool dsr_sub\): its label is empty"):
+        data.chosen_examples(cfg)
+
+
+def test_math_in_the_authors_format(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    row = {
+        "data_source": "math",
+        "prompt": [{"content": "What is 1+1?" + pools.INSTRUCTION, "role": "user"}],
+        "reward_model": {"ground_truth": "2", "style": "rule"},
+    }
+    (tmp_path / "train").mkdir()
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "train" / "math.parquet")
+    cfg = compose("+experiment=full_set", "pool=math", "pool.size=1", f"data_root={tmp_path}")
+    chosen, _ = data.chosen_examples(cfg)
+    assert [(r["answer"], r["source"]) for r in chosen] == [("2", "math")]
+    cfg.pool.size = 7500
+    with pytest.raises(DataError, match="pool.size=7500: pool math has 1 examples"):
+        data.chosen_examples(cfg)
+    del row["reward_model"]
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "train" / "math.parquet")
+    with pytest.raises(DataError, match="has no column reward_model"):
+        data.chosen_examples(cfg)
+
+
+def test_a_hub_that_cannot_be_reached(monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    with pytest.raises(DataError, match="MATH-lighteval: cannot be loaded .* give a local copy") as error:
+        pools.load_pool("math", None)
+    assert "\n" not in str(error.value)
+
+
+def test_the_authors_files_are_downloaded_once_and_checked(tmp_path, monkeypatch):
+    """Through a real HTTP server with this machine's own address in place of the authors'."""
+    content = json.dumps({"0": [0.5]}).encode()
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "acc_step_500.json").write_bytes(content)
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "served")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(sources, "AUTHORS", f"http://127.0.0.1:{server.server_port}/")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        with pytest.raises(DataError, match="not the published file"):
+            sources.data_file(None, "train/acc_step_500.json")
+        digest = hashlib.sha256(content).hexdigest()
+        monkeypatch.setitem(sources.AUTHORS_FILES, "train/acc_step_500.json", ("acc_step_500.json", digest))
+        path = sources.data_file(None, "train/acc_step_500.json")
+        assert path.read_bytes() == content
+        with pytest.raises(DataError, match="cannot be downloaded .*data_root=<clone>/data"):
+            sources.data_file(None, "train/dsr_sub.parquet")
+        server.shutdown()
+    assert sources.data_file(None, "train/acc_step_500.json") == path  # no server any more
+
+
+@needs_data
+def test_data_root_may_be_the_authors_data_folder(tmp_path):
+    (tmp_path / "train" / "one_shot_rlvr").mkdir(parents=True)
+    shutil.copy(DATA / "train" / "dsr_sub.parquet", tmp_path / "train" / "one_shot_rlvr")
+    shutil.copy(DATA / "train" / "acc_step_500.json", tmp_path)
+    assert pools.ranking("dsr_sub", None, str(tmp_path))[0] == 124
+    assert pools.load_pool("dsr_sub", str(tmp_path))[124]["answer"] == "12.8"
 
 
 def test_ranking_by_variance():
@@ -54,12 +143,13 @@ def test_ranking_by_variance():
     assert pools.rank_by_variance(history) == ["b", "e", "a", "d", "c"]
 
 
-def test_a_batch_is_filled_in_blocks_and_a_label_replaces_every_answer():
-    chosen = [{"index": i, "prompt": f"q{i}", "answer": str(i), "rank": i + 1} for i in range(3)]
-    rows = pools.training_rows(chosen, 8, "4")
-    assert [row["extra_info"]["rank"] for row in rows] == [1, 1, 1, 2, 2, 2, 3, 3]
-    assert {row["reward_model"]["ground_truth"] for row in rows} == {"4"}
-    assert len(pools.training_rows(chosen, 2, None)) == 3
+def test_a_batch_is_filled_in_blocks():
+    chosen = [
+        {"index": i, "prompt": f"q{i}", "answer": str(i), "rank": i + 1, "source": "train"} for i in range(3)
+    ]
+    rows = pools.training_rows(chosen, 8)
+    assert [row["rank"] for row in rows] == [1, 1, 1, 2, 2, 2, 3, 3]
+    assert len(pools.training_rows(chosen, 2)) == 3
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,8 @@ class BatchedAgentLoopManager:
                 "BatchedAgentLoopManager has neither teachers nor reward models: use verl's own agent loop"
             )
         self.tokenizer = hf_tokenizer(config.actor_rollout_ref.model.path)
+        if template := config.actor_rollout_ref.model.get("custom_chat_template"):
+            self.tokenizer.chat_template = template
         self.template_kwargs = dict(config.data.get("apply_chat_template_kwargs") or {})
         self.compute_score = get_custom_reward_fn(config) or default_compute_score
         if inspect.iscoroutinefunction(self.compute_score):
@@ -134,7 +136,8 @@ class BatchedAgentLoopManager:
                 data_source=row["data_source"],
                 solution_str=text,
                 ground_truth=row["reward_model"]["ground_truth"],
-                extra_info=row["extra_info"],
+                # A reward that draws lots can repeat itself: the key is the same when a run is resumed.
+                extra_info=row["extra_info"] | {"sample_key": f"{step}:{request['row']}:{request['sample']}"},
             )
             info = score if isinstance(score, dict) else {"score": score, "acc": score}
             prompt, response = torch.tensor(request["prompt"]), torch.tensor(tokens)

@@ -1,0 +1,54 @@
+"""Labels that are not the examples' own: one text for all, or a share of a pool made wrong at random (paper C.2.4).
+
+The paper adds or subtracts "numbers within 10" and changes signs at random, in a fraction to numerator and denominator
+alike. Where it is silent:
+1. Exactly round(share * n) examples are chosen; which and how depends on `seed` alone.
+2. Every number of the label is changed, so that `3\\sqrt{2}` becomes another expression of the same form. An exponent or
+   a denominator never becomes 0.
+3. A label without any number takes the label of another example. Nothing is "wrong" until it differs as a text.
+"""
+
+import random
+import re
+from decimal import Decimal
+
+_NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?")
+MAX_CHANGE = 10
+TRIES = 100
+
+
+def with_labels(rows: list[dict], text: str | None, wrong_share: float, seed: int) -> list[dict]:
+    """The rows with their `answer` replaced; the one they came with is kept as `true_answer`."""
+    rows = [{**row, "true_answer": row["answer"]} for row in rows]
+    if text is not None:
+        return [{**row, "answer": text} for row in rows]
+    chooser = random.Random(seed)
+    labelled = [i for i, row in enumerate(rows) if row["answer"].strip()]
+    for i in sorted(chooser.sample(labelled, round(wrong_share * len(labelled)))):
+        others = [
+            rows[j]["true_answer"] for j in labelled if rows[j]["true_answer"] != rows[i]["true_answer"]
+        ]
+        rows[i]["answer"] = wrong_label(rows[i]["true_answer"], chooser, others)
+    return rows
+
+
+def wrong_label(label: str, chooser: random.Random, others: list[str]) -> str:
+    """Another text of the same form as `label`, every number in it moved by 1 to 10 and its sign changed at random."""
+    if not _NUMBER.search(label):
+        return chooser.choice(others)
+    for _ in range(TRIES):
+        changed = _NUMBER.sub(lambda match: _moved(match[0], chooser), label)
+        if chooser.random() < 0.5:
+            changed = changed[1:] if changed.startswith("-") else f"-{changed}"
+        if changed != label:
+            return changed
+    raise ValueError(f"label {label!r}: found no wrong label of its form")
+
+
+def _moved(number: str, chooser: random.Random) -> str:
+    """`number` (written without a sign) plus or minus 1 to 10, above 0, with as many decimals."""
+    value = Decimal(number.replace(",", ""))
+    while True:
+        moved = value + chooser.choice((-1, 1)) * chooser.randint(1, MAX_CHANGE)
+        if moved > 0:
+            return str(moved)

@@ -1,0 +1,184 @@
+"""Own examples and own rewards: what is read, and the one line a mistake gets."""
+
+import json
+import re
+
+import pytest
+
+from rlvr import launch
+from rlvr.compose import compose
+from rlvr.config import ConfigError
+from rlvr.data import chosen_examples, prepare
+from rlvr.examples import read_examples
+from rlvr.probe import Probe, probe
+from rlvr.rewards import RewardError, compute_score
+from rlvr.run_folder import RunFolder
+
+PAIR = [{"question": "What is 3+4?", "answer": "7"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.yaml", "question: What is 3+4?\nanswer: 7\n"),
+        ("a.yml", "- {question: 'What is 3+4?', answer: '7'}\n"),
+        ("a.json", '{"question": "What is 3+4?", "answer": 7}'),
+        ("a.jsonl", '{"question": "What is 3+4?", "answer": "7"}\n\n'),
+        ("a.csv", "question,answer\nWhat is 3+4?,7\n"),
+    ],
+)
+def test_files(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert read_examples(tmp_path / name) == PAIR
+
+
+def test_parquet_plain_and_in_the_authors_format(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    authors = {"prompt": [{"content": "What is 3+4?", "role": "user"}], "reward_model": {"ground_truth": "7"}}
+    for rows in (PAIR, [authors] * 128):
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+        assert read_examples(tmp_path / "a.parquet") == PAIR
+
+
+def test_an_answer_is_taken_as_it_is_written(tmp_path):
+    (tmp_path / "a.yaml").write_text("question: q\nanswer: 12.80\n")
+    assert read_examples(tmp_path / "a.yaml")[0]["answer"] == "12.80"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.yaml", "question: q\n", "a.yaml, example 1: has no answer (it has: question)"),
+        ("a.jsonl", '{"question": "q", "answer": "1"}\n{"answer": "2"}', "example 2: has no question"),
+        ("a.csv", "prompt,answer\nq,7\n", "has no question (it has: prompt, answer)"),
+        ("a.yaml", "question: q\nanswer: ' '\n", "the answer is empty"),
+        ("a.yaml", "just words\n", "has no question (it has: 'just words')"),
+        ("a.json", "{", "cannot be read"),
+        ("a.yaml", "a: [", "cannot be read"),
+        ("a.jsonl", "", "has no example"),
+        ("a.txt", "q", "expected .yaml, .json, .jsonl, .csv or .parquet"),
+    ],
+)
+def test_mistakes_in_a_file(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(message)) as error:
+        read_examples(tmp_path / name)
+    assert "\n" not in str(error.value) and "example.file=" in str(error.value)
+
+
+def test_a_file_that_is_not_there():
+    with pytest.raises(ConfigError, match="example.file=nowhere.yaml: no such file"):
+        read_examples("nowhere.yaml")
+
+
+def test_an_own_example_is_trained_on_and_belongs_to_the_config(tmp_path):
+    (tmp_path / "sum.yaml").write_text("question: What is 3+4?\nanswer: 7\n")
+    cfg = launch._resolved(compose("+experiment=one_shot", f"example.file={tmp_path / 'sum.yaml'}"))
+    assert cfg.train_set == {"ranks": None, "examples": PAIR, "name": "own"}
+    data = prepare(cfg)
+    assert len(data.train) == cfg.scale.prompts_per_step
+    assert {row["prompt"][0]["content"] for row in data.train} == {"What is 3+4?"}
+
+
+def test_a_question_for_a_real_model_gets_the_authors_instruction():
+    rows, _ = chosen_examples(
+        compose("+experiment=one_shot", "pool=dsr_sub", "example.question=Why?", "example.answer=7")
+    )
+    assert rows[0]["prompt"] == "Why? Let's think step by step and output the final answer within \\boxed{}."
+
+
+def test_the_probe_asks_the_base_model():
+    cfg = compose("+experiment=one_shot", "example.question=What is 3+4?", "example.answer=7")
+    rows, _ = chosen_examples(cfg)
+    sampling = {"temperature": 1.0, "top_p": 1.0, "top_k": -1, "max_tokens": 80}
+    (found,) = probe(rows, cfg.base_model.path, "chat", 32, sampling, seed=0)
+    assert found.samples == sum(found.answers.values()) == 32
+    assert 0 <= found.solved == found.answers.get("7", 0) / 32
+    with pytest.raises(ConfigError, match="base_model nowhere: cannot be sampled"):
+        probe(rows, "nowhere", "none", 1, sampling, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("label", "solved", "message"),
+    [
+        ("7", 0.5, None),
+        ("7", 0.0, "no sampled answer is right"),
+        ("7", 1.0, "every sampled answer is right already"),
+        ("4", 0.25, "guesses this label in 25%"),
+        ("929725", 0.0, None),
+    ],
+)
+def test_warnings(label, solved, message):
+    warning = Probe("q", label, "7", 64, solved, {}).warning()
+    assert warning is None if message is None else message in warning
+
+
+# --- rewards ------------------------------------------------------------------------------------------------
+
+SAMPLE = {"data_source": "train", "solution_str": "so \\boxed{7}", "ground_truth": "7"}
+
+
+def own(tmp_path, text):
+    file = tmp_path / f"r{len(list(tmp_path.iterdir()))}.py"
+    file.write_text(text)
+    return str(file)
+
+
+def test_an_own_reward(tmp_path):
+    file = own(
+        tmp_path,
+        "def reward(response, label, info):\n    return len(response) + info['index'] + (label == '7')\n",
+    )
+    score = compute_score(**SAMPLE, extra_info={"index": 3, "split": "train"}, file=file)
+    assert score["score"] == len(SAMPLE["solution_str"]) + 4 and score["acc"] == 1
+    assert compute_score(**SAMPLE, extra_info={"index": 3, "split": "test"}, file=file)["score"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def reward(r, l, i): return 'good'", "returned 'good', expected a finite number"),
+        ("def reward(r, l, i): return float('nan')", "returned nan, expected a finite number"),
+        ("def reward(r, l, i): return None", "returned None, expected a finite number"),
+        (
+            "def reward(r, l, i): return 1/0",
+            "raised ZeroDivisionError: division by zero; label '",
+        ),
+        ("def score(r, l, i): return 1", "has no function reward(response, label, info)"),
+        ("import nothing_like_this", "cannot be imported (ModuleNotFoundError"),
+    ],
+)
+def test_mistakes_in_a_reward_end_before_ray_starts(tmp_path, text, message):
+    file = own(tmp_path, text)
+    with pytest.raises(RewardError, match=re.escape(message)):
+        compute_score(**SAMPLE, file=file)
+    cfg = compose("+experiment=one_shot", f"reward_rule.file={file}")
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        launch._check_reward(cfg, prepare(cfg))
+
+
+def test_the_run_keeps_its_reward(tmp_path):
+    file = own(tmp_path, "def reward(r, l, i): return 1")
+    folder = RunFolder(tmp_path / "run")
+    folder.data_dir.mkdir(parents=True)
+    cfg = compose("+experiment=one_shot", f"reward_rule.file={file}")
+    launch._keep_reward(cfg, folder)
+    assert cfg.reward.custom_reward_function.reward_kwargs.file == str(folder.data_dir / "reward.py")
+    (tmp_path / "r0.py").write_text("def reward(r, l, i): return 2")
+    cfg.reward_rule.file = file
+    with pytest.raises(ConfigError, match="differs from the one this run began with"):
+        launch._keep_reward(cfg, folder)
+
+
+def test_a_random_reward_repeats_itself():
+    def draws(seed):
+        return [
+            compute_score(**SAMPLE, extra_info={"sample_key": f"1:0:{i}"}, rule="random", seed=seed)["score"]
+            for i in range(400)
+        ]
+
+    assert draws(0) == draws(0) != draws(1)
+    assert 0.4 < sum(draws(0)) / 400 < 0.6
+    assert json.dumps(compute_score(**SAMPLE, rule="random"))  # plain numbers

@@ -1,0 +1,64 @@
+"""Labels that are not the examples' own."""
+
+import random
+
+import pytest
+
+from rlvr.compose import compose
+from rlvr.data import chosen_examples
+from rlvr.labels import with_labels, wrong_label
+from rlvr.sources import DataError
+
+ROWS = [{"index": i, "answer": str(i)} for i in range(100)]
+
+
+def test_one_text_for_all_keeps_the_true_label():
+    rows = with_labels(ROWS[:2], "4", 0, 0)
+    assert [(row["answer"], row["true_answer"]) for row in rows] == [("4", "0"), ("4", "1")]
+
+
+@pytest.mark.parametrize("share", [0, 0.6, 0.9, 1])
+def test_the_share_of_wrong_labels_is_exact(share):
+    rows = with_labels(ROWS, None, share, seed=3)
+    assert sum(row["answer"] != row["true_answer"] for row in rows) == 100 * share
+    assert rows == with_labels(ROWS, None, share, seed=3)
+    if 0 < share < 1:
+        assert rows != with_labels(ROWS, None, share, seed=4)
+
+
+@pytest.mark.parametrize(
+    ("label", "form"),
+    [
+        ("12", r"-?\d+"),
+        ("-7", r"-?\d+"),
+        ("12.80", r"-?\d+\.\d\d"),
+        ("\\frac{4}{3}", r"-?\\frac\{[1-9]\d*\}\{[1-9]\d*\}"),
+        ("3\\sqrt{2}", r"-?\d+\\sqrt\{\d+\}"),
+        ("123456789012345678901", r"-?123456789012345678\d{3}"),
+    ],
+)
+def test_a_wrong_label_has_the_form_of_the_right_one(label, form):
+    import re
+
+    for seed in range(50):
+        wrong = wrong_label(label, random.Random(seed), [])
+        assert wrong != label and re.fullmatch(form, wrong)
+
+
+def test_each_number_moves_by_ten_at_most_and_signs_change():
+    wrongs = [int(wrong_label("50", random.Random(seed), [])) for seed in range(200)]
+    assert {abs(abs(wrong) - 50) for wrong in wrongs} == set(range(1, 11))
+    assert {wrong > 0 for wrong in wrongs} == {True, False}
+
+
+def test_a_label_without_a_number_takes_anothers():
+    assert wrong_label("\\text{odd}", random.Random(0), ["\\pi"]) == "\\pi"
+
+
+def test_labels_of_a_run():
+    rows, _ = chosen_examples(compose("+experiment=full_set", "label=random_60"))
+    assert sum(row["answer"] != row["true_answer"] for row in rows) == round(0.6 * 1209)
+    rows, _ = chosen_examples(compose("+experiment=one_shot", "label.text=\\frac{1}{3}"))
+    assert rows[0]["answer"] == "\\frac{1}{3}"
+    with pytest.raises(DataError, match=r"pi1 \(pool tiny\): even its own label"):
+        chosen_examples(compose("+experiment=one_shot", "label.text=\\frac{"))
