@@ -8,6 +8,7 @@ sequence: a prompt sees itself causally, a segment its prompt and itself.
 
 import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ class Layout:
     outputs: Tensor  # "segment_tokens": index of each segment token among the tokens of all sequences
 
 
-def group_by_prompt(prompts: Tensor) -> list[list[int]]:
+def group_by_prompt(prompts: Any) -> list[list[int]]:
     """Rows of jagged token ids "sequences tokens" with equal prompts, in order of appearance."""
     groups: dict[tuple[int, ...], list[int]] = {}
     tokens, offsets = prompts.values().tolist(), prompts.offsets().tolist()
@@ -57,7 +58,7 @@ def group_by_prompt(prompts: Tensor) -> list[list[int]]:
     return list(groups.values())
 
 
-def pack_by_prompt(prompts: Tensor, lengths: list[int], max_tokens: int) -> list[list[int]]:
+def pack_by_prompt(prompts: Any, lengths: list[int], max_tokens: int) -> list[list[int]]:
     """Indices of sequences, grouped so that each group holds at most max_tokens, a prompt counted once in a group.
 
     Sequences with one prompt stay together as far as they fit. A sequence longer than max_tokens stands alone.
@@ -82,7 +83,7 @@ def pack_by_prompt(prompts: Tensor, lengths: list[int], max_tokens: int) -> list
     return packed
 
 
-def lay_out(input_ids: Tensor, prompts: Tensor) -> Layout:
+def lay_out(input_ids: Any, prompts: Any) -> Layout:
     """The packed row of jagged sequences "sequences tokens", each starting with its row of jagged `prompts`."""
     groups = group_by_prompt(prompts)
     tokens, starts, lengths = input_ids.values(), input_ids.offsets()[:-1], input_ids.offsets().diff()
@@ -143,9 +144,11 @@ def attention(
     segment_k = torch.cat([prompt_k[shared_prompt.prompt_of], k[segments.index]], 1)
     segment_v = torch.cat([prompt_v[shared_prompt.prompt_of], v[segments.index]], 1)
 
-    def attend(table, keys, values, **options):
+    def attend(table: Padding, keys: Tensor, values: Tensor, **options) -> Tensor:
         output = scaled_dot_product_attention(
-            *(x.transpose(1, 2) for x in (q[table.index], keys, values)),
+            q[table.index].transpose(1, 2),
+            keys.transpose(1, 2),
+            values.transpose(1, 2),
             dropout_p=dropout,
             scale=scaling,
             enable_gqa=True,
