@@ -25,12 +25,17 @@ def last_boxed(text: str) -> str | None:
 
 
 def _last_box(text: str) -> tuple[int, int, int] | None:
-    """(start of the command, start of the content, end of the content) of the last complete box."""
+    """(start of the command, start of the content, end of the content) of the last complete box.
+
+    Two slips are forgiven where no box is complete: `\\boxed{185\\}`, and `\\boxed{\\frac{1}{2}` at the end, of which the
+    box gets the last brace.
+    """
     span = _find_last_box(text)
-    if (
-        span is None and "\\}" in text
-    ):  # `\boxed{185\}`: the backslash is a slip where nothing else closes the box
+    if span is None and "\\}" in text:
         span = _find_last_box(text.replace("\\}", " }").replace("\\{", " {"))
+    if span is None and "box" in text and (end := text.rstrip(" \n.$")).endswith("}"):
+        span = _find_last_box(end + "}")
+        span = (span[0], span[1], span[2] - 1) if span and span[2] == len(end) else None
     return span
 
 

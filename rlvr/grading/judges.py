@@ -55,13 +55,23 @@ if not hasattr(PSParser.AtomContext, "FUNC_GAMMA"):
     PSParser.AtomContext.FUNC_GAMMA = lambda self: None
 
 
+# Kinds of answers, not answers: the parser builds its tables from what it has seen, and a worker that has seen these
+# reads the next of their kind several times faster.
+_KINDS = r"""
+-\frac{3}{4}|\frac{2\sqrt{3}}{5}|3\sqrt{2}+1|\sqrt[3]{5}|2^{10}|x^2+2x+1|(x+1)(x-2)|\frac{x+1}{x^2-1}|\pi|\frac{\pi}{6}|2\pi r^2
+(1,2)|(-1,2,\frac{1}{2})|(3,\frac{\pi}{2})|[0,1)|(-\infty,2]\cup[3,\infty)|1,2,3|\{1,2,3\}|x=1,y=2|x\leq 2|x<5|1<x<2|3\pm\sqrt{5}
+\sin x|\cos(2x)+\sin^2 x|\tan\frac{\pi}{3}|\log_2 3|\ln 2|e^{-2t}|e^{x}+C|\text{Monday}|\text{(A)}|12.5|1.5\times10^{-3}|n!|\binom{n}{k}
+\begin{pmatrix}1&2\\3&4\end{pmatrix}|\begin{pmatrix}1\\-2\\0\end{pmatrix}|y=2x+3|x^2+y^2=4|f(x)=x^2|a_{n}=2n-1|\frac{a+b}{c}|28\%
+2+3i|\frac{1}{2}+\frac{\sqrt{3}}{2}i|\frac{n(n+1)}{2}|10^{\frac{1}{2}}|\lfloor x\rfloor|\lceil n/2\rceil+1|\sum_{k=1}^{n}k|\left|x\right|
+2(x+1)^3-5|-x^3|\frac{-1+\sqrt{5}}{2}|\frac{1}{\sqrt{2}}|5\cdot 2^n|A\cos(\omega t)|\frac{e^{t}}{1+e^{t}}|3x-2y+z-4=0|120^{\circ}
+"""
+
+
 def warm_up() -> None:
-    """Compile the patterns and the grammar's tables, which the first answer should not pay for."""
-    for answer, gold in (
-        ("\\frac{1}{2}", "\\sqrt{2} + 1"),
-        ("x^2 + 2x + 1", "(x+1)^2"),
-        ("x \\leq 2", "[1, 2)"),
-    ):
+    """Compile the patterns and fill the parser's tables, which the first answers should not pay for."""
+    for kind in _KINDS.replace("\n", "|").strip("|").split("|"):
+        math_verify_judge(kind, "\\frac{x}{2}", True)
+    for answer, gold in (("x^2 + 2x + 1", "(x+1)^2"), ("x \\leq 2", "2 \\geq x"), ("(1, 2)", "(1, 3)")):
         math_verify_judge(answer, gold, True)
 
 
@@ -147,9 +157,9 @@ def _certainly_different(gold: object, answer: object) -> bool:
         return False
     try:
         a, b = (complex(value.subs(point).doit().evalf(15)) for value in (gold, answer))
+        return abs(a - b) > 1e-4 * max(1.0, abs(a), abs(b))
     except (TypeError, ValueError, OverflowError, AttributeError):
         return False
-    return abs(a - b) > 1e-4 * max(1.0, abs(a), abs(b))
 
 
 def _is_a_name(expr: Expr) -> bool:

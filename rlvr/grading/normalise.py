@@ -48,6 +48,7 @@ _WORD = re.compile(
     r"\(?\s*(?:\\(?:text|textbf|textit|mathrm|mathbf|mbox|textrm|operatorname)\s*\{)?\s*\(?(?P<word>[A-Za-z][A-Za-z ]*?)\)?\s*\}?\s*\)?\.?"
 )
 _MEMBERSHIP = re.compile(r"\s*[A-Za-z](?:_\{?\w\}?)?\s*\\in\s*(?=[\[({\\])")
+_FRACTION = re.compile(r"(-)?(?:\\frac\{(-?\d+)\}\{(-?\d+)\}|(\d+)/(\d+))", re.ASCII)
 _NAME = re.compile(r"[A-Za-z](?:_\{\w+\})?(?:\(\w\))?")
 _PERCENT = re.compile(
     r"\s*(?:\\?%|\\?\b(?:percent|percentage|pct)\b|\\(?:text|mbox|mathrm)\s*\{\s*(?:\\?%|percent|pct)\s*\})$"
@@ -81,8 +82,15 @@ def word(text: str) -> str | None:
 
 
 def number(text: str) -> Fraction | None:
-    """The value of a plain decimal number; None for everything else."""
-    return Fraction(text) if len(text) < 40 and re.fullmatch(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)", text) else None
+    """The value of a plain decimal number or of a fraction of integers; None for everything else."""
+    if len(text) > 60:
+        return None
+    if re.fullmatch(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)", text, re.ASCII):
+        return Fraction(text)
+    found = _FRACTION.fullmatch(text)
+    if not found or not int(found[3] or found[5]):
+        return None
+    return Fraction(int(found[2] or found[4]), int(found[3] or found[5])) * (-1 if found[1] else 1)
 
 
 def without_percent(text: str) -> str | None:
@@ -108,8 +116,13 @@ def right_sides(answer: str, gold: str) -> tuple[str, str]:
 
 def equation_sides(text: str) -> list[str]:
     """The sides of an equation outside braces and brackets; the text itself when it is none, or a list."""
+    text = re.sub(
+        r"\\(?:text|mbox|mathrm)\s*\{[^{}]*\}",
+        lambda words: "," if "and" in words[0] or "or" in words[0] else " ",
+        text,
+    )
     text = re.sub(r"\\approx|\\equiv|\\simeq", "=", text)
-    if re.search(r"[,;]|\\text|\band\b|\bor\b|\\[lgn]eq?\b|[<>]|\\begin", text):
+    if re.search(r"[,;]|\band\b|\bor\b|\\[lgn]eq?\b|[<>]|\\begin", text):
         return [text]
     sides, depth, begin = [], 0, 0
     for i, character in enumerate(text):
@@ -134,6 +147,17 @@ _CODE = re.compile(
 def is_code(text: str) -> bool:
     """Whether a box holds a program rather than mathematics."""
     return bool(_CODE.search(text)) and "\\int" not in text
+
+
+_STATEMENTS = re.compile(
+    r"\\(?:long)?(?:[lL]eft|[rR]ight|[lL]eftright)arrow|\\(?:to|mapsto|implies|iff|therefore|because|cancel)\b|:=|"
+    r"\\\\|\\begin\{(?:cases|align|aligned|gather|array)|\\(?:sout|st|not)\b|->|=>"
+)
+
+
+def says_more(answer: str, gold: str) -> bool:
+    """Whether an answer is several statements (`13 \\to 12`, two lines) where the label is one; one of them is read."""
+    return bool(_STATEMENTS.search(answer)) and not re.search(r"\\\\|\\begin|\\to|arrow|->|=>", gold)
 
 
 def is_bare(text: str) -> bool:

@@ -14,6 +14,7 @@ from rlvr.grading.normalise import (
     normalise,
     number,
     right_sides,
+    says_more,
     without_percent,
     word,
 )
@@ -113,7 +114,7 @@ def _decide(answer: str, gold: str, grader: str) -> Verdict | Key:
         return 1.0, "correct"
     if not a or is_code(answer):
         return 0.0, "unparsable"
-    if hides_a_number_in_words(answer):
+    if hides_a_number_in_words(answer) or says_more(answer, gold):
         return 0.0, "wrong"
     a, g = right_sides(a, g)
     shares = [without_percent(a), without_percent(g)]
