@@ -56,6 +56,8 @@ def judge(answer: str, gold: str) -> tuple[float, str]:
     brackets = given[:1] + given[-1:] == truth[:1] + truth[-1:]
     if len(given_parts) != len(truth_parts) or (len(truth_parts) > 1 and not brackets):
         return 0.0, "wrong"
+    if "^{" in answer + gold or "^(" in answer + gold:
+        return 0.0, "wrong"  # equal strings apart, which are decided above
     equal = all(_equal(a, b) for a, b in zip(given_parts, truth_parts, strict=True))
     return (1.0, "correct") if equal else (0.0, "wrong")
 

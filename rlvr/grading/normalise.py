@@ -151,7 +151,7 @@ def is_code(text: str) -> bool:
 
 _STATEMENTS = re.compile(
     r"\\(?:long)?(?:[lL]eft|[rR]ight|[lL]eftright)arrow|\\(?:to|mapsto|implies|iff|therefore|because|cancel)\b|:=|"
-    r"\\\\|\\begin\{(?:cases|align|aligned|gather|array)|\\(?:sout|st|not)\b|->|=>"
+    r"\\\\(?![a-zA-Z])|\\begin\{(?:cases|align|aligned|gather|array)|\\(?:sout|st|not)\b|->|=>"
 )
 
 

@@ -46,6 +46,9 @@ class Worker:
 
     def judge(self, grader: str, answer: str, gold: str, boxed: bool) -> Verdict:
         """Score and reason; RuntimeError when the worker cannot even start."""
+        if self.process.poll() is not None:  # somebody else ended it, between two answers
+            self.stop()
+            self._start()
         if not self.ready:
             if self._read(START_LIMIT_S) != "ready":
                 self.stop()
