@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from threading import Lock
+from typing import NamedTuple
 
 from rlvr.grading.authors import mathd_equal
 from rlvr.grading.extract import joined_boxes, last_boxed
@@ -31,8 +32,18 @@ _UNARY_PLUS = re.compile(r"(?<=\s)\+(?=\d)")
 _DECIMAL_COMMA = re.compile(r"-?(?:0|\d+),\d+")
 
 Verdict = tuple[float, str]
-Key = tuple[str, str, str, bool]  # grader, answer, gold, whether the answer stood in a box
-_cache: dict[Key, Verdict] = {}
+
+
+class Question(NamedTuple):
+    """What a worker is asked; `boxed` is false where the answer must first be found in a response."""
+
+    grader: str
+    answer: str
+    gold: str
+    boxed: bool
+
+
+_cache: dict[Question, Verdict] = {}
 _lock = Lock()
 
 
@@ -56,18 +67,17 @@ def grade_many(
         _question(response, gold, grader, require_box)
         for response, gold in zip(responses, golds, strict=True)
     ]
-    keys = {question for question in questions if not _is_verdict(question)}
+    keys = list(dict.fromkeys(question for question in questions if isinstance(question, Question)))
     with _lock:
         known = {key: _cache[key] for key in keys if key in _cache}
-    asked = [key for key in dict.fromkeys(questions) if key in keys and key not in known]
-    if asked:
+    if asked := [key for key in keys if key not in known]:
         judged = dict(zip(asked, workers().judge_all(asked), strict=True))
         known |= judged
         _remember(judged)
-    return [question if _is_verdict(question) else known[question] for question in questions]
+    return [known[question] if isinstance(question, Question) else question for question in questions]
 
 
-def _remember(judged: dict[Key, Verdict]) -> None:
+def _remember(judged: dict[Question, Verdict]) -> None:
     """Keep what depends on the answer alone; a time limit or a failure also says something about the machine."""
     with _lock:
         while len(_cache) + len(judged) > CACHE_SIZE and _cache:
@@ -77,11 +87,7 @@ def _remember(judged: dict[Key, Verdict]) -> None:
         )
 
 
-def _is_verdict(question: tuple) -> bool:
-    return len(question) == 2
-
-
-def _question(response: str, gold: str, grader: str, require_box: bool) -> Verdict | Key:
+def _question(response: str, gold: str, grader: str, require_box: bool) -> Verdict | Question:
     """The verdict where no worker is needed, else what to ask one."""
     answer = joined_boxes(response) if grader == "math_verify" else last_boxed(response)
     if not gold.strip():
@@ -89,7 +95,7 @@ def _question(response: str, gold: str, grader: str, require_box: bool) -> Verdi
     if answer is None and not require_box and response.strip() and grader == "math_verify":
         if not is_bare(response[-MAX_ANSWER_CHARS:]):
             text = _UNARY_PLUS.sub("", response[-MAX_ANSWER_CHARS:])
-            return grader, text, _plain_gold(gold), False
+            return Question(grader, text, _plain_gold(gold), False)
         answer = response
     if answer is None or not answer.strip():
         return 0.0, "no_answer"
@@ -101,12 +107,12 @@ def _question(response: str, gold: str, grader: str, require_box: bool) -> Verdi
 
 
 @lru_cache(maxsize=CACHE_SIZE)
-def _decide(answer: str, gold: str, grader: str) -> Verdict | Key:
+def _decide(answer: str, gold: str, grader: str) -> Verdict | Question:
     if grader == "authors":
         gold = last_boxed(gold) or gold
         if mathd_equal(answer, gold):
             return 1.0, "correct"
-        return grader, answer, gold, True
+        return Question(grader, answer, gold, True)
     a, g = normalise(answer), _plain_gold(gold)
     if not g:
         return 0.0, "error"
@@ -117,13 +123,7 @@ def _decide(answer: str, gold: str, grader: str) -> Verdict | Key:
     if hides_a_number_in_words(answer) or says_more(answer, gold):
         return 0.0, "wrong"
     a, g = right_sides(a, g)
-    shares = [without_percent(a), without_percent(g)]
-    if shares[0] is not None and shares[1] is not None:
-        a, g = shares
-    elif shares[0] is not None:  # 50 % is 50 where the label has no sign, and 0.5 where that is the label
-        a = shares[0] if _same_number(shares[0], g) else f"\\frac{{{shares[0]}}}{{100}}"
-    elif shares[1] is not None:
-        g = shares[1] if _same_number(a, shares[1]) else f"\\frac{{{shares[1]}}}{{100}}"
+    a, g = _without_percents(a, g)
     if a == g:
         return 1.0, "correct"
     if _DECIMAL_COMMA.fullmatch(a) and a.replace(",", ".") == g:
@@ -137,7 +137,19 @@ def _decide(answer: str, gold: str, grader: str) -> Verdict | Key:
     left, right = word(a), word(g)
     if left and right and max(len(left), len(right)) > 3:
         return (1.0, "correct") if left == right else (0.0, "wrong")
-    return grader, a, g, True
+    return Question(grader, a, g, True)
+
+
+def _without_percents(a: str, g: str) -> tuple[str, str]:
+    """50 % is 50 where the other side has no sign and says 50; else it is 0.5."""
+    x, y = without_percent(a), without_percent(g)
+    if x is not None and y is not None:
+        return x, y
+    if x is not None:
+        a = x if _same_number(x, g) else f"\\frac{{{x}}}{{100}}"
+    elif y is not None:
+        g = y if _same_number(a, y) else f"\\frac{{{y}}}{{100}}"
+    return a, g
 
 
 def _same_number(a: str, b: str) -> bool:

@@ -14,6 +14,7 @@ import queue
 import select
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -110,7 +111,7 @@ class Workers:
             if worker in self.started:
                 self.idle.put(worker)
 
-    def judge_all(self, requests: list[tuple[str, str, str, bool]]) -> list[Verdict]:
+    def judge_all(self, requests: Sequence[tuple[str, str, str, bool]]) -> list[Verdict]:
         """As `judge`, for many at once."""
         if len(requests) < 2:
             return [self.judge(*request) for request in requests]
