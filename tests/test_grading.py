@@ -243,7 +243,7 @@ def test_an_answer_that_takes_too_long_is_stopped_beside_an_ordinary_one():
     started = time.perf_counter()
     verdicts = grade_many([hostile, boxed("x+2")], ["12", "2+x"])
     assert verdicts == [(0.0, "timeout"), CORRECT]
-    assert time.perf_counter() - started < 5
+    assert time.perf_counter() - started < 20  # 2.5 s of processor time; machines may be busy
     assert grade(boxed("y+2"), "2+y") == CORRECT
 
 
@@ -334,7 +334,7 @@ def test_grading_never_raises_and_never_hangs(text, gold):
             started = time.perf_counter()
             score, reason = grade(response, gold, grader)
             assert reason in REASONS and score == (reason == "correct")
-            assert time.perf_counter() - started < 8  # the limit is 2.5 s; machines may be busy
+            assert time.perf_counter() - started < 20  # 2.5 s of processor time; machines may be busy
 
 
 @given(st.text(alphabet="\\boxed{} a", max_size=40))
