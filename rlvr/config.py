@@ -209,6 +209,7 @@ DOMAINS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("label.text", _is_label, "a text, a number or null"),
     ("label.wrong_share", lambda v: _is_number(v) and 0 <= v <= 1, "a share from 0 to 1"),
     ("example.probe_samples", lambda v: _is_integer(v) and v >= 0, "a whole number of 0 or more"),
+    ("reward_rule.grader", lambda v: v in ("math_verify", "authors"), "math_verify or authors"),
     ("reward_rule.probability", lambda v: _is_number(v) and 0 < v < 1, "a number between 0 and 1"),
     ("variant", _is_folder_name, "letters, digits, '_' and '.', for it names a folder"),
     ("tracking", lambda v: v in ("offline", "online", "off"), "offline, online or off"),

@@ -16,12 +16,12 @@ evaluation is always scored by outcome.
 import hashlib
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from rlvr.grading import grade, last_boxed
+from rlvr.grading import grade_many, last_boxed
 
 RULES = ("outcome", "format", "random")
 PARSED = ("correct", "wrong")  # the reasons that say an answer could be read
@@ -40,33 +40,57 @@ def compute_score(
     extra_info: dict | None = None,
     *,
     rule: str = "outcome",
+    **rules,
+) -> dict:
+    """verl's reward signature. Returns score (the reward), acc (the outcome), reason and boxed.
+
+    `solution_str` is the response without the prompt; a row of split "test" is scored by outcome. For the keywords see
+    `compute_scores`.
+    """
+    return compute_scores(
+        [data_source], [solution_str], [ground_truth], [extra_info or {}], rule=rule, **rules
+    )[0]
+
+
+def compute_scores(
+    data_sources: Sequence[str],
+    solution_strs: Sequence[str],
+    ground_truths: Sequence[str],
+    extra_infos: Sequence[dict],
+    *,
+    rule: str = "outcome",
+    grader: str = "math_verify",
     probability: float = 0.5,
     file: str | None = None,
     function: str = "reward",
     seed: int = 0,
-) -> dict:
-    """verl's reward signature. Returns score (the reward), acc (the outcome), reason and boxed.
+) -> list[dict]:
+    """`compute_score` for a batch: equal answers are judged once, the others side by side.
 
-    `solution_str` is the response without the prompt; a row of split "test" is scored by outcome.
+    `grader` is one of `rlvr.grading.GRADERS`; `probability` and `seed` belong to the random reward, `file` and `function`
+    to the user's own.
     """
-    info = extra_info or {}
-    outcome, reason = grade(solution_str, ground_truth)
-    if info.get("split") == "test":
-        reward = outcome
-    elif file is not None:
-        reward = _own(own_reward(file, function), f"{file}:{function}", solution_str, ground_truth, info)
-    elif rule == "format":
-        reward = float(reason in PARSED)
-    elif rule == "random":
-        reward = float(_uniform(seed, info) < probability)
-    else:
-        reward = outcome
-    return {
-        "score": reward,
-        "acc": outcome,
-        "reason": reason,
-        "boxed": last_boxed(solution_str) is not None,
-    }
+    rows = []
+    verdicts = grade_many(solution_strs, ground_truths, grader)
+    for text, label, info, (outcome, reason) in zip(
+        solution_strs, ground_truths, extra_infos, verdicts, strict=True
+    ):
+        if info.get("split") == "test":
+            reward = outcome
+        elif file is not None:
+            reward = _own(own_reward(file, function), f"{file}:{function}", text, label, info)
+        elif rule == "format":
+            reward = float(reason in PARSED)
+        elif rule == "random":
+            reward = float(_uniform(seed, info) < probability)
+        else:
+            reward = outcome
+        boxed = last_boxed(text) is not None
+        rows.append({"score": reward, "acc": outcome, "reason": reason, "boxed": boxed})
+    return rows
+
+
+compute_score.batch = compute_scores  # type: ignore[attr-defined]  # the batched agent loop's entry
 
 
 @lru_cache

@@ -3,7 +3,7 @@
 What it adds to `PPOTrainerSync`, and nothing else:
 1. Evaluation on several benchmarks, each with its own sampling, every response kept in Parquet.
 2. One line of metrics.jsonl per step, each step once, also after a crash and resume.
-3. Training accuracy and the share of groups with a learning signal, beside verl's own metrics.
+3. Training accuracy, the shares of the grader's reasons and of groups with a learning signal, beside verl's metrics.
 """
 
 import time
@@ -16,6 +16,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
 
+from rlvr.grading import REASONS
 from rlvr.run_folder import MetricsWriter, RunFolder, write_eval, write_rollouts
 
 SAMPLE_FIELDS = [
@@ -177,6 +178,10 @@ class RunFolderTrainer(PPOTrainerSync):
         metrics["train/boxed"] = float(np.mean(columns["boxed"]))
         metrics["train/truncated"] = float(np.mean(columns["truncated"]))
         metrics["train/response_tokens"] = float(np.mean(columns["response_tokens"]))
+        metrics |= {
+            f"train/grade_{reason}": columns["reason"].count(reason) / len(columns["reason"])
+            for reason in REASONS
+        }
         metrics["train/signal_groups"] = float(
             np.mean([len(set(rewards)) > 1 for rewards in groups.values()])
         )

@@ -10,12 +10,16 @@ Selected by `actor_rollout_ref.rollout.agent.agent_loop_manager_class`. Departur
    so that a run repeats itself and a resumed run continues as if it had not stopped.
 3. A row may carry its own sampling in `extra_info.sampling` = {temperature, top_p, top_k, n}: one validation set can
    then be greedy and another an average over samples.
-4. A failure is raised here, where it ends the run, not logged in a worker while the trainer waits.
+4. A reward function may carry a form for whole batches as its attribute `batch` (the columns of verl's signature in
+   the plural); it is then called once for all responses.
+5. A failure is raised here, where it ends the run, not logged in a worker while the trainer waits.
 """
 
 import asyncio
+import functools
 import hashlib
 import inspect
+from collections.abc import Callable
 
 import ray
 import torch
@@ -54,6 +58,7 @@ class BatchedAgentLoopManager:
         if inspect.iscoroutinefunction(self.compute_score):
             compute = self.compute_score
             self.compute_score = lambda **kwargs: asyncio.run(compute(**kwargs))
+        self.batch_score = _batch_form(self.compute_score)
         replicas = config.trainer.n_gpus_per_node * config.trainer.nnodes
         self.servers = [ray.get_actor(server_name(rank)) for rank in range(replicas)]
         self.prompt_ids: dict[str, list[int]] = {}
@@ -125,20 +130,38 @@ class BatchedAgentLoopManager:
         ]
         return [output for answers in ray.get(pending) for output in answers]
 
+    def _score(self, rows: list[dict], texts: list[str]) -> list:
+        """One score (a number, or a dict with `score`) for every text; `rows` are the rows they answer."""
+        columns = {
+            "data_source": [row["data_source"] for row in rows],
+            "solution_str": texts,
+            "ground_truth": [row["reward_model"]["ground_truth"] for row in rows],
+            "extra_info": [row["extra_info"] for row in rows],
+        }
+        if self.batch_score:
+            return self.batch_score(**{f"{name}s": values for name, values in columns.items()})
+        return [
+            self.compute_score(**dict(zip(columns, values, strict=True)))
+            for values in zip(*columns.values(), strict=True)
+        ]
+
     def _store(self, rows, requests, outputs, step: int, partition: str) -> None:
         texts = self.tokenizer.batch_decode([tokens for tokens, *_ in outputs], skip_special_tokens=True)
         keys, fields, tags = [], [], []
-        for request, (tokens, log_probs, stop_reason, versions), text in zip(
-            requests, outputs, texts, strict=True
+        # A reward that draws lots can repeat itself: the key is the same when a run is resumed.
+        keyed = [
+            rows[r["row"]]
+            | {
+                "extra_info": rows[r["row"]]["extra_info"]
+                | {"sample_key": f"{step}:{r['row']}:{r['sample']}"}
+            }
+            for r in requests
+        ]
+        scores = self._score(keyed, texts)
+        for request, (tokens, log_probs, stop_reason, versions), score in zip(
+            requests, outputs, scores, strict=True
         ):
             row = rows[request["row"]]
-            score = self.compute_score(
-                data_source=row["data_source"],
-                solution_str=text,
-                ground_truth=row["reward_model"]["ground_truth"],
-                # A reward that draws lots can repeat itself: the key is the same when a run is resumed.
-                extra_info=row["extra_info"] | {"sample_key": f"{step}:{request['row']}:{request['sample']}"},
-            )
             info = score if isinstance(score, dict) else {"score": score, "acc": score}
             prompt, response = torch.tensor(request["prompt"]), torch.tensor(tokens)
             ids, mask = torch.cat([prompt, response]), torch.ones_like(response)
@@ -177,6 +200,16 @@ class BatchedAgentLoopManager:
         tq.kv_batch_put(keys=keys, partition_id=partition, fields=_to_tensordict(fields), tags=tags)
         finished = [{"is_prompt": True, "status": "finished", "global_steps": step} for _ in rows]
         tq.kv_batch_put(keys=[row["uid"] for row in rows], partition_id=partition, tags=finished)
+
+
+def _batch_form(compute_score: Callable) -> Callable | None:
+    """The attribute `batch` of a reward function, with the configured arguments; None where it has none.
+
+    verl hands out `partial(call, function, reward_kwargs)`.
+    """
+    function, kwargs = (*getattr(compute_score, "args", ()), None, None)[:2]
+    batch = getattr(function, "batch", None)
+    return functools.partial(batch, **(kwargs or {})) if batch else None
 
 
 def _to_tensordict(samples: list[dict]) -> TensorDict:

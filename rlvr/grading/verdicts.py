@@ -1,0 +1,179 @@
+"""From a response and a label to a verdict: cut out, normalise, decide what is plain, ask a worker for the rest."""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from threading import Lock
+from typing import NamedTuple
+
+from rlvr.grading.authors import mathd_equal
+from rlvr.grading.extract import joined_boxes, last_boxed
+from rlvr.grading.normalise import (
+    hides_a_number_in_words,
+    is_bare,
+    is_code,
+    normalise,
+    number,
+    right_sides,
+    says_more,
+    without_percent,
+    word,
+)
+from rlvr.grading.workers import workers
+
+GRADERS = ("math_verify", "authors")
+REASONS = ("correct", "wrong", "no_answer", "unparsable", "timeout", "error")
+MAX_ANSWER_CHARS = 2000
+CACHE_SIZE = 65536
+# Math-Verify rounds to six decimals before it compares: plain numbers further apart than this cannot be equal.
+_CERTAINLY_DIFFERENT = 1e-5
+
+_UNARY_PLUS = re.compile(r"(?<=\s)\+(?=\d)")
+_DECIMAL_COMMA = re.compile(r"-?(?:0|\d+),\d+")
+
+Verdict = tuple[float, str]
+
+
+class Question(NamedTuple):
+    """What a worker is asked; `boxed` is false where the answer must first be found in a response."""
+
+    grader: str
+    answer: str
+    gold: str
+    boxed: bool
+
+
+_cache: dict[Question, Verdict] = {}
+_lock = Lock()
+
+
+def grade(response: str, gold: str, grader: str = "math_verify", *, require_box: bool = True) -> Verdict:
+    """Score in {0.0, 1.0} and its reason, one of REASONS.
+
+    `require_box=False` lets Math-Verify search a response without a box for its answer; training never does.
+    An empty gold is the caller's mistake: reason `error`. ValueError for an unknown grader; RuntimeError when no
+    worker process can be started. Nothing an answer contains raises.
+    """
+    return grade_many([response], [gold], grader, require_box=require_box)[0]
+
+
+def grade_many(
+    responses: Sequence[str], golds: Sequence[str], grader: str = "math_verify", *, require_box: bool = True
+) -> list[Verdict]:
+    """`grade` for a batch: equal questions are asked once, the rest are judged side by side."""
+    if grader not in GRADERS:
+        raise ValueError(f"grader={grader!r}: expected one of {', '.join(GRADERS)}")
+    questions = [
+        _question(response, gold, grader, require_box)
+        for response, gold in zip(responses, golds, strict=True)
+    ]
+    keys = list(dict.fromkeys(question for question in questions if isinstance(question, Question)))
+    with _lock:
+        known = {key: _cache[key] for key in keys if key in _cache}
+    if asked := [key for key in keys if key not in known]:
+        judged = dict(zip(asked, workers().judge_all(asked), strict=True))
+        known |= judged
+        _remember(judged)
+    return [known[question] if isinstance(question, Question) else question for question in questions]
+
+
+def _remember(judged: dict[Question, Verdict]) -> None:
+    """Keep what depends on the answer alone; a time limit or a failure also says something about the machine."""
+    with _lock:
+        while len(_cache) + len(judged) > CACHE_SIZE and _cache:
+            del _cache[next(iter(_cache))]
+        _cache.update(
+            {key: verdict for key, verdict in judged.items() if verdict[1] not in ("timeout", "error")}
+        )
+
+
+def _question(response: str, gold: str, grader: str, require_box: bool) -> Verdict | Question:
+    """The verdict where no worker is needed, else what to ask one."""
+    answer = joined_boxes(response) if grader == "math_verify" else last_boxed(response)
+    if not gold.strip():
+        return 0.0, "error"
+    if answer is None and not require_box and response.strip() and grader == "math_verify":
+        if not is_bare(response[-MAX_ANSWER_CHARS:]):
+            text = _UNARY_PLUS.sub("", response[-MAX_ANSWER_CHARS:])
+            return Question(grader, text, _plain_gold(gold), False)
+        answer = response
+    if answer is None or not answer.strip():
+        return 0.0, "no_answer"
+    if answer.strip() == gold.strip():
+        return 1.0, "correct"
+    if len(answer) > MAX_ANSWER_CHARS:
+        return 0.0, "unparsable"
+    return _decide(answer, gold, grader)
+
+
+@lru_cache(maxsize=CACHE_SIZE)
+def _decide(answer: str, gold: str, grader: str) -> Verdict | Question:
+    if grader == "authors":
+        gold = last_boxed(gold) or gold
+        if mathd_equal(answer, gold):
+            return 1.0, "correct"
+        return Question(grader, answer, gold, True)
+    a, g = normalise(answer), _plain_gold(gold)
+    if not g:
+        return 0.0, "error"
+    if a == g:
+        return 1.0, "correct"
+    if not a or is_code(answer):
+        return 0.0, "unparsable"
+    if hides_a_number_in_words(answer) or says_more(answer, gold):
+        return 0.0, "wrong"
+    a, g = right_sides(a, g)
+    a, g = _without_percents(a, g)
+    if a == g:
+        return 1.0, "correct"
+    if _DECIMAL_COMMA.fullmatch(a) and a.replace(",", ".") == g:
+        return 1.0, "correct"
+    x, y = number(a), number(g)
+    if x is not None and y is not None:
+        if x == y:
+            return 1.0, "correct"
+        if abs(x - y) > _CERTAINLY_DIFFERENT or x.denominator == y.denominator == 1:
+            return 0.0, "wrong"
+    left, right = word(a), word(g)
+    if left and right and max(len(left), len(right)) > 3:
+        return (1.0, "correct") if left == right else (0.0, "wrong")
+    return Question(grader, a, g, True)
+
+
+def _without_percents(a: str, g: str) -> tuple[str, str]:
+    """50 % is 50 where the other side has no sign and says 50; else it is 0.5."""
+    x, y = without_percent(a), without_percent(g)
+    if x is not None and y is not None:
+        return x, y
+    if x is not None:
+        a = x if _same_number(x, g) else f"\\frac{{{x}}}{{100}}"
+    elif y is not None:
+        g = y if _same_number(a, y) else f"\\frac{{{y}}}{{100}}"
+    return a, g
+
+
+def _same_number(a: str, b: str) -> bool:
+    value = number(a)
+    return value is not None and value == number(b)
+
+
+@lru_cache(maxsize=4096)
+def _plain_gold(gold: str) -> str:
+    boxes = joined_boxes(gold)
+    return normalise(gold if boxes is None else boxes)
+
+
+def disagreement(responses: Sequence[str], golds: Sequence[str]) -> tuple[float, list[dict]]:
+    """Share of responses on which the two graders' scores differ, and those rows: index, gold, answer, both reasons."""
+    verdicts = {grader: grade_many(responses, golds, grader) for grader in GRADERS}
+    rows = [
+        {
+            "index": i,
+            "gold": golds[i],
+            "answer": last_boxed(responses[i]),
+            **{grader: verdicts[grader][i][1] for grader in GRADERS},
+        }
+        for i in range(len(responses))
+        if len({verdicts[grader][i][0] for grader in GRADERS}) > 1
+    ]
+    return (len(rows) / len(responses) if len(responses) else 0.0), rows

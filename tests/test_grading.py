@@ -1,0 +1,391 @@
+"""What scores and what does not: every rule by example, hostile input, and the labelled cases in ../shared/data."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlvr.grading import REASONS, disagreement, grade, grade_many, last_boxed
+from rlvr.grading.workers import workers
+from rlvr.rewards import compute_score, compute_scores
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.exists(), reason="the authors' files are not beside the checkout")
+CORRECT = (1.0, "correct")
+
+
+def boxed(answer):
+    return f"\\boxed{{{answer}}}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("012", "12"),
+        ("42.", "42"),
+        ("$\\frac{1}{2}$", "0.5"),
+        ("1 1/2", "1.5"),
+        ("-2\\frac{1}{3}", "-\\frac{7}{3}"),
+        ("12 4/5", "12.8"),
+        ("10 weeks", "10"),
+        ("3.5\\text{ cm}^2", "3.5"),
+        ("7 square units", "7"),
+        ("45^\\circ", "45"),
+        ("45°", "45"),
+        ("\\sin 90^\\circ", "1"),
+        ("x \\in [1, 2)", "[1,2)"),
+        ("True", "true"),
+        ("\\text{Even}", "even"),
+        ("(C)", "\\text{C}"),
+        ("v_{0} t", "v_0 t"),
+        ("k_{\\mathrm{B}} T", "k_B T"),
+        ("12,345", "12345"),
+        ("12{,}345", "12345"),
+        ("\\$16,\\!386.20", "16386.20"),
+        ("2π", "2\\pi"),
+        ("√2", "\\sqrt{2}"),
+        ("−3", "-3"),
+        ("½", "0.5"),
+        ("x²", "x^2"),
+        ("50\\%", "50"),
+        ("50\\%", "0.5"),
+        ("28 pct", "28\\%"),
+        ("(-\\infty, 1]", "(-\\infty,1]"),
+        ("(1, +\\infty)", "(1,\\infty)"),
+        ("e^(-2*x)", "e^{-2x}"),
+        ("cos(3*x)", "\\cos(3x)"),
+        ("f(x) = 2x", "f(x)=x+x"),
+        ("P = 12.8", "12.8"),
+        ("x = \\frac{1}{3} \\approx 0.33", "\\frac{1}{3}"),
+        ("5 - 5c", "5(1-c)"),
+        ("i(2-i)", "1+2i"),
+        ("6, 2", "2,6"),
+        ("0.333333", "\\frac13"),
+    ],
+)
+def test_the_same_answer_in_another_spelling_is_correct(answer, gold):
+    assert grade(boxed(answer), gold) == CORRECT
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("1 1/2", "5.5"),
+        ("11/2", "1.5"),
+        ("5t", "5"),
+        ("10 million", "10"),
+        ("5\\%", "50"),
+        ("12,345", "12.345"),
+        ("x \\in [1, 2]", "[1,2)"),
+        ("\\text{Odd}", "even"),
+        ("v_{1}", "v_0"),
+        ("\\cos 90", "0"),
+        ("12.79", "12.8"),
+        ("12.0000001", "12"),
+        ("f(x) = 2x", "f(x)=3x"),
+        ("(2,1)", "(1,2)"),
+        ("\\frac{1}{3}", "0.33"),
+    ],
+)
+def test_another_answer_is_wrong_however_alike(answer, gold):
+    assert grade(boxed(answer), gold)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "hedge",
+    [
+        *("13 = 12", "1=2=3=4=5=6=7=8=9=10=11=12", "x = 13 = 12", "13 \\text{ h} = 12", "12 or 13", "12, 13"),
+        *("\\{12, 13\\}", "\\pm 12", "x=12 \\text{ or } x=13", "12 \\text{ or } 13", "12 \\text{ (or 13)}"),
+        *("13 \\to 12", "13 \\Rightarrow 12", "13 \\\\ 12", "\\begin{cases} 13 \\\\ 12 \\end{cases}"),
+        *("\\cancel{13} 12", "13 := 12", "(lambda: 12)()", "print(12)", "int('12')", "12 if True else 13"),
+        *("[11, 12][1]", "__import__('os') or 12", "\\text{not } 12", "x < 12", "12 \\neq 13", "11-12"),
+    ],
+)
+def test_a_hedge_or_a_program_in_the_box_does_not_score(hedge):
+    assert grade(boxed(hedge), "12")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("response", "gold", "score"),
+    [
+        ("\\boxed{3} hmm, wait. \\boxed{12}", "12", 1),
+        ("\\boxed{12}, no, rather \\boxed{13}", "12", 0),
+        ("\\boxed{2} and \\boxed{6}", "2, 6", 1),
+        ("\\boxed{11}, \\boxed{12}", "12", 0),
+        ("$\\boxed{k = 45} \\quad \\text{and} \\quad \\boxed{n = 2}$", "k=45,n=2", 1),
+        ("\\boxed{12}}}", "12", 1),
+        ("\\fbox{12}", "12", 1),
+        ("\\boxed{\\left\\{ 1, 2 \\right\\}}", "\\{1,2\\}", 1),
+        ("\\boxed{\\{1, 2\\}", "\\{1,2\\}", 0),
+    ],
+)
+def test_which_box_is_graded(response, gold, score):
+    assert grade(response, gold)[0] == score
+
+
+def test_an_answer_outside_a_box_counts_only_where_the_caller_says_so():
+    assert grade("The answer is $\\frac{1}{2}$.", "0.5") == (0.0, "no_answer")
+    assert grade("The answer is $\\frac{1}{2}$.", "0.5", require_box=False) == CORRECT
+
+
+def test_an_empty_label_is_the_callers_error_and_never_a_reward():
+    for gold in ("", "  ", "\\boxed{}"):
+        assert grade(boxed(""), gold)[0] == 0
+        assert grade(boxed("12"), gold) == (0.0, "error")
+        assert grade(boxed("12"), gold, "authors")[0] == 0
+
+
+def test_an_unknown_grader_is_refused():
+    with pytest.raises(ValueError, match="grader='mathverify': expected one of math_verify, authors"):
+        grade(boxed("1"), "1", "mathverify")
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "authors", "math_verify"),
+    [
+        ("12.80", "12.8", 1, 1),
+        ("\\dfrac{4}{3}", "\\frac{4}{3}", 1, 1),
+        ("\\frac{8}{6}", "\\frac{4}{3}", 0, 1),  # fractions must be reduced
+        ("x^{2}+2x+1", "(x+1)^{2}", 0, 1),  # nothing with ^{ reaches sympy
+        ("2x+x", "3x", 1, 1),
+        ("(2,1)", "(1,2)", 0, 0),
+        ("[1,2]", "(1,2)", 0, 0),
+        ("12.7", "12.8", 0, 0),
+        ("5\\text{ cm}", "5", 1, 1),
+    ],
+)
+def test_the_authors_rule_is_stricter(answer, gold, authors, math_verify):
+    assert grade(boxed(answer), gold, "authors")[0] == authors
+    assert grade(boxed(answer), gold)[0] == math_verify
+
+
+def test_disagreement_gives_the_rate_and_the_rows():
+    responses = [boxed("12"), boxed("\\frac{8}{6}"), "nothing", boxed("13")]
+    rate, rows = disagreement(responses, ["12", "\\frac{4}{3}", "12", "12"])
+    assert rate == 0.25
+    assert rows == [
+        {
+            "index": 1,
+            "gold": "\\frac{4}{3}",
+            "answer": "\\frac{8}{6}",
+            "math_verify": "correct",
+            "authors": "wrong",
+        }
+    ]
+
+
+def test_the_command_lists_the_disagreements_of_a_run(tmp_path):
+    (tmp_path / "rollouts").mkdir()
+    columns = {"response": [boxed("\\frac{8}{6}"), boxed("1")], "gold": ["\\frac{4}{3}", "1"]}
+    pd.DataFrame(columns).to_parquet(tmp_path / "rollouts" / "step1.parquet")
+    command = [sys.executable, "-m", "rlvr.grading", f"run={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "1 of 2 responses (50.0000%)" in done.stderr
+    assert list(csv.DictReader(done.stdout.splitlines())) == [
+        {"file": "rollouts/step1.parquet", "row": "0", "gold": "\\frac{4}{3}", "answer": "\\frac{8}{6}",
+         "math_verify": "correct", "authors": "wrong"}
+    ]  # fmt: skip
+
+
+def test_a_batch_scores_as_one_by_one():
+    texts, golds = [boxed("x+1"), "none", boxed("7")], ["1+x", "1", "8"]
+    infos = [{}, {}, {"split": "test"}]
+    for rule in ("outcome", "format"):
+        single = [
+            compute_score("train", text, gold, info, rule=rule)
+            for text, gold, info in zip(texts, golds, infos, strict=True)
+        ]
+        assert compute_scores(["train"] * 3, texts, golds, infos, rule=rule) == single
+    assert [row["score"] for row in single] == [1, 0, 0]
+
+
+# ------------------------------------------------------------------ hostile input
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        boxed("9^{9^{9^{9}}}"),
+        boxed("2^{10^9}"),
+        boxed("(10^7)!"),
+        boxed("7" * 100_000),
+        boxed("1+" * 50_000 + "1"),
+        "\\boxed{" * 14_000,
+        "\\boxed " * 14_000,
+        "\\" * 100_000,
+        "\\boxed{1}" * 14_000 + "\\boxed{",
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_hostile_answer_costs_little(response):
+    grade(boxed("x"), "y")  # starts the worker
+    started = time.perf_counter()
+    score, reason = grade(response, "12")
+    assert time.perf_counter() - started < 3
+    assert score == 0 and reason in ("unparsable", "no_answer", "timeout", "wrong")
+
+
+def test_an_answer_that_takes_too_long_is_stopped_beside_an_ordinary_one():
+    grade(boxed("x"), "y")
+    hostile = boxed("(" * 900 + "1" + ")" * 900)
+    started = time.perf_counter()
+    verdicts = grade_many([hostile, boxed("x+2")], ["12", "2+x"])
+    assert verdicts == [(0.0, "timeout"), CORRECT]
+    assert time.perf_counter() - started < 20  # 2.5 s of processor time; machines may be busy
+    assert grade(boxed("y+2"), "2+y") == CORRECT
+
+
+def test_a_worker_that_somebody_kills_is_replaced():
+    grade(boxed("x"), "y")
+    before = [worker.process.pid for worker in workers().started]
+    for worker in workers().started:
+        os.killpg(worker.process.pid, signal.SIGKILL)
+        worker.process.wait()
+    assert grade(boxed("z+1"), "1+z") == CORRECT
+    assert [worker.process.pid for worker in workers().started] != before
+
+
+def test_threads_share_the_workers():
+    with ThreadPoolExecutor(8) as threads:
+        verdicts = list(threads.map(lambda i: grade(boxed(f"{i}+q"), f"q+{i}"), range(24)))
+    assert verdicts == [CORRECT] * 24
+
+
+def test_workers_import_no_main_and_end_with_their_caller(tmp_path):
+    script = tmp_path / "main_without_guard.py"
+    script.write_text(
+        "import sys\nprint('imported', flush=True)\nfrom rlvr.grading import grade\n"
+        "assert grade('\\\\boxed{x+1}', '1+x') == (1.0, 'correct')\n"
+        "from rlvr.grading.workers import workers\nprint(workers().started[0].process.pid, flush=True)\n"
+        "assert not {'sympy', 'torch', 'ray'} & set(sys.modules)\nimport os; os._exit(0)\n"
+    )
+    done = subprocess.run([sys.executable, script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    imported, pid = done.stdout.split()
+    assert imported == "imported"
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
+        assert time.monotonic() < deadline, "the worker outlived its caller"
+        time.sleep(0.05)
+
+
+PIECES = st.sampled_from(
+    [
+        "\\boxed{",
+        "\\fbox{",
+        "}",
+        "{",
+        "(",
+        ")",
+        "[",
+        "]",
+        "\\frac{1}{2}",
+        "\\sqrt",
+        "12",
+        "13",
+        "x",
+        "y",
+        "=",
+        ",",
+        "\\text{or}",
+        "^",
+        "_",
+        "^{9}",
+        "!",
+        "\\%",
+        "%",
+        "$",
+        "\\le",
+        "\\cup",
+        "\\infty",
+        "\\\\",
+        "&",
+        "\\pm",
+        "é",
+        "√",
+        "²",
+        "1.5",
+        "-",
+        "+",
+    ]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=25).map("".join)),
+    st.sampled_from(["12", "x^2", "(1,2)"]),
+)
+def test_grading_never_raises_and_never_hangs(text, gold):
+    for grader in ("math_verify", "authors"):
+        for response in (text, boxed(text)):
+            started = time.perf_counter()
+            score, reason = grade(response, gold, grader)
+            assert reason in REASONS and score == (reason == "correct")
+            assert time.perf_counter() - started < 20  # 2.5 s of processor time; machines may be busy
+
+
+@given(st.text(alphabet="\\boxed{} a", max_size=40))
+def test_the_last_box_is_a_part_of_the_text_with_matched_braces(text):
+    content = last_boxed(text)
+    assert content is None or content in text
+    balanced = "".join(c for c in text if c not in "{}\\")
+    assert last_boxed(f"{text} \\boxed{{{balanced}}}") == balanced
+
+
+# ------------------------------------------------------------------ real labels and labelled cases
+
+
+def golds():
+    for name in ("math500", "aime24", "aime25", "amc23", "minerva_math", "olympiadbench"):
+        for line in (DATA / "eval" / f"{name}.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            if name in ("math500", "minerva_math"):
+                yield last_boxed(row["solution"])
+            elif name == "olympiadbench":
+                yield row["final_answer"][0].strip("$")
+            else:
+                yield str(row["answer"])
+    for row in pq.read_table(DATA / "train" / "dsr_sub.parquet").to_pylist():
+        yield row["reward_model"]["ground_truth"]
+
+
+@needs_data
+@pytest.mark.parametrize("grader", ["math_verify", "authors"])
+def test_every_label_of_every_benchmark_answers_itself(grader):
+    labels = sorted(set(golds()) - {""})
+    assert len(labels) > 1500
+    verdicts = grade_many([boxed(label) for label in labels], labels, grader)
+    assert [label for label, verdict in zip(labels, verdicts, strict=True) if verdict != CORRECT] == []
+
+
+@needs_data
+def test_labelled_cases_and_the_table_of_those_it_fails():
+    cases = [json.loads(line) for line in (DATA / "grader_cases.jsonl").read_text().splitlines()]
+    failures, false_positives = {}, []
+    for case in cases:
+        response = boxed(case["pred"]) if case["kind"] == "pair" else case["pred"]
+        strict = case["kind"] == "pair" or case.get("tag") == "box-required"
+        score, _ = grade(response, case["gold"], require_box=strict)
+        if bool(score) != case["expected"]:
+            failures[case["id"]] = case["tier"]
+            if score and case["tier"] == "core":
+                false_positives.append(case["id"])
+    core = sum(case["tier"] == "core" for case in cases)
+    assert false_positives == []
+    assert 1 - list(failures.values()).count("core") / core >= 0.97
+    assert 1 - len(failures) / len(cases) >= 0.91
+    with (ROOT / "tests" / "grader_failures.csv").open() as file:
+        assert set(failures) == {int(row["id"]) for row in csv.DictReader(file)}
