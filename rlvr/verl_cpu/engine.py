@@ -9,9 +9,13 @@ Departures from verl's CUDA engines:
    tokens divided by the tokens of the whole mini-batch, so how it is cut does not change it.
 4. Log-probabilities are computed for all tokens at once; verl's fallback without flash-attention loops over tokens.
 5. FSDP1 is not registered: it refuses a CPU (`sync_module_states`).
+6. The language model computes a prompt once for the responses in a micro-batch that share it, and log-probabilities and
+   entropy of response tokens only (`shared_prompt`). Outputs at prompt tokens, which no PPO loss reads, are 0.
+   Micro-batches then hold sequences with equal prompts. Where the model or the batch does not allow it, 2 and 3 hold.
 """
 
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +26,8 @@ from verl.utils import tensordict_utils as tu
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp import transformer_impl
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
+
+from rlvr.verl_cpu import shared_prompt
 
 
 def pack_by_length(lengths: list[int], max_tokens: int) -> list[list[int]]:
@@ -35,13 +41,20 @@ def pack_by_length(lengths: list[int], max_tokens: int) -> list[list[int]]:
     return groups
 
 
-def prepare_micro_batches(data, dp_group=None, same_micro_num_in_dp=True, **kwargs):
-    """verl's function of this name, by length. Every worker gets the same number of micro-batches (FSDP needs it)."""
+def prepare_micro_batches(data, dp_group=None, same_micro_num_in_dp=True, *, share_prompts=False, **kwargs):
+    """verl's function of this name, by length or, with `share_prompts`, by prompt.
+
+    Every worker gets the same number of micro-batches (FSDP needs it).
+    """
     if not tu.get_non_tensor_data(data=data, key="use_dynamic_bsz", default=True):
         raise ValueError(
             "on a CPU set use_dynamic_bsz=true (and log_prob_use_dynamic_bsz=true): the budget is in tokens"
         )
-    groups = pack_by_length(data["input_ids"].offsets().diff().tolist(), data["max_token_len_per_gpu"])
+    lengths, budget = data["input_ids"].offsets().diff().tolist(), data["max_token_len_per_gpu"]
+    if share_prompts and allows_sharing(data):
+        groups = shared_prompt.pack_by_prompt(data["prompts"], lengths, budget)
+    else:
+        groups = pack_by_length(lengths, budget)
     if same_micro_num_in_dp and dp_group is not None and torch.distributed.get_world_size(dp_group) > 1:
         count = torch.tensor(len(groups))
         torch.distributed.all_reduce(count, op=torch.distributed.ReduceOp.MAX, group=dp_group)
@@ -49,6 +62,19 @@ def prepare_micro_batches(data, dp_group=None, same_micro_num_in_dp=True, **kwar
             largest = max(groups, key=len)
             groups.append([largest.pop() for _ in range(len(largest) // 2)])
     return [select_rows(data, group) for group in groups], groups
+
+
+def allows_sharing(data: TensorDict) -> bool:
+    """Whether this (micro-)batch tells prompts apart and asks for nothing but log-probabilities and entropy."""
+    prompts, options = data.get("prompts", None), ("calculate_sum_pi_squared", "distillation_use_topk")
+    return (
+        isinstance(prompts, torch.Tensor)
+        and prompts.is_nested
+        and data["position_ids"].dim() == 2
+        and "responses" in data
+        and "multi_modal_inputs" not in data
+        and not any(tu.get_non_tensor_data(data=data, key=option, default=False) for option in options)
+    )
 
 
 def select_rows(data: TensorDict, rows: list[int]) -> TensorDict:
@@ -98,12 +124,15 @@ def _in_verl(**replacements):
 class _FSDPOnCPU(FSDPEngineWithLMHead):
     """What the two engines share; a mixin in front of verl's class."""
 
+    shares_prompts = False
+
     def _build_fsdp_module(self, module):
         with _in_verl(CPUOffloadPolicy=lambda pin_memory=True: OffloadPolicy()):
             return super()._build_fsdp_module(module)
 
     def forward_backward_batch(self, data, loss_function, forward_only=False):
-        with _in_verl(prepare_micro_batches=prepare_micro_batches, logprobs_from_logits=logprobs_from_logits):
+        prepare = partial(prepare_micro_batches, share_prompts=self.shares_prompts)
+        with _in_verl(prepare_micro_batches=prepare, logprobs_from_logits=logprobs_from_logits):
             return super().forward_backward_batch(data, loss_function, forward_only)
 
     def prepare_model_inputs(self, micro_batch):
@@ -117,6 +146,39 @@ class _FSDPOnCPU(FSDPEngineWithLMHead):
 @EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cpu")
 class CPUEngineWithLMHead(_FSDPOnCPU):
     """Actor and reference on a CPU."""
+
+    def _build_module(self):
+        module = super()._build_module()
+        self.shares_prompts = shared_prompt.supports(module)
+        if self.shares_prompts:
+            module.set_attn_implementation(shared_prompt.NAME)
+        return module
+
+    def prepare_model_inputs(self, micro_batch):
+        if not (self.shares_prompts and allows_sharing(micro_batch)):
+            return super().prepare_model_inputs(micro_batch)
+        layout = shared_prompt.lay_out(micro_batch["input_ids"], micro_batch["prompts"])
+        return shared_prompt.model_inputs(layout), {"shared_prompt": layout}
+
+    def prepare_model_outputs(self, output, output_args, micro_batch, logits_processor_func):
+        if "shared_prompt" not in output_args:
+            return super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
+        layout, sequences = output_args["shared_prompt"], micro_batch["input_ids"]
+        logits, temperature = output.logits[0], micro_batch["temperature"]
+        if isinstance(temperature, torch.Tensor):  # one for each sequence
+            temperature = temperature.repeat_interleave(layout.segment_lengths)[:, None].clamp(min=1e-8)
+        log_softmax = torch.log_softmax(logits / temperature, -1)
+        labels = sequences.values()[layout.outputs + 1]
+        values = {"log_probs": log_softmax.gather(-1, labels[:, None])[:, 0]}
+        if tu.get_non_tensor_data(data=micro_batch, key="calculate_entropy", default=False):
+            values["entropy"] = -(log_softmax.exp() * log_softmax).sum(-1)
+        return {
+            name: torch.nested.nested_tensor_from_jagged(
+                value.new_zeros(len(sequences.values())).index_copy(0, layout.outputs, value),
+                sequences.offsets(),
+            )
+            for name, value in values.items()
+        }
 
 
 @EngineRegistry.register(model_type="value_model", backend="fsdp2", device="cpu")
