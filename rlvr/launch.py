@@ -45,7 +45,7 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
                 data.write_rows(folder, prepared)
                 _keep_reward(cfg, folder)
                 if cfg.base_model.gguf_file:
-                    cfg.actor_rollout_ref.model.path = _converted(cfg, folder)
+                    cfg.actor_rollout_ref.model.path = cfg.critic.model.path = _converted(cfg, folder)
                 step = folder.resume_step()
                 folder.rewind(step)
                 if step:
@@ -148,7 +148,7 @@ def _from_step(cfg: DictConfig, folder: RunFolder, step: int) -> DictConfig:
     """The config with verl's resume settings for that step; verl itself would take its newest checkpoint."""
     cfg = cfg.copy()
     cfg.trainer.resume_mode = "resume_path" if step else "disable"
-    cfg.trainer.resume_from_path = str(folder.checkpoints_dir / f"global_step_{step}") if step else None
+    cfg.trainer.resume_from_path = str(folder.checkpoint_path(step)) if step else None
     return cfg
 
 

@@ -80,16 +80,36 @@ class RunFolder:
         return max((line["step"] for line in metrics_lines(self.metrics_path)), default=-1)
 
     def resume_step(self) -> int:
-        """The step to resume from: the newest of verl's checkpoints whose metrics line is complete, 0 without any.
+        """The step to resume from: the newest resumable checkpoint whose metrics line is complete, 0 without any.
 
         verl saves a checkpoint before it evaluates and writes that step's metrics; a crash in between must not leave a
         hole in the curve.
         """
-        steps = [int(folder.name.rpartition("_")[2]) for folder in self.checkpoints_dir.glob("global_step_*")]
-        return max((step for step in steps if step <= self.last_step()), default=0)
+        last = self.last_step()
+        return max(
+            (step for step in self.checkpoint_steps() if step <= last and self.is_resumable(step)), default=0
+        )
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps of which a checkpoint, or its weights only, is on disk."""
+        return sorted(int(path.name.rpartition("_")[2]) for path in self.checkpoints_dir.glob("global_step_*"))
+
+    def checkpoint_path(self, step: int) -> Path:
+        return self.checkpoints_dir / f"global_step_{step}"
+
+    def weights_path(self, step: int) -> Path:
+        """The Hugging Face folder of a checkpoint."""
+        return self.checkpoint_path(step) / "actor" / "huggingface"
+
+    def is_resumable(self, step: int) -> bool:
+        """Whether the optimiser and the place in the data are there too; verl writes data.pt after all else."""
+        return (self.checkpoint_path(step) / "data.pt").exists()
 
     def rewind(self, step: int) -> None:
         """Remove what a crashed attempt wrote after `step`, so that the files of a resumed run agree."""
+        for later in self.checkpoint_steps():
+            if later > step:
+                shutil.rmtree(self.checkpoint_path(later))
         for file in [*self.rollouts_dir.glob("step*.parquet"), *self.eval_dir.glob("*/step*.parquet")]:
             if int(file.stem.removeprefix("step")) > step:
                 file.unlink()

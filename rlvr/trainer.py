@@ -4,6 +4,8 @@ What it adds to `PPOTrainerSync`, and nothing else:
 1. Evaluation on several benchmarks, each with its own sampling, every response kept in Parquet.
 2. One line of metrics.jsonl per step, each step once, also after a crash and resume.
 3. Training accuracy and the share of groups with a learning signal, beside verl's own metrics.
+4. Checkpoints are thinned out to what `retention` says once a step's metrics are on disk.
+5. A first step that shows a mistake ends the run (`rlvr.first_step`).
 """
 
 import time
@@ -16,6 +18,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
 
+from rlvr import first_step, retention
 from rlvr.run_folder import MetricsWriter, RunFolder, write_eval, write_rollouts
 
 SAMPLE_FIELDS = [
@@ -172,6 +175,9 @@ class RunFolderTrainer(PPOTrainerSync):
             }.items():
                 columns[key].append(value)
         write_rollouts(self.folder, global_steps, dict(columns))
+        learns_from_rewards = self.config.loss.policy != "none"
+        if global_steps == 1 and learns_from_rewards and self.config.scale.fail_fast:
+            first_step.check(columns)
         metrics["train/accuracy"] = float(np.mean(columns["score"]))
         metrics["train/reward"] = float(np.mean(columns["reward"]))
         metrics["train/boxed"] = float(np.mean(columns["boxed"]))
@@ -184,6 +190,8 @@ class RunFolderTrainer(PPOTrainerSync):
         line |= {key: float(value) for key, value in metrics.items() if key.startswith(("train/", "eval/"))}
         line |= {ours: float(metrics[verls]) for verls, ours in VERL_NAMES.items() if verls in metrics}
         self.metrics_writer.write(line)
+        if self.folder.is_resumable(global_steps):  # a checkpoint of this step, now with its metrics
+            retention.apply(self.folder, self.config.retention, self.config.scale.save_every)
 
 
 def _plain_column(data, name: str) -> list:
