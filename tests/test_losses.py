@@ -95,7 +95,7 @@ def plain(rows):
     terms = {}
     for name, value in sums.items():
         gradients = torch.autograd.grad(value, list(model.parameters()), retain_graph=True)
-        terms[name] = float(value), dict(zip([n for n, _ in model.named_parameters()], gradients, strict=True))
+        terms[name] = float(value.detach()), dict(zip([n for n, _ in model.named_parameters()], gradients, strict=True))
     return terms
 
 
@@ -185,12 +185,9 @@ def test_turning_a_term_off_removes_exactly_its_contribution(whole, without, ter
 def test_logged_terms_are_the_separate_terms(through_verl, plain):
     """verl subtracts entropy from the policy loss in place: what it logs must have been read before."""
     metrics = through_verl("one_shot")[1]
-    logged = {name: metrics[name].aggregate() if hasattr(metrics[name], "aggregate") else metrics[name] for name in
-              ("actor/pg_loss", "actor/entropy_loss", "kl_loss")}  # fmt: skip
-    logged = {name: float(np.sum(value)) for name, value in logged.items()}
-    assert logged["actor/pg_loss"] == pytest.approx(plain["pg"][0], rel=1e-4)
-    assert logged["actor/entropy_loss"] == pytest.approx(plain["entropy"][0], rel=1e-4)
-    assert logged["kl_loss"] == pytest.approx(plain["kl"][0], rel=1e-4)
+    for name, term in (("actor/pg_loss", "pg"), ("actor/entropy_loss", "entropy"), ("kl_loss", "kl")):
+        logged = metrics[name].aggregate() if hasattr(metrics[name], "aggregate") else np.sum(metrics[name])
+        assert float(logged) == pytest.approx(plain[term][0], rel=1e-4), name
 
 
 def test_entropy_is_that_of_the_logits_over_the_temperature(rows, plain):
@@ -202,3 +199,73 @@ def test_entropy_is_that_of_the_logits_over_the_temperature(rows, plain):
             cold.append(torch.distributions.Categorical(logits=logits).entropy())
     untempered = float(torch.cat(cold).mean())
     assert plain["entropy"][0] < 0.9 * untempered  # what verl logs equals the first, so it is not the second
+
+
+def update(worker, rows, copies=1, mini_batch_size=None, **actor):
+    """One step of verl's optimiser loop on the rows, each `copies` times, with the loss of an actor configuration."""
+    from verl.utils import tensordict_utils as tu
+
+    prompts, responses = [p for p in rows[0] for _ in range(copies)], [r for r in rows[1] for _ in range(copies)]
+    columns = {name: [v for v in column for _ in range(copies)] for name, column in rows[2].items()}
+    batch = make_batch(prompts, responses, TEMPERATURE, **columns)
+    size = mini_batch_size or len(prompts)
+    tu.assign_non_tensor(
+        batch, mini_batch_size=size, epochs=1, seed=0, dataloader_kwargs={"shuffle": False}, global_batch_size=size
+    )
+    worker.train_mini_batch(batch)
+
+
+def test_weight_decay_acts_with_zero_gradient(rows):
+    """No term at all but weight decay: AdamW's decoupled decay shrinks every weight by lr x decay, once a step."""
+    rate = 0.01
+    off = {k: v for k, v in actor_config("no_loss").items() if k != "optim"}
+    worker = make_worker(MODEL, learning_rate=rate, weight_decay=DECAY, actor=off)
+    before = {name: w.detach().clone() for name, w in worker.engine.get_per_tensor_param()[0]}
+    update(worker, rows)
+    for name, weight in worker.engine.get_per_tensor_param()[0]:
+        assert torch.allclose(weight, before[name] * (1 - rate * DECAY), rtol=1e-6, atol=0), name
+        assert not torch.equal(weight, before[name]), name
+
+
+def test_without_any_term_nothing_changes(rows):
+    off = {k: v for k, v in actor_config("no_loss").items() if k != "optim"}
+    worker = make_worker(MODEL, learning_rate=0.01, weight_decay=0, actor=off)
+    before = {name: w.detach().clone() for name, w in worker.engine.get_per_tensor_param()[0]}
+    update(worker, rows)
+    assert all(torch.equal(w, before[name]) for name, w in worker.engine.get_per_tensor_param()[0])
+
+
+@pytest.mark.parametrize("updates", [1, 2, 3])
+def test_updates_per_step_counts_optimiser_steps(updates, rows, monkeypatch):
+    """verl multiplies the mini-batch by rollout.n: six rows of two responses make `updates_per_step` updates, not more."""
+    samples = ("scale.prompts_per_step=6", "scale.samples_per_prompt=2", f"updates_per_step={updates}")
+    cfg = compose("+experiment=one_shot", *samples)
+    size = cfg.actor_rollout_ref.actor.ppo_mini_batch_size * cfg.actor_rollout_ref.rollout.n
+    worker = make_worker(MODEL, actor={k: v for k, v in actor_config("one_shot").items() if k != "optim"})
+    steps = []
+    step = worker.engine.optimizer_step
+    monkeypatch.setattr(worker.engine, "optimizer_step", lambda: steps.append(1) or step())
+    update(worker, rows, copies=2, mini_batch_size=size)
+    assert len(steps) == updates
+
+
+def test_advantages_are_per_group_not_per_prompt_text():
+    """Two groups of two responses to one and the same prompt: (r - mean) / (std + 1e-6) within each, std over n - 1."""
+    from verl import DataProto
+    from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
+
+    rewards = torch.tensor([1.0, 0.0, 1.0, 1.0])
+    data = DataProto.from_dict(
+        tensors={
+            "token_level_rewards": torch.stack([torch.zeros(4), rewards], dim=1),
+            "response_mask": torch.ones(4, 2),
+            "prompts": torch.full((4, 3), 5),
+        },
+        non_tensors={"uid": np.array(["a", "a", "b", "b"], dtype=object)},
+    )
+    keys = ["a_0_0", "a_1_0", "b_0_0", "b_1_0"]
+    out = compute_advantage_for_multi_trajectories(data, keys, adv_estimator="grpo", num_repeat=2)
+    half = 0.5 / (0.5**0.5 + 1e-6)
+    expected = torch.tensor([half, -half, 0.0, 0.0])
+    assert torch.allclose(out.batch["advantages"][:, 1], expected, atol=1e-6)
+    assert float(rewards.mean()) != 0.5  # as one group of four, the first two would not be symmetric
