@@ -187,8 +187,6 @@ def _is_folder_name(value: Any) -> bool:
     return value is None or isinstance(value, str) and re.fullmatch(r"[\w.]+", value) is not None
 
 
-TEMPLATES = ("qwen25-math-cot", "llama3", "r1-distill", "chat", "none")
-
 # Keys, what holds of their values, and how to say it.
 DOMAINS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     (

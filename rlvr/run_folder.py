@@ -1,7 +1,7 @@
 """The run folder: plain files, the only contract between training and analysis. Loads neither torch, ray nor verl.
 
     runs/<scale>/<base_model>/<experiment[-variant]>/seed<k>/
-      config.yaml  provenance.json  metrics.jsonl  run.log  figure.png
+      config.yaml  provenance.json  fidelity.json  metrics.jsonl  run.log  figure.png
       rollouts/step000001.parquet   eval/<benchmark>/step000000.parquet   checkpoints/   data/
 
 A finished run is not run again, an unfinished one is resumed, a changed config is refused. Reading needs only
@@ -47,6 +47,7 @@ class RunFolder:
         self.path = Path(path)
         self.config_path = self.path / "config.yaml"
         self.provenance_path = self.path / "provenance.json"
+        self.fidelity_path = self.path / "fidelity.json"  # rlvr/fidelity.py
         self.metrics_path = self.path / "metrics.jsonl"
         self.log_path = self.path / "run.log"
         self.phase_path = self.path / "phase"  # what a run is doing before its first step, in a few words
@@ -92,7 +93,9 @@ class RunFolder:
 
     def checkpoint_steps(self) -> list[int]:
         """Steps of which a checkpoint, or its weights only, is on disk."""
-        return sorted(int(path.name.rpartition("_")[2]) for path in self.checkpoints_dir.glob("global_step_*"))
+        return sorted(
+            int(path.name.rpartition("_")[2]) for path in self.checkpoints_dir.glob("global_step_*")
+        )
 
     def checkpoint_path(self, step: int) -> Path:
         return self.checkpoints_dir / f"global_step_{step}"

@@ -95,7 +95,10 @@ def plain(rows):
     terms = {}
     for name, value in sums.items():
         gradients = torch.autograd.grad(value, list(model.parameters()), retain_graph=True)
-        terms[name] = float(value.detach()), dict(zip([n for n, _ in model.named_parameters()], gradients, strict=True))
+        terms[name] = (
+            float(value.detach()),
+            dict(zip([n for n, _ in model.named_parameters()], gradients, strict=True)),
+        )
     return terms
 
 
@@ -205,12 +208,20 @@ def update(worker, rows, copies=1, mini_batch_size=None, **actor):
     """One step of verl's optimiser loop on the rows, each `copies` times, with the loss of an actor configuration."""
     from verl.utils import tensordict_utils as tu
 
-    prompts, responses = [p for p in rows[0] for _ in range(copies)], [r for r in rows[1] for _ in range(copies)]
+    prompts, responses = (
+        [p for p in rows[0] for _ in range(copies)],
+        [r for r in rows[1] for _ in range(copies)],
+    )
     columns = {name: [v for v in column for _ in range(copies)] for name, column in rows[2].items()}
     batch = make_batch(prompts, responses, TEMPERATURE, **columns)
     size = mini_batch_size or len(prompts)
     tu.assign_non_tensor(
-        batch, mini_batch_size=size, epochs=1, seed=0, dataloader_kwargs={"shuffle": False}, global_batch_size=size
+        batch,
+        mini_batch_size=size,
+        epochs=1,
+        seed=0,
+        dataloader_kwargs={"shuffle": False},
+        global_batch_size=size,
     )
     worker.train_mini_batch(batch)
 
