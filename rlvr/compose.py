@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import nullcontext
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
 import hydra
@@ -63,7 +64,7 @@ def check_restated(cfg: DictConfig) -> None:
         return
     where = f"experiment {cfg.experiment_name}"
     file = OmegaConf.load(path)
-    base = compose(f"scale={cfg.scale.name}", f"base_model={cfg.base_model.name}")
+    base = _base(cfg.scale.name, cfg.base_model.name)
     chosen = {
         group: name
         for d in OmegaConf.load(CONF / "config.yaml").defaults
@@ -83,6 +84,11 @@ def check_restated(cfg: DictConfig) -> None:
             raise ConfigError(
                 f"{where}: restates {key}={OmegaConf.select(base, key)}, which it is anyway: leave it out"
             )
+
+
+@cache
+def _base(scale: str, base_model: str) -> DictConfig:
+    return compose(f"scale={scale}", f"base_model={base_model}")
 
 
 def leaves(tree: dict, path: str = "") -> Iterator[str]:
