@@ -57,7 +57,9 @@ def test_the_newest_state_stays_and_every_ones_weights(tmp_path, weights):
         assert folder.resume_step() == step
     assert [step for step in folder.checkpoint_steps() if folder.is_resumable(step)] == [60]
     for step in (20, 40):
-        left = {str(p.relative_to(folder.checkpoint_path(step))) for p in folder.checkpoint_path(step).rglob("*")}
+        left = {
+            str(p.relative_to(folder.checkpoint_path(step))) for p in folder.checkpoint_path(step).rglob("*")
+        }
         assert {p for p in left if "huggingface" not in p} == {"actor"}
     assert (folder.checkpoint_path(60) / "critic" / "optim_world_size_1_rank_0.pt").exists()
 
@@ -66,7 +68,10 @@ def test_stored_weights_are_the_trained_ones_rounded_to_bf16(tmp_path, weights):
     folder = RunFolder(tmp_path)
     save(folder, 20, weights)
     retention.apply(folder, policy(), save_every=20)
-    trained, stored = load_file(weights / "model.safetensors"), load_file(folder.weights_path(20) / "model.safetensors")
+    trained, stored = (
+        load_file(weights / "model.safetensors"),
+        load_file(folder.weights_path(20) / "model.safetensors"),
+    )
     assert stored.keys() == trained.keys()
     for name, tensor in trained.items():
         assert stored[name].dtype == torch.bfloat16
