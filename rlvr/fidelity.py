@@ -32,6 +32,7 @@ SETTINGS = (
     Setting("prompt template", "base_model.template", "qwen25-math-cot", "qwen25-math-cot", "B.5"),
     Setting("pool", "pool.name", "dsr_sub", "dsr_sub", "§3.1"),
     Setting("examples (ranks)", "train_set.ranks", [1], [1], "Table 3"),
+    Setting("label", "label.name", "correct", "correct", "Table 5"),
     Setting("reward", "reward_rule.name", "outcome", "outcome", "§2"),
     Setting("estimator", "algorithm.adv_estimator", "grpo", "grpo", "§2"),
     Setting("advantage / std of its group", "algorithm.norm_adv_by_std_in_grpo", True, True, "§2"),
@@ -79,7 +80,7 @@ PPO_SETTINGS = (  # the paper says nothing about them; the authors' are the defa
     Setting("critic's value clip", "critic.cliprange_value", None, 0.5, ""),
 )
 # Groups that an experiment file may choose in its defaults, and the setting that shows it.
-GROUP_KEYS = {"train_set": "train_set.ranks", "reward_rule": "reward_rule.name", "pool": "pool.name"}
+GROUP_KEYS = {"train_set": "train_set.ranks", "label": "label.name", "reward_rule": "reward_rule.name"}
 
 
 def compare(cfg: DictConfig) -> list[dict]:
