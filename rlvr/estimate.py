@@ -29,7 +29,7 @@ GPU_PROCESS_GIB, DRIVER_GIB = (
     4,
     10,
 )  # ours: host memory of a GPU's processes; of Ray, trainer and agent loops together
-CPU_PROCESSES_GIB = 4  # ours: Ray and verl's processes of a run at scale=tiny
+CPU_PROCESSES_GIB = 3.2  # ours: Ray and verl's processes, measured at scale=tiny (proportional set size)
 FLOPS_SHARE, BANDWIDTH_SHARE = 0.35, 0.6  # ours: of the data sheet, usual for dense models of this size
 GPU_DECODE_S, CPU_DECODE_S = (
     0.004,

@@ -280,3 +280,56 @@ def test_advantages_are_per_group_not_per_prompt_text():
     expected = torch.tensor([half, -half, 0.0, 0.0])
     assert torch.allclose(out.batch["advantages"][:, 1], expected, atol=1e-6)
     assert float(rewards.mean()) != 0.5  # as one group of four, the first two would not be symmetric
+
+
+def test_the_critic_gives_a_value_to_every_token_and_learns(rows):
+    """Values of a CPU critic are those of transformers' token classifier; its new head repeats itself; verl's loss falls."""
+    from transformers import AutoModelForTokenClassification
+    from verl.utils import tensordict_utils as tu
+    from verl.workers.config import CriticConfig
+    from verl.workers.utils.losses import value_loss
+
+    prompts, responses, columns = rows
+    worker = make_worker(MODEL, learning_rate=1e-3, weight_decay=0, max_tokens=64, model_type="value_model")
+    again = make_worker(MODEL, max_tokens=64, model_type="value_model")
+    weights = dict(worker.engine.get_per_tensor_param()[0])
+    for name, weight in again.engine.get_per_tensor_param()[0]:
+        assert torch.equal(weight, weights[name]), name
+
+    def values():
+        batch = make_batch(prompts, responses, TEMPERATURE, **columns)
+        return [row.detach().clone() for row in worker.infer_batch(batch)["values"].unbind()]
+
+    plain = AutoModelForTokenClassification.from_pretrained(MODEL, num_labels=1, dtype=torch.float32)
+    plain.load_state_dict({name: weight.detach() for name, weight in weights.items()})
+    before = values()
+    with torch.no_grad():
+        for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+            expected = plain.eval()(torch.tensor([prompt + response])).logits[0, :, 0]
+            assert torch.allclose(before[i], expected, atol=1e-4)
+
+    worker.set_loss_fn(partial(value_loss, config=CriticConfig(strategy="fsdp2", use_dynamic_bsz=True)))
+
+    def at_responses(all_values):
+        return [
+            v[len(p) - 1 : len(p) - 1 + len(r)]
+            for v, p, r in zip(all_values, prompts, responses, strict=True)
+        ]
+
+    old = at_responses(before)
+    returns = [v + 0.3 for v in old]
+    batch = make_batch(prompts, responses, TEMPERATURE, values=old, returns=returns, **columns)
+    size = len(prompts)
+    tu.assign_non_tensor(
+        batch,
+        mini_batch_size=size,
+        epochs=5,
+        seed=0,
+        dataloader_kwargs={"shuffle": False},
+        global_batch_size=size,
+    )
+    worker.train_mini_batch(batch)
+    errors = [
+        float((torch.cat(at_responses(v)) - torch.cat(returns)).square().mean()) for v in (before, values())
+    ]
+    assert errors[1] < 0.5 * errors[0]
