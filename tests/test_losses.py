@@ -323,7 +323,7 @@ def test_the_critic_gives_a_value_to_every_token_and_learns(rows):
     tu.assign_non_tensor(
         batch,
         mini_batch_size=size,
-        epochs=5,
+        epochs=20,
         seed=0,
         dataloader_kwargs={"shuffle": False},
         global_batch_size=size,
