@@ -457,7 +457,7 @@ def test_sixteen_at_random() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "error: no experiment chosen: add +experiment=NAME, one of entropy_only, "),
+        ((), "error: no experiment chosen: add +experiment=NAME, one of entropy_0_003, "),
         (("experiment=one_shot",), "error: experiment: write +experiment=NAME, with a plus sign"),
         (("+experiment=one_shto",), "error: experiment=one_shto: no such choice; did you mean one_shot?"),
         (("+experiment=one_shot", "train_set=pi0"), "from 1 up: train_set.ranks=[3,7]"),
