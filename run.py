@@ -4,7 +4,7 @@ python run.py +experiment=one_shot                                        # a la
 python run.py +experiment=one_shot scale=paper hardware=eight_gpus        # the paper
 python run.py -m +experiment=one_shot,entropy_only seed=0,1,2             # six runs, one after the other
 python run.py +experiment=one_shot example.question="What is 17*3?" example.answer=51
-python run.py +experiment=one_shot check=true                             # check the configuration only
+python run.py +experiment=one_shot check=true                             # beside the paper; memory, disk, hours; no run
 """
 
 import os
@@ -15,7 +15,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from yaml import YAMLError
 
-from rlvr.compose import explain, prepare, quoted
+from rlvr import checkup
+from rlvr.compose import check_restated, explain, prepare, quoted
 from rlvr.config import ConfigError, check
 from rlvr.run_folder import RunFolder, RunFolderError, read_metrics
 
@@ -27,6 +28,8 @@ def train(cfg: DictConfig) -> None:
     try:
         check(cfg)
         if cfg.check:
+            check_restated(cfg)
+            checkup.report(cfg)
             print(f"{cfg.run_dir}: the configuration is sound")
             return
         from rlvr.launch import launch  # brings ray, which --help and check=true do without

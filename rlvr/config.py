@@ -192,14 +192,15 @@ DOMAINS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     (
         "scale.steps scale.prompts_per_step scale.samples_per_prompt scale.max_prompt_tokens "
         "scale.max_response_tokens scale.evaluate_every scale.save_every updates_per_step "
+        "retention.weights_every base_model.context_tokens "
         "hardware.nodes hardware.devices_per_node",
         lambda v: _is_integer(v) and v > 0,
         "a whole number above 0",
     ),
     ("loss.kl loss.entropy loss.weight_decay", lambda v: _is_number(v) and v >= 0, "a number of 0 or more"),
-    ("scale.learning_rate", lambda v: _is_number(v) and v > 0, "a number above 0"),
+    ("scale.learning_rate scale.critic_learning_rate", lambda v: _is_number(v) and v > 0, "a number above 0"),
     (
-        "scale.temperature",
+        "scale.temperature scale.high_temperature",
         lambda v: _is_number(v) and v > 0,
         "a number above 0: greedy answers are all alike",
     ),
@@ -213,9 +214,17 @@ DOMAINS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("reward_rule.probability", lambda v: _is_number(v) and 0 < v < 1, "a number between 0 and 1"),
     ("variant", _is_folder_name, "letters, digits, '_' and '.', for it names a folder"),
     ("tracking", lambda v: v in ("offline", "online", "off"), "offline, online or off"),
+    ("algorithm.adv_estimator", lambda v: v in ("grpo", "gae"), "grpo or gae (PPO)"),
     ("loss.policy", lambda v: v in ("vanilla", "none"), "vanilla or none"),
     ("reward_rule.name", lambda v: v in ("outcome", "format", "random"), "outcome, format or random"),
     ("base_model.template", lambda v: v in TEMPLATES, f"one of {', '.join(TEMPLATES)}"),
+    ("scale.fail_fast", lambda v: isinstance(v, bool), "true or false"),
+    (
+        "retention.states",
+        lambda v: v is None or _is_integer(v) and v > 0,
+        "a whole number above 0, or null (all)",
+    ),
+    ("retention.weights_dtype", lambda v: v in ("bfloat16", "float32"), "bfloat16 or float32"),
     ("hardware.device", lambda v: v in ("cpu", "cuda"), "cpu or cuda"),
 )
 
@@ -237,6 +246,7 @@ def check(cfg: DictConfig) -> None:
                 raise ConfigError(f"{key}={'null' if value is None else value}: expected {expected}")
     _check_updates(cfg)
     _check_example(cfg)
+    _check_context(cfg)
     _check_ranks(cfg)
     _check_benchmarks(cfg)
 
@@ -259,6 +269,15 @@ def _check_example(cfg: DictConfig) -> None:
     if (question is None) != (answer is None):
         missing = "answer" if answer is None else "question"
         raise ConfigError(f"example.{missing}: no value; an example has a question and an answer")
+
+
+def _check_context(cfg: DictConfig) -> None:
+    tokens = cfg.scale.max_prompt_tokens + cfg.scale.max_response_tokens
+    if tokens > cfg.base_model.context_tokens:
+        raise ConfigError(
+            f"scale.max_prompt_tokens + scale.max_response_tokens = {tokens}: base_model {cfg.base_model.name} was made "
+            f"for base_model.context_tokens={cfg.base_model.context_tokens}; shorten scale.max_response_tokens"
+        )
 
 
 def _check_ranks(cfg: DictConfig) -> None:

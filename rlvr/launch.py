@@ -14,9 +14,9 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from rlvr import console, data, preflight, provenance, rewards
+from rlvr import console, data, fidelity, preflight, provenance, rewards
 from rlvr.config import ConfigError
-from rlvr.run_folder import RunFolder, open_run
+from rlvr.run_folder import RunFolder, open_run, write_atomically
 
 
 def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console, float], None]) -> int:
@@ -27,6 +27,7 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
     """
     preflight.check_machine(cfg)
     cfg = _resolved(cfg)
+    preflight.check_fits(cfg)
     if not cfg.base_model.gguf_file:
         preflight.check_weights(cfg.actor_rollout_ref.model.path)
     prepared = data.prepare(cfg)
@@ -44,8 +45,9 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
                     screen.print(note, soft_wrap=True, highlight=False)
                 data.write_rows(folder, prepared)
                 _keep_reward(cfg, folder)
+                write_atomically(folder.fidelity_path, json.dumps(fidelity.compare(cfg), indent=1) + "\n")
                 if cfg.base_model.gguf_file:
-                    cfg.actor_rollout_ref.model.path = _converted(cfg, folder)
+                    cfg.actor_rollout_ref.model.path = cfg.critic.model.path = _converted(cfg, folder)
                 step = folder.resume_step()
                 folder.rewind(step)
                 if step:
@@ -148,7 +150,7 @@ def _from_step(cfg: DictConfig, folder: RunFolder, step: int) -> DictConfig:
     """The config with verl's resume settings for that step; verl itself would take its newest checkpoint."""
     cfg = cfg.copy()
     cfg.trainer.resume_mode = "resume_path" if step else "disable"
-    cfg.trainer.resume_from_path = str(folder.checkpoints_dir / f"global_step_{step}") if step else None
+    cfg.trainer.resume_from_path = str(folder.checkpoint_path(step)) if step else None
     return cfg
 
 

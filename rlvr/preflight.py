@@ -8,7 +8,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from rlvr import estimate
 from rlvr.config import ConfigError
+from rlvr.estimate import Machine
 
 
 def check_machine(cfg: DictConfig) -> None:
@@ -52,6 +54,39 @@ def count_gpus() -> int:
     found = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return found if visible is None else min(found, len([v for v in visible.split(",") if v.strip()]))
+
+
+def machine(cfg: DictConfig) -> Machine:
+    """This machine, as far as the run would use it: one without the GPUs it asks for only plans for another."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cluster = cfg.hardware.nodes > 1 or os.environ.get("RAY_ADDRESS")
+    if cfg.hardware.device == "cuda" and (cluster or count_gpus() < cfg.hardware.devices_per_node):
+        return Machine(None, None, None, cores)
+    import psutil
+
+    folder = Path(cfg.runs_dir).resolve()
+    while not folder.is_dir():
+        folder = folder.parent
+    return Machine(
+        gpu_gib=gpu_memory_gib() if cfg.hardware.device == "cuda" else None,
+        host_gib=psutil.virtual_memory().total / 2**30,
+        free_disk_gib=shutil.disk_usage(folder).free / 2**30,
+        cores=cores,
+    )
+
+
+def gpu_memory_gib() -> float:
+    """Memory of the smallest GPU that nvidia-smi lists."""
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    listed = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    return min(int(mib) for mib in listed) / 1024
+
+
+def check_fits(cfg: DictConfig) -> None:
+    """ConfigError when the run cannot fit into this machine's memory or disk (rlvr/estimate.py)."""
+    here = machine(cfg)
+    if needed := estimate.estimate(cfg, here):
+        estimate.refuse(cfg, needed, here)
 
 
 def check_weights(path: str) -> None:

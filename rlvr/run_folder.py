@@ -1,7 +1,7 @@
 """The run folder: plain files, the only contract between training and analysis. Loads neither torch, ray nor verl.
 
     runs/<scale>/<base_model>/<experiment[-variant]>/seed<k>/
-      config.yaml  provenance.json  metrics.jsonl  run.log  figure.png
+      config.yaml  provenance.json  fidelity.json  metrics.jsonl  run.log  figure.png
       rollouts/step000001.parquet   eval/<benchmark>/step000000.parquet   checkpoints/   data/
 
 A finished run is not run again, an unfinished one is resumed, a changed config is refused. Reading needs only
@@ -47,6 +47,7 @@ class RunFolder:
         self.path = Path(path)
         self.config_path = self.path / "config.yaml"
         self.provenance_path = self.path / "provenance.json"
+        self.fidelity_path = self.path / "fidelity.json"  # rlvr/fidelity.py
         self.metrics_path = self.path / "metrics.jsonl"
         self.log_path = self.path / "run.log"
         self.phase_path = self.path / "phase"  # what a run is doing before its first step, in a few words
@@ -80,16 +81,38 @@ class RunFolder:
         return max((line["step"] for line in metrics_lines(self.metrics_path)), default=-1)
 
     def resume_step(self) -> int:
-        """The step to resume from: the newest of verl's checkpoints whose metrics line is complete, 0 without any.
+        """The step to resume from: the newest resumable checkpoint whose metrics line is complete, 0 without any.
 
         verl saves a checkpoint before it evaluates and writes that step's metrics; a crash in between must not leave a
         hole in the curve.
         """
-        steps = [int(folder.name.rpartition("_")[2]) for folder in self.checkpoints_dir.glob("global_step_*")]
-        return max((step for step in steps if step <= self.last_step()), default=0)
+        last = self.last_step()
+        return max(
+            (step for step in self.checkpoint_steps() if step <= last and self.is_resumable(step)), default=0
+        )
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps of which a checkpoint, or its weights only, is on disk."""
+        return sorted(
+            int(path.name.rpartition("_")[2]) for path in self.checkpoints_dir.glob("global_step_*")
+        )
+
+    def checkpoint_path(self, step: int) -> Path:
+        return self.checkpoints_dir / f"global_step_{step}"
+
+    def weights_path(self, step: int) -> Path:
+        """The Hugging Face folder of a checkpoint."""
+        return self.checkpoint_path(step) / "actor" / "huggingface"
+
+    def is_resumable(self, step: int) -> bool:
+        """Whether the optimiser and the place in the data are there too; verl writes data.pt after all else."""
+        return (self.checkpoint_path(step) / "data.pt").exists()
 
     def rewind(self, step: int) -> None:
         """Remove what a crashed attempt wrote after `step`, so that the files of a resumed run agree."""
+        for later in self.checkpoint_steps():
+            if later > step:
+                shutil.rmtree(self.checkpoint_path(later))
         for file in [*self.rollouts_dir.glob("step*.parquet"), *self.eval_dir.glob("*/step*.parquet")]:
             if int(file.stem.removeprefix("step")) > step:
                 file.unlink()

@@ -4,6 +4,8 @@ What it adds to `PPOTrainerSync`, and nothing else:
 1. Evaluation on several benchmarks, each with its own sampling, every response kept in Parquet.
 2. One line of metrics.jsonl per step, each step once, also after a crash and resume.
 3. Training accuracy, the shares of the grader's reasons and of groups with a learning signal, beside verl's metrics.
+4. Checkpoints are thinned out to what `retention` says once a step's metrics are on disk.
+5. A first step that shows a mistake ends the run (`rlvr.first_step`).
 """
 
 import time
@@ -16,6 +18,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
 
+from rlvr import first_step, retention
 from rlvr.grading import REASONS
 from rlvr.run_folder import MetricsWriter, RunFolder, write_eval, write_rollouts
 
@@ -35,11 +38,16 @@ VERL_NAMES = {
     "actor/kl_loss": "actor/kl",
     "actor/grad_norm": "actor/grad_norm",
     "actor/lr": "actor/lr",
+    "critic/vf_loss": "critic/value_loss",
+    "critic/grad_norm": "critic/grad_norm",
+    "critic/vf_explained_var": "critic/explained_variance",
     "training/rollout_probs_diff_max": "rollout/probs_diff_max",
     "timing_s/step": "time/step_s",
     "timing_s/gen": "time/generate_s",
     "timing_s/old_log_prob": "time/old_log_prob_s",
     "timing_s/ref": "time/reference_s",
+    "timing_s/values": "time/values_s",
+    "timing_s/update_critic": "time/update_critic_s",
     "timing_s/update_actor": "time/update_s",
     "timing_s/update_weights": "time/sync_s",
     "timing_s/testing": "time/eval_s",
@@ -173,6 +181,9 @@ class RunFolderTrainer(PPOTrainerSync):
             }.items():
                 columns[key].append(value)
         write_rollouts(self.folder, global_steps, dict(columns))
+        learns_from_rewards = self.config.loss.policy != "none"
+        if global_steps == 1 and learns_from_rewards and self.config.scale.fail_fast:
+            first_step.check(columns)
         metrics["train/accuracy"] = float(np.mean(columns["score"]))
         metrics["train/reward"] = float(np.mean(columns["reward"]))
         metrics["train/boxed"] = float(np.mean(columns["boxed"]))
@@ -189,6 +200,8 @@ class RunFolderTrainer(PPOTrainerSync):
         line |= {key: float(value) for key, value in metrics.items() if key.startswith(("train/", "eval/"))}
         line |= {ours: float(metrics[verls]) for verls, ours in VERL_NAMES.items() if verls in metrics}
         self.metrics_writer.write(line)
+        if self.folder.is_resumable(global_steps):  # a checkpoint of this step, now with its metrics
+            retention.apply(self.folder, self.config.retention, self.config.scale.save_every)
 
 
 def _plain_column(data, name: str) -> list:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from rlvr.compose import compose
+from rlvr.compose import check_restated, compose
 from rlvr.config import (
     CONF,
     ConfigError,
@@ -39,8 +39,8 @@ OURS = {
     "check",
     "run_dir",
 }
-OURS |= {"experiment_folder", "loss", "updates_per_step", "example"}
-MACHINE = ("hardware", "ray_kwargs", "transfer_queue", "critic", "trainer")
+OURS |= {"experiment_folder", "loss", "updates_per_step", "example", "retention"}
+MACHINE = ("hardware", "ray_kwargs", "transfer_queue", "trainer")
 
 
 @cache
@@ -70,10 +70,18 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
 # --- every file --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scale", group_options("scale"))
-@pytest.mark.parametrize("experiment", experiments())
-def test_every_experiment_at_every_scale(experiment: str, scale: str) -> None:
-    cfg = resolved(f"+experiment={experiment}", f"scale={scale}")
+# Files that set a key of `scale` may mean something else at each of them; all others cannot.
+SCALED = [name for name in experiments() if "scale:" in (CONF / "experiment" / f"{name}.yaml").read_text()]
+EVERYWHERE = [(name, scale) for name in experiments() for scale in ("tiny", "paper")]
+EVERYWHERE += [(name, scale) for name in ["one_shot", *SCALED] for scale in ("small", "smoke")]
+
+
+@pytest.mark.parametrize(("experiment", "scale"), EVERYWHERE)
+def test_every_experiment_is_sound_and_restates_nothing(experiment: str, scale: str) -> None:
+    composed = compose(f"+experiment={experiment}", f"scale={scale}")
+    check(composed)
+    check_restated(composed)
+    cfg = OmegaConf.to_container(composed, resolve=True)
     assert cfg["run_dir"] == f"runs/{scale}/{cfg['base_model']['name']}/{experiment}/seed0"
     assert cfg["trainer"]["experiment_name"] == experiment
 
@@ -156,12 +164,58 @@ def test_the_papers_text_has_eight_updates_per_step() -> None:
         ("one_shot", ("vanilla", 0.001, 0.001, 0.01)),
         ("entropy_only", ("none", 0, 0.001, 0)),
         ("no_kl", ("vanilla", 0, 0.001, 0.01)),
+        ("entropy_0_003", ("vanilla", 0.001, 0.003, 0.01)),
+        ("policy_gradient_and_entropy", ("vanilla", 0, 0.001, 0)),
+        ("weight_decay_and_kl", ("none", 0.001, 0, 0.01)),
+        ("no_policy_gradient", ("none", 0.001, 0.001, 0.01)),
     ],
 )
 def test_loss_terms(experiment: str, row: tuple) -> None:
     actor = resolved(f"+experiment={experiment}")["actor_rollout_ref"]["actor"]
     loss_mode, decay = actor["policy_loss"]["loss_mode"], actor["optim"]["weight_decay"]
     assert (loss_mode, actor["kl_loss_coef"], actor["entropy_coeff"], decay) == row
+
+
+def test_ppo_has_a_critic_and_its_own_estimator() -> None:
+    cfg = resolved("+experiment=ppo_one_shot", "scale=paper", "hardware=eight_gpus", "seed=3")
+    critic = cfg["critic"]
+    assert (cfg["algorithm"]["adv_estimator"], critic["optim"]["lr"]) == ("gae", 1e-5)
+    assert critic["model"]["path"] == cfg["actor_rollout_ref"]["model"]["path"]
+    assert (critic["cliprange_value"], critic["optim"]["weight_decay"], critic["fsdp"]["seed"]) == (
+        0.5,
+        0.01,
+        3,
+    )
+    assert critic["ppo_mini_batch_size"] == 128 and critic["ppo_epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "steps", "response"),
+    [
+        ("qwen2_5_math_1_5b", 2000, 3072),
+        ("qwen2_5_math_7b", 1000, 3072),
+        ("qwen2_5_1_5b", 2000, 3072),
+        ("qwen2_5_math_1_5b_instruct", 1500, 3072),
+        ("llama3_2_3b_instruct", 1000, 3072),
+        ("deepseek_r1_distill_qwen_1_5b", 1200, 8192),
+    ],
+)
+def test_steps_and_lengths_of_the_papers_models(model: str, steps: int, response: int) -> None:
+    """They come with the model at scale=paper, whichever is named first, and leave the other scales alone."""
+    for order in (["scale=paper", f"base_model={model}"], [f"base_model={model}", "scale=paper"]):
+        cfg = resolved("+experiment=one_shot", *order)
+        assert cfg["base_model"]["name"] == model
+        assert (cfg["scale"]["steps"], cfg["scale"]["max_response_tokens"]) == (steps, response)
+        assert cfg["data"]["max_response_length"] == response
+    small = resolved("+experiment=one_shot", "scale=small", f"base_model={model}")
+    assert small["scale"]["steps"] == resolved("+experiment=one_shot", "scale=small")["scale"]["steps"]
+    tiny = resolved("+experiment=one_shot", f"base_model={model}")
+    assert tiny["scale"] == resolved("+experiment=one_shot")["scale"]
+
+
+def test_an_answer_longer_than_the_models_context_is_refused() -> None:
+    with pytest.raises(ConfigError, match="scale.max_response_tokens = 4097.*context_tokens=4096; shorten"):
+        resolved("+experiment=one_shot", "scale=paper", "scale.max_response_tokens=3073")
 
 
 def test_scale_picks_model_and_pool_and_the_command_line_overrules_it() -> None:
@@ -227,6 +281,9 @@ def science(hardware: str, scale: str) -> dict:
             del ours[role][key]
     for key in ("ppo_max_token_len_per_gpu", "use_remove_padding"):
         del ours["actor"][key]
+    for key in ("strategy", "model", "fsdp", "ppo_max_token_len_per_gpu", "forward_max_token_len_per_gpu"):
+        del cfg["critic"][key]
+    del cfg["critic"]["ppo_infer_max_token_len_per_gpu"]
     del ours["ref"]["log_prob_max_token_len_per_gpu"]
     machine = (
         "name",
@@ -245,23 +302,20 @@ def science(hardware: str, scale: str) -> dict:
     return cfg
 
 
-@pytest.mark.parametrize("experiment", experiments())
-def test_no_experiment_restates_the_base(experiment: str) -> None:
-    file = (
-        OmegaConf.to_container(OmegaConf.load(CONF / "experiment" / f"{experiment}.yaml"), resolve=False)
-        or {}
-    )
-    chosen = {"train_set": "pi1", "label": "correct", "reward_rule": "outcome"}
-    for default in file.pop("defaults", []):
-        ((group, choice),) = default.items()
-        assert chosen[group.removeprefix("override /")] != choice, (
-            f"{experiment}: {group}: {choice} is the base's"
-        )
-    base = compose()
-    for key in keys(file):
-        assert OmegaConf.select(OmegaConf.create(file), key) != OmegaConf.select(base, key), (
-            f"{experiment}: {key}"
-        )
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("loss: {kl: 0.001}", "experiment restating: restates loss.kl=0.001"),
+        ("defaults: [override /train_set: pi1]", "experiment restating: restates train_set=pi1"),
+        ("scale: {temperature: '${scale.learning_rate}', top_p: 1.0}", "restates scale.top_p=1.0"),
+    ],
+)
+def test_an_experiment_that_restates_the_base_is_refused(tmp_path, monkeypatch, text, message) -> None:
+    conf = shutil.copytree(CONF, tmp_path / "conf")
+    (conf / "experiment" / "restating.yaml").write_text(f"# @package _global_\n{text}\n")
+    monkeypatch.setattr("rlvr.compose.CONF", conf)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        check_restated(compose("+experiment=restating", conf=conf))
 
 
 @pytest.mark.parametrize("experiment", experiments())
@@ -273,11 +327,23 @@ def test_every_experiment_opens_with_question_place_command_cost_and_result(expe
     assert f"+experiment={experiment} " in text
 
 
-@pytest.mark.parametrize("scale", group_options("scale"))
-def test_every_number_of_a_scale_has_its_source(scale: str) -> None:
-    for line in (CONF / "scale" / f"{scale}.yaml").read_text().splitlines():
-        if re.search(r": -?[\d.]+", line.partition("#")[0]):
-            assert re.search(r"# (paper|authors|ours)", line), line
+@pytest.mark.parametrize(
+    "file",
+    sorted(set(CONF.rglob("*.yaml")) - set(CONF.glob("hydra/**/*"))),
+    ids=lambda f: str(f.relative_to(CONF)),
+)
+def test_every_number_has_its_source_on_its_line(file: Path) -> None:
+    """paper, authors (of the code, or of a model) or ours. An experiment's numbers are the paper's: its header says where."""
+    lines = file.read_text().splitlines()
+    for line in lines:
+        value, _, comment = line.partition(" #")
+        if re.search(r"(: |\[|, )-?\d[\d.e-]*(?=[\s,\]}]|$)", value) and not line.startswith("#"):
+            if "question:" in line:
+                continue
+            if file.parent.name == "experiment":
+                assert any(re.match(r"# Paper: .*(Table|Fig)", text) for text in lines), file
+            else:
+                assert re.search(r"\b(paper|authors|ours)\b", comment), f"{file.name}: {line}"
 
 
 # --- what is refused ---------------------------------------------------------------------------------------
@@ -391,7 +457,7 @@ def test_sixteen_at_random() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "error: no experiment chosen: add +experiment=NAME, one of entropy_only, "),
+        ((), "error: no experiment chosen: add +experiment=NAME, one of entropy_0_003, "),
         (("experiment=one_shot",), "error: experiment: write +experiment=NAME, with a plus sign"),
         (("+experiment=one_shto",), "error: experiment=one_shto: no such choice; did you mean one_shot?"),
         (("+experiment=one_shot", "train_set=pi0"), "from 1 up: train_set.ranks=[3,7]"),

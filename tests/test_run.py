@@ -69,7 +69,19 @@ def test_a_run_leaves_a_complete_folder(finished):
     assert answers["score"].mean() == pytest.approx(metrics.loc[4, "eval/tiny500_avg2/accuracy"])
     assert json.loads(folder.provenance_path.read_text())["status"] == "finished"
     assert folder.figure_path.stat().st_size > 10_000
-    assert (folder.checkpoints_dir / "global_step_4" / "actor" / "huggingface" / "config.json").exists()
+    assert folder.checkpoint_steps() == [2, 4]
+    assert all((folder.weights_path(step) / "model.safetensors").exists() for step in (2, 4))
+    assert [folder.is_resumable(step) for step in (2, 4)] == [False, True]
+    facts = {row["key"]: row for row in json.loads(folder.fidelity_path.read_text())}
+    assert facts["scale.prompts_per_step"] | {"setting": "", "where": ""} == {
+        "setting": "",
+        "key": "scale.prompts_per_step",
+        "here": 4,
+        "paper": 128,
+        "authors": 128,
+        "where": "",
+        "mark": "scale",
+    }
 
 
 def test_a_finished_run_is_not_run_again_and_another_config_is_refused(finished):
@@ -116,6 +128,32 @@ def test_a_failing_reward_ends_the_run_with_its_cause(tmp_path):
     assert "ValueError: the reward is broken" in done.stdout.splitlines()[-2]
     assert "run.log" in done.stdout.splitlines()[-1]
     assert json.loads(folder_of(tmp_path).provenance_path.read_text())["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("experiment", "moved"),  # a metric that this mechanism must have moved
+    [
+        ("ppo_one_shot", "critic/value_loss"),
+        ("entropy_only", "actor/kl"),
+        ("format_reward", "actor/kl"),
+        ("wrong_label", "train/boxed"),
+        ("four_shot", "actor/kl"),
+    ],
+)
+def test_two_steps_of_every_mechanism(experiment, moved, tmp_path):
+    arguments = [f"+experiment={experiment}", *SMALL, "scale.steps=2", f"runs_dir={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "run.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    metrics = read_metrics(folder_of(tmp_path, experiment).metrics_path)
+    assert metrics["step"].tolist() == [0, 1, 2]
+    assert metrics.loc[2, moved] > 0
+    rollouts = pd.read_parquet(folder_of(tmp_path, experiment).rollouts_path(2))
+    if experiment == "four_shot":
+        assert rollouts["rank"].nunique() == 4
+    if experiment == "entropy_only":
+        assert metrics["actor/pg_loss"].dropna().tolist() == [0, 0]
 
 
 def test_two_workers_train_together(tmp_path):

@@ -32,9 +32,19 @@ def join_process_group() -> None:
 
 
 def make_worker(
-    model_path, *, learning_rate=1e-4, weight_decay=0.01, forward_only=False, max_tokens=512, actor=None
+    model_path,
+    *,
+    learning_rate=1e-4,
+    weight_decay=0.01,
+    forward_only=False,
+    max_tokens=512,
+    actor=None,
+    model_type="language_model",
 ):
-    """A `TrainingWorker` with verl's PPO loss; `actor` holds overrides of verl's actor config."""
+    """A `TrainingWorker` with verl's PPO loss; `actor` holds overrides of verl's actor config.
+
+    model_type "value_model": a critic, whose loss is the caller's to set.
+    """
     join_process_group()
     from functools import partial
 
@@ -82,7 +92,7 @@ def make_worker(
     engine.max_token_len_per_gpu = engine.infer_max_token_len_per_gpu = max_tokens
     worker = TrainingWorker(
         TrainingWorkerConfig(
-            model_type="language_model",
+            model_type=model_type,
             model_config=model,
             engine_config=engine,
             optimizer_config=config.optim,

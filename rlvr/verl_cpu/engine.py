@@ -12,6 +12,8 @@ Departures from verl's CUDA engines:
 6. The language model computes a prompt once for the responses in a micro-batch that share it, and log-probabilities and
    entropy of response tokens only (`shared_prompt`). Outputs at prompt tokens, which no PPO loss reads, are 0.
    Micro-batches then hold sequences with equal prompts. Where the model or the batch does not allow it, 2 and 3 hold.
+7. The critic is loaded without flash-attention, which verl asks for by name, and its new value head comes from the
+   engine's seed, so that a run repeats itself.
 """
 
 from contextlib import contextmanager
@@ -20,8 +22,10 @@ from typing import Any
 
 import torch
 import torch.distributed
+import verl.utils.model
 from tensordict import NonTensorData, TensorDict
 from torch.distributed.fsdp import OffloadPolicy
+from transformers import AutoModelForTokenClassification
 from verl.utils import tensordict_utils as tu
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp import transformer_impl
@@ -111,14 +115,14 @@ def logprobs_from_logits(logits, labels, inplace_backward=True):
 
 
 @contextmanager
-def _in_verl(**replacements):
-    """Let verl's FSDP engine use other functions for the ones it imported by name; AttributeError if it no longer does."""
-    originals = {name: getattr(transformer_impl, name) for name in replacements}
-    vars(transformer_impl).update(replacements)
+def _in_verl(module=transformer_impl, **replacements):
+    """Let verl's FSDP engine use other functions for the ones it takes from `module`; AttributeError if it no longer does."""
+    originals = {name: getattr(module, name) for name in replacements}
+    vars(module).update(replacements)
     try:
         yield
     finally:
-        vars(transformer_impl).update(originals)
+        vars(module).update(originals)
 
 
 class _FSDPOnCPU(FSDPEngineWithLMHead):
@@ -184,3 +188,14 @@ class CPUEngineWithLMHead(_FSDPOnCPU):
 @EngineRegistry.register(model_type="value_model", backend="fsdp2", device="cpu")
 class CPUEngineWithValueHead(_FSDPOnCPU, FSDPEngineWithValueHead):
     """Critic on a CPU: verl's value head behind the shared part."""
+
+    def _build_module(self):
+        def load(local_path, torch_dtype, model_config, trust_remote_code):
+            with torch.random.fork_rng():
+                torch.manual_seed(self.engine_config.seed)
+                return AutoModelForTokenClassification.from_pretrained(
+                    local_path, dtype=torch_dtype, config=model_config, trust_remote_code=trust_remote_code
+                )
+
+        with _in_verl(verl.utils.model, load_valuehead_model=load):
+            return super()._build_module()
