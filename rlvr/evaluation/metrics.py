@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,17 @@ def with_intervals(values: NDArray, seed: int = 0) -> tuple[NDArray, NDArray, ND
     graded = ~np.isin(values, (0.0, 1.0)).all(0)
     low, high = wilson(np.where(graded, 0, mean), problems)
     if graded.any():
-        rng = np.random.default_rng(seed)
-        weights = rng.multinomial(problems, np.full(problems, 1 / problems), size=RESAMPLES) / problems
-        low[graded], high[graded] = np.percentile(weights @ values[:, graded], [2.5, 97.5], axis=0)
+        drawn = resamples(problems, seed) @ values[:, graded].astype(np.float32)
+        low[graded], high[graded] = np.percentile(drawn, [2.5, 97.5], axis=0)
     return mean, low, high
+
+
+@lru_cache(maxsize=16)
+def resamples(problems: int, seed: int) -> NDArray:
+    """Weights "resamples problems" of bootstrap draws of as many problems; the same for every step, so kept."""
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(problems, np.full(problems, 1 / problems), size=RESAMPLES) / problems
+    return weights.astype(np.float32)
 
 
 def problem_values(columns: Mapping[str, Any]) -> tuple[list[str], NDArray, NDArray]:
@@ -158,8 +166,7 @@ def split_gain(
         score = np.asarray(side["score"], float)[kept]
         sides.append([np.bincount(problem, weights=w) / count for w in (parsed, score)])
     n = len(shared)
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES)
-    weights = np.vstack([np.ones(n), drawn]) / n  # row 0: all problems once
+    weights = np.vstack([np.full(n, 1 / n), resamples(n, seed)])  # row 0: all problems once
     (f0, a0), (f1, a1) = [[weights @ v for v in side] for side in sides]
     r0, r1 = (np.divide(a, f, out=np.zeros_like(a), where=f > 0) for a, f in ((a0, f0), (a1, f1)))
     parts = {"gain": a1 - a0, "format": (f1 - f0) * (r0 + r1) / 2, "reasoning": (r1 - r0) * (f0 + f1) / 2}
