@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rlvr import benchmarks
-from rlvr.pools import DataError
+from rlvr.sources import DataError
 
 ROOT = str(Path(__file__).resolve().parents[2] / "shared" / "data")
 needs_data = pytest.mark.skipif(
@@ -150,7 +150,7 @@ def test_a_cut_file_is_not_taken_for_the_benchmark(tmp_path):
 
 
 def test_without_a_network_the_remedy_is_data_root(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     unreachable = row("aime25", source="http://127.0.0.1:9")  # the discard port: refused at once
     with pytest.raises(DataError, match="give data_root="):
         benchmarks.load(unreachable, None)

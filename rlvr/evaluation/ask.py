@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlvr.benchmarks import Benchmark
 from rlvr.evaluation.samples import Store, choice_row, judge
-from rlvr.pools import DataError
+from rlvr.sources import DataError
 
 if TYPE_CHECKING:
     from rlvr.evaluation.engines import Engine

@@ -22,8 +22,8 @@ from typing import Any
 from rlvr import grading
 from rlvr.benchmarks import LETTERS, Benchmark
 from rlvr.evaluation.metrics import REFLECTION_WORDS, reflects, repetition
-from rlvr.pools import DataError
 from rlvr.run_folder import RunFolder, read_json, write_atomically, write_eval
+from rlvr.sources import DataError
 
 Verdict = tuple[float, str]
 SCHEMA = {
