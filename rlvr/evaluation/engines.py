@@ -241,10 +241,14 @@ class VllmEngine:
             dtype=dtype,
             seed=seed,
             max_model_len=self.context,
+            enforce_eager=not torch.cuda.is_available(),  # on a CPU compiling takes minutes
             worker_extension_cls="rlvr.evaluation.vllm_worker.LoadWeights",
         )
 
     def load(self, path: str) -> None:
+        if not torch.cuda.is_available():
+            # It packs its linear layers anew while loading and keeps no parameters of the published shapes.
+            raise ConfigError("engine=vllm: vLLM's CPU build takes no further weights; engine=torch does")
         self.llm.collective_rpc("load_weights_from", args=(path,))
         self.llm.reset_prefix_cache()
 
