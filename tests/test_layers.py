@@ -10,10 +10,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"rlvr", "analysis", "experiments", "run", "tests"}
 # What analysis may use of rlvr: modules that read run folders and name benchmarks.
-PURE_RLVR = {"rlvr.run_folder", "rlvr.benchmarks", "rlvr.config"}
+PURE_RLVR = {"rlvr.run_folder", "rlvr.benchmarks", "rlvr.config", "rlvr.evaluation.metrics"}
 ANALYSIS_LIBRARIES = {"numpy", "pandas", "matplotlib", "scipy", "rich", "yaml", "omegaconf"}
 PURE_MODULES = sorted(
     {*PURE_RLVR, "rlvr", "rlvr.provenance", "rlvr.console", "rlvr.pools", "rlvr.tiny.datasets"}
+    | {
+        "rlvr.evaluation.metrics",
+        "rlvr.evaluation.samples",
+        "rlvr.evaluation.checkpoints",
+        "rlvr.evaluation.ask",
+        "rlvr.evaluate",
+    }
 )
 HEAVY = ("torch", "ray", "verl", "transformers", "vllm")
 

@@ -54,7 +54,7 @@ class Generator:
     """Samples from one model. Weights may be written between two tokens while holding `lock`.
 
     Args:
-        model: causal language model in eval mode, on the CPU.
+        model: causal language model in eval mode; for a GPU, generate inside `with torch.device(...)`.
         eos_token_ids: tokens that end a response (and belong to it).
         max_rows: rows decoded at once; more are decoded in further batches.
     """
@@ -67,7 +67,7 @@ class Generator:
         self.eos_token_ids = tuple(eos_token_ids)
         self.max_rows = max_rows
         self.lock = threading.Lock()
-        self._unseeded = torch.Generator().manual_seed(seed)
+        self._unseeded = torch.Generator("cpu").manual_seed(seed)
 
     @torch.inference_mode()
     def generate(
@@ -181,11 +181,13 @@ class _Chooser:
         self.top_p = torch.tensor([s.top_p for s in sampling])[:, None]
         self.top_k = torch.tensor([s.top_k for s in sampling])[:, None]
         self.restricted = bool(((self.top_p < 1) | (self.top_k > 0)).any())
-        self.uniform = torch.rand(len(sampling), max_tokens, generator=unseeded, dtype=torch.float64)
+        # Drawn on the CPU, so that a seed gives the same numbers on every device.
+        uniform = torch.rand(len(sampling), max_tokens, generator=unseeded, dtype=torch.float64, device="cpu")
         for row, s in enumerate(sampling):
             if s.seed is not None:
-                generator = torch.Generator().manual_seed(s.seed)
-                self.uniform[row] = torch.rand(max_tokens, generator=generator, dtype=torch.float64)
+                generator = torch.Generator("cpu").manual_seed(s.seed)
+                uniform[row] = torch.rand(max_tokens, generator=generator, dtype=torch.float64, device="cpu")
+        self.uniform = uniform.to(temperature.device)
 
     def keep(self, rows: Tensor) -> None:
         for name in ("greedy", "temperature", "top_p", "top_k", "uniform"):

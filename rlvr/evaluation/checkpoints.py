@@ -1,0 +1,114 @@
+"""The models of a run: its base model and every kept checkpoint, each checked before an engine starts. Loads no torch."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+from rlvr.config import ConfigError
+from rlvr.run_folder import RunFolder
+
+
+def model_folder(folder: RunFolder, step: int) -> Path:
+    return folder.checkpoints_dir / f"global_step_{step}" / "actor" / "huggingface"
+
+
+def kept_steps(folder: RunFolder) -> list[int]:
+    return sorted(int(path.name.rpartition("_")[2]) for path in folder.checkpoints_dir.glob("global_step_*"))
+
+
+def fault(path: Path) -> str | None:
+    """Why this model folder cannot be loaded (missing, or half-written), None if it is whole."""
+    if not path.is_dir():
+        return "no such folder"
+    try:
+        json.loads((path / "config.json").read_text())
+    except OSError:
+        return "has no config.json"
+    except ValueError:
+        return "config.json is cut off"
+    files = set(path.glob("*.safetensors"))
+    index = path / "model.safetensors.index.json"
+    if index.exists():
+        try:
+            files |= {path / name for name in json.loads(index.read_text())["weight_map"].values()}
+        except (ValueError, KeyError):
+            return "model.safetensors.index.json is cut off"
+    if not files:
+        return "has no *.safetensors"
+    return next(
+        (f"{file.name} {problem}" for file in sorted(files) if (problem := _tensor_file_fault(file))), None
+    )
+
+
+def _tensor_file_fault(file: Path) -> str | None:
+    """A safetensors file says in its header how long it is: 8 bytes of header length, the header, then the tensors."""
+    if not file.exists():
+        return "is missing"
+    size = file.stat().st_size
+    try:
+        with open(file, "rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(length) if length < size else b"")
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    except (ValueError, struct.error):
+        return "is cut off"
+    expected = 8 + length + max(ends, default=0)
+    return None if size == expected else f"holds {size} of {expected} bytes"
+
+
+def base_path(folder: RunFolder, given: str | None) -> str:
+    """Where the untrained model of a run is: as given, or as its config says."""
+    path = given or str(folder.config()["actor_rollout_ref"]["model"]["path"])
+    if path.startswith(("/", ".")) and (problem := fault(Path(path))):
+        raise ConfigError(f"base model {path}: {problem}; give base=<folder or Hugging Face id>")
+    return path
+
+
+def choose(folder: RunFolder, steps: str | int | list[int]) -> tuple[list[int], dict[int, str]]:
+    """Kept steps to evaluate, rising, and those left out with the reason.
+
+    `steps` is all, last, best, or numbers; 0 is the base model. What is asked for by number or is the last must be whole.
+    """
+    kept = kept_steps(folder)
+    faults = {step: problem for step in kept if (problem := fault(model_folder(folder, step)))}
+    if steps == "all":
+        return [step for step in kept if step not in faults], faults
+    if steps == "last":
+        wanted = kept[-1:]
+    elif steps == "best":
+        wanted = [_best(folder, [step for step in kept if step not in faults])]
+    elif isinstance(steps, str):
+        raise ConfigError(f"steps={steps}: expected all, last, best, or numbers such as [20,40]")
+    else:
+        wanted = sorted({steps} if isinstance(steps, int) else set(steps))
+    for step in wanted:
+        if step and step not in kept:
+            raise ConfigError(
+                f"steps={step}: {folder.checkpoints_dir} keeps {', '.join(map(str, kept)) or 'none'}"
+            )
+        if step in faults:
+            raise ConfigError(f"{model_folder(folder, step)}: {faults[step]}")
+    return [step for step in wanted if step], {}
+
+
+def _best(folder: RunFolder, kept: list[int]) -> int:
+    """The kept step with the best accuracy on `validation`, else on the average of all that training evaluated.
+
+    The paper's choice (B.5) is the best average on the test sets themselves, which flatters; a validation set does not.
+    """
+    from rlvr.run_folder import metrics_lines
+
+    scores: dict[int, float] = {}
+    for line in metrics_lines(folder.metrics_path):
+        accuracies = {
+            k.split("/")[1]: v for k, v in line.items() if k.startswith("eval/") and k.endswith("/accuracy")
+        }
+        if accuracies and line["step"] in kept:
+            scores[line["step"]] = accuracies.get("validation", sum(accuracies.values()) / len(accuracies))
+    if not scores:
+        raise ConfigError(
+            f"steps=best: training evaluated none of the kept steps of {folder.path}; name them: steps=[...]"
+        )
+    return max(scores, key=lambda step: (scores[step], -step))

@@ -1,0 +1,156 @@
+"""The table of protocols, the golds behind it, and a user's own benchmark."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rlvr import benchmarks
+from rlvr.sources import DataError
+
+ROOT = str(Path(__file__).resolve().parents[2] / "shared" / "data")
+needs_data = pytest.mark.skipif(
+    not Path(ROOT).exists(), reason="the authors' files are not beside the checkout"
+)
+
+
+def row(name, **overrides):
+    return benchmarks.select(name, {name: overrides} if overrides else None)[0]
+
+
+def own(tmp_path, rows, **keys):
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return benchmarks.select([], {"mine": {"file": str(file), **keys}})[0]
+
+
+def test_protocols_of_the_paper():
+    got = {b.name: (b.n, b.k, b.temperature, b.top_p, b.max_tokens) for b in benchmarks.select("paper")}
+    assert got == {
+        "math500": (500, 1, 0.0, 1.0, 3072),
+        "aime24": (30, 8, 0.6, 1.0, 3072),
+        "amc23": (40, 8, 0.6, 1.0, 3072),
+        "minerva_math": (272, 1, 0.0, 1.0, 3072),
+        "olympiadbench": (675, 1, 0.0, 1.0, 3072),
+        "aime25": (30, 8, 0.6, 1.0, 3072),
+    }
+
+
+@pytest.mark.parametrize(("group", "tokens"), [("r1_8k", 8192), ("r1_32k", 32768)])
+def test_protocols_of_r1_distill(group, tokens):
+    for b in benchmarks.select(group):
+        samples = 64 if b.dataset in ("aime24", "amc23", "aime25") else 16
+        assert (b.k, b.temperature, b.top_p, b.max_tokens, b.template) == (
+            samples,
+            0.6,
+            0.95,
+            tokens,
+            "r1-distill",
+        )
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "id", "gold"),
+    [
+        ("math500", "test/precalculus/807.json", r"\left( 3, \frac{\pi}{2} \right)"),
+        ("aime24", "aime24/67", "25"),  # the file has 025
+        ("amc23", "amc23/0", "27"),  # the file has 27.0
+        ("aime25", "aime25/19", r"336^\circ"),
+        ("minerva_math", "minerva/0", "1.6"),
+        ("olympiadbench", "olympiadbench/1610", r"\frac{1}{2 n+2}"),  # without its dollars
+        ("arc_easy", "Mercury_417466", "A"),
+    ],
+)
+def test_golds_are_as_the_sources_define_them(name, id, gold):
+    examples, left_out = benchmarks.load(row(name), ROOT)
+    by_id = {example["id"]: example["answer"] for example in examples}
+    assert by_id[id] == gold
+    assert (len(examples), left_out) == (row(name).n, 0)
+
+
+@needs_data
+def test_arc_labels_that_are_digits_become_letters():
+    with open(Path(ROOT) / "arc/ARC-Easy-Test.jsonl") as file:
+        raw = {r["id"]: r for r in map(json.loads, file)}
+    digits = [r for r in raw.values() if r["answerKey"].isdigit()]
+    examples = {e["id"]: e for e in benchmarks.load(row("arc_easy"), ROOT)[0]}
+    assert len(digits) == 97
+    for r in digits:
+        example = examples[r["id"]]
+        assert example["answer"] == "ABCDE"[int(r["answerKey"]) - 1]
+        assert f"{example['answer']}) {r['choices']['text'][int(r['answerKey']) - 1]}" in example["question"]
+
+
+def test_own_jsonl_with_own_columns(tmp_path):
+    rows = [{"q": "1+1?", "gold": 2, "topic": "Sums"}, {"q": "half?", "gold": "1/2", "topic": None}]
+    mine = own(tmp_path, rows, question="q", answer="gold", subject="topic", k=4, temperature=0.6)
+    examples, _ = benchmarks.load(mine, None)
+    assert [(e["question"], e["answer"], e["subject"]) for e in examples] == [
+        ("1+1?", "2", "Sums"),
+        ("half?", "1/2", ""),
+    ]
+    assert (mine.k, mine.temperature) == (4, 0.6)
+
+
+def test_own_csv(tmp_path):
+    (tmp_path / "mine.csv").write_text('id,question,answer\nx,"a, b?",007\n')
+    mine = benchmarks.select([], {"mine": {"file": str(tmp_path / "mine.csv")}})[0]
+    assert benchmarks.load(mine, None)[0] == [{"id": "x", "subject": "", "question": "a, b?", "answer": "7"}]
+
+
+def test_a_row_without_a_gold_is_left_out_and_counted(tmp_path):
+    mine = own(
+        tmp_path,
+        [
+            {"question": "a", "answer": "1"},
+            {"question": "b", "answer": ""},
+            {"question": "c", "answer": None},
+        ],
+    )
+    examples, left_out = benchmarks.load(mine, None)
+    assert ([e["question"] for e in examples], left_out) == (["a"], 2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            [{"question": "a", "answer": "1", "id": 1}, {"question": "b", "answer": "2", "id": 1}],
+            "id 1 occurs more than once",
+        ),
+        ([{"question": "a", "solution": "1"}], "no column answer.*it has question, solution"),
+        ([{"question": "a", "answer": " "}], "no row has a gold"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path, rows, message):
+    with pytest.raises(DataError, match=message):
+        benchmarks.load(own(tmp_path, rows), None)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "overrides", "message"),
+    [
+        ("math50", {}, "did you mean math500"),
+        ([], {"mine": {"fil": "x.jsonl"}}, "did you mean file"),
+        ([], {"mine": {"limit": 4}}, "JSONL or CSV file of your own"),
+        ("tiny500", {"tiny500": {"k": 4}}, "temperature above 0"),
+    ],
+)
+def test_bad_choices_are_explained(chosen, overrides, message):
+    with pytest.raises(DataError, match=message):
+        benchmarks.select(chosen, overrides)
+
+
+def test_a_cut_file_is_not_taken_for_the_benchmark(tmp_path):
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval/aime25.jsonl").write_text(json.dumps({"problem": "p", "answer": "1"}) + "\n")
+    with pytest.raises(DataError, match="1 rows, expected 30"):
+        benchmarks.load(row("aime25"), str(tmp_path))
+
+
+def test_without_a_network_the_remedy_is_data_root(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    unreachable = row("aime25", source="http://127.0.0.1:9")  # the discard port: refused at once
+    with pytest.raises(DataError, match="give data_root="):
+        benchmarks.load(unreachable, None)

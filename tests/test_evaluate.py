@@ -1,0 +1,267 @@
+"""Evaluation of real checkpoints of the shipped tiny model: one engine, weights swapped, samples kept, nothing asked twice."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM
+
+import rlvr.tiny
+from rlvr import evaluate
+from rlvr.benchmarks import load, select
+from rlvr.config import ConfigError
+from rlvr.evaluation import ask, checkpoints, engines, metrics
+from rlvr.run_folder import RunFolder, write_eval
+from rlvr.verl_cpu.generation import Sampling
+
+MODEL = Path(rlvr.tiny.__file__).parent / "model"
+TRAINED = {
+    "dataset": "tiny500",
+    "name": "trained",
+    "temperature": 0.0,
+    "top_p": 1.0,
+    "top_k": -1,
+    "n": 1,
+    "limit": 8,
+}
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory):
+    """A run folder with checkpoints at steps 20 and 40: the tiny model with a little noise on its weights."""
+    folder = RunFolder(tmp_path_factory.mktemp("run"))
+    config = {
+        "data_root": None,
+        "scale": {"name": "tiny", "max_response_tokens": 24, "benchmarks": [TRAINED]},
+        "base_model": {"template": "chat"},
+        "actor_rollout_ref": {"model": {"path": str(MODEL)}},
+    }
+    folder.config_path.write_text(yaml.safe_dump(config))
+    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
+    torch.manual_seed(0)
+    for step in (20, 40):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.002 * torch.randn_like(parameter))
+        target = checkpoints.model_folder(folder, step)
+        model.save_pretrained(target)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(MODEL / name, target)
+    return folder
+
+
+@pytest.fixture
+def run(finished_run, tmp_path):
+    shutil.copytree(finished_run.path, tmp_path / "run")
+    return RunFolder(tmp_path / "run")
+
+
+def command(run, *more):
+    few = ["benchmarks.a.dataset=validation", "benchmarks.a.limit=12", "benchmarks.a.max_tokens=24"]
+    return evaluate.main([f"run={run.path}", *few, *more])
+
+
+def samples(run, benchmark, step):
+    return pq.read_table(run.eval_path(benchmark, step)).to_pylist()
+
+
+def test_base_and_every_checkpoint_with_the_answers_of_an_engine_of_their_own(run):
+    assert command(run) == 0
+    examples = load(select("validation")[0], None)[0][:12]
+    for step, path in {
+        0: MODEL,
+        20: checkpoints.model_folder(run, 20),
+        40: checkpoints.model_folder(run, 40),
+    }.items():
+        rows = samples(run, "a", step)
+        alone = engines.start("torch", str(path))
+        prompts = [alone.tokenizer(e["question"] + "\n")["input_ids"] for e in examples]
+        answers = alone.generate(prompts, [Sampling(24, 0.0)] * 12, lambda responses, tokens: None)
+        assert [r["id"] for r in rows] == [e["id"] for e in examples]
+        texts = alone.tokenizer.batch_decode([a.token_ids for a in answers], skip_special_tokens=True)
+        assert [r["response"] for r in rows] == texts
+        assert [r["truncated"] for r in rows] == [a.stop_reason != "completed" for a in answers]
+    assert [r["response"] for r in samples(run, "a", 0)] != [r["response"] for r in samples(run, "a", 40)]
+    record = json.loads((run.eval_dir / "a/protocol.json").read_text())
+    assert (
+        record["protocol"]["max_tokens"] == 24
+        and record["steps"]["40"]["versions"]["torch"] == torch.__version__
+    )
+    rows = [r for r in metrics.summary(run.eval_dir) if r["metric"] == "accuracy" and not r["subject"]]
+    assert [(r["step"], r["value"]) for r in rows] == [
+        (step, sum(r["score"] for r in samples(run, "a", step)) / 12) for step in (0, 20, 40)
+    ]
+
+
+def test_asking_again_costs_nothing(run, capsys):
+    assert command(run, "steps=last") == 0
+    written = {path: path.stat().st_mtime_ns for path in run.eval_dir.rglob("*.parquet")}
+    assert command(run, "steps=last", "engine=vllm") == 0  # vLLM is not installed: no engine is started
+    assert "all of it is there already" in capsys.readouterr().out
+    assert written == {path: path.stat().st_mtime_ns for path in run.eval_dir.rglob("*.parquet")}
+
+
+def test_an_interrupted_evaluation_goes_on_and_ends_as_an_uninterrupted_one(run, monkeypatch):
+    more = ("steps=0", "benchmarks.a.k=2", "benchmarks.a.temperature=0.6")
+    assert command(run, *more) == 0
+    whole = samples(run, "a", 0)
+    shutil.rmtree(run.eval_dir)
+    monkeypatch.setattr(ask, "CHUNK", 10)
+    judge, asked = ask.judge, []
+
+    def interrupted(benchmark, responses, golds):
+        asked.extend(responses)
+        if len(asked) > 10 and len(asked) <= 20:
+            raise KeyboardInterrupt
+        return judge(benchmark, responses, golds)
+
+    monkeypatch.setattr(ask, "judge", interrupted)
+    assert command(run, *more) == 130
+    assert not run.eval_path("a", 0).exists()
+    asked.clear()
+    monkeypatch.setattr(ask, "judge", lambda *question: (asked.extend(question[1]), judge(*question))[1])
+    assert command(run, *more) == 0
+    assert len(asked) == 14  # 24 in all, 10 of them kept from before
+    assert samples(run, "a", 0) == whole
+    assert not list((run.eval_dir / "a/partial").glob("*.parquet"))
+
+
+def test_what_training_evaluated_with_this_protocol_is_taken_as_it_is(run):
+    examples = load(select("tiny500")[0], None)[0][:8]
+    rows = {key: [e[key] for e in examples] for key in ("id", "subject")}
+    rows |= {
+        "benchmark": ["trained"] * 8,
+        "sample": [0] * 8,
+        "prompt": ["p"] * 8,
+        "gold": [e["answer"] for e in examples],
+    }
+    rows |= {
+        "response": ["so \\boxed{7}"] * 8,
+        "score": [0.0] * 8,
+        "reason": ["wrong"] * 8,
+        "boxed": [True] * 8,
+    }
+    write_eval(run, "trained", 20, rows | {"truncated": [False] * 8, "response_tokens": [5] * 8})
+    same = ["benchmarks.trained.dataset=tiny500", "benchmarks.trained.limit=8"]
+    assert evaluate.main([f"run={run.path}", *same, "benchmarks.trained.max_tokens=24", "steps=20"]) == 0
+    kept = samples(run, "trained", 20)
+    assert [r["response"] for r in kept] == ["so \\boxed{7}"] * 8 and kept[0]["answer"] == "7"
+    steps = json.loads((run.eval_dir / "trained/protocol.json").read_text())["steps"]
+    assert (steps["20"]["by"], steps["0"]["by"]) == ("training", "evaluation")
+
+
+def test_another_protocol_is_refused_not_mixed(run, capsys):
+    assert command(run, "steps=0") == 0
+    assert command(run, "steps=last", "benchmarks.a.max_tokens=20") == 1
+    assert "max_tokens: 24 → 20" in capsys.readouterr().err
+
+
+def test_half_written_checkpoints_are_left_out_and_named(run, capsys):
+    weights = checkpoints.model_folder(run, 20) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    assert command(run) == 0
+    assert "step 20 is left out: model.safetensors holds" in capsys.readouterr().out
+    assert not run.eval_path("a", 20).exists() and run.eval_path("a", 40).exists()
+    assert command(run, "steps=[20]") == 1
+    assert "global_step_20" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (lambda f: (f / "config.json").write_text('{"model_type": "qw'), "config.json is cut off"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\x10"), "model.safetensors is cut off"),
+        (lambda f: (f / "model.safetensors").unlink(), "has no *.safetensors"),
+        (lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {"w": "model-2.safetensors"}}'), "model-2.safetensors is missing"),
+        (lambda f: shutil.rmtree(f), "no such folder"),
+    ],
+)  # fmt: skip
+def test_faults_of_a_model_folder(tmp_path, damage, fault):
+    shutil.copytree(MODEL, tmp_path / "m")
+    assert checkpoints.fault(tmp_path / "m") is None
+    damage(tmp_path / "m")
+    assert checkpoints.fault(tmp_path / "m") == fault
+
+
+def test_a_context_too_short_for_the_budget_is_an_error(run, capsys):
+    assert command(run, "benchmarks.a.max_tokens=500") == 1
+    assert "context of 512 tokens leaves" in capsys.readouterr().err
+    assert not list(run.eval_dir.rglob("*.parquet"))
+
+
+def test_own_benchmark_with_own_grader(run, tmp_path):
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"q": "Question: What is 3+4?", "a": "7"}) + "\n")
+    (tmp_path / "mine.py").write_text(
+        "def longest(response, gold):\n    return min(1.0, len(response) / 1000)\n"
+    )
+    mine = [
+        "file=" + str(tmp_path / "mine.jsonl"),
+        "question=q",
+        "answer=a",
+        "max_tokens=24",
+        f"grader={tmp_path}/mine.py:longest",
+    ]
+    assert evaluate.main([f"run={run.path}", "steps=0", *(f"benchmarks.mine.{m}" for m in mine)]) == 0
+    (row,) = samples(run, "mine", 0)
+    assert row["score"] == pytest.approx(len(row["response"]) / 1000)
+
+
+def test_loglikelihood_is_the_sum_over_the_continuation():
+    engine = engines.start("torch", str(MODEL))
+    texts = [
+        ("Question: grass?\n", "green"),
+        ("A much longer question than that one, about a cow?\n", "a young cow"),
+    ]
+    pairs = [[engine.tokenizer(t)["input_ids"] for t in pair] for pair in texts]
+    got = engine.loglikelihood([p for p, _ in pairs], [c for _, c in pairs])
+    for (prompt, continuation), value in zip(pairs, got, strict=True):
+        logits = engine.model(input_ids=torch.tensor([prompt + continuation])).logits[0].log_softmax(-1)
+        each = [logits[len(prompt) + i - 1, token].item() for i, token in enumerate(continuation)]
+        assert value == pytest.approx(sum(each), abs=1e-4)
+
+
+def test_choices_are_scored_plain_and_per_byte(tmp_path):
+    # The likeliest in all is the short choice, per byte the long one: -2/2 against -3/6.
+    row = ask.choice_row([-2.0, -3.0], ["ab", "abcdef"], "B", "acc_norm")
+    assert (row["answer"], row["score"], row["score_acc"]) == ("B", 1.0, 0.0)
+
+
+def test_several_threads_give_the_answers_of_one():
+    engine = engines.start("torch", str(MODEL))
+    examples = load(select("tiny500")[0], None)[0][:12]
+    prompts = [engine.tokenizer(e["question"] + "\n")["input_ids"] for e in examples]
+    how = [Sampling(24, 0.6, seed=i) for i in range(12)]
+    counted = []
+    answers = []
+    for threads in (1, 3):
+        engine.generators = [engines.Generator(engine.model, engine.eos) for _ in range(threads)]
+        answers.append(
+            [a.token_ids for a in engine.generate(prompts, how, lambda n, tokens: counted.append(n))]
+        )
+    assert answers[0] == answers[1] and sum(counted) == 24
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run=x", "step=all"], "did you mean steps"),
+        (["benchmarks=tiny"], "give run="),
+        (["model=x"], "give run="),
+        (["run=/nowhere"], "give the folder of a run"),
+        ([f"model={MODEL}", "out=/tmp/unused", "benchmarks=math500", "engine=vlm", "data_root=/nowhere"], "has no eval/math500.jsonl"),
+    ],
+)  # fmt: skip
+def test_bad_command_lines_are_explained(arguments, message, capsys):
+    assert evaluate.main(arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_an_engine_that_is_not_there_is_named():
+    with pytest.raises(ConfigError, match="expected one of torch, vllm"):
+        engines.start("tgi", str(MODEL))
+    with pytest.raises(ConfigError, match="pip install"):
+        engines.start("vllm", str(MODEL))
