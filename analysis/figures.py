@@ -151,12 +151,14 @@ def draw_panel(ax: Axes, manifest: Manifest, panel: Panel, scale: str | None, ru
             grey: dict[str, Any] = {"color": look["color"], "lw": 1.1} if scale is None else style.PAPER
             below.plot(theirs["step"], theirs["value"], **grey, ls=look["ls"])
         if ours:
-            dots = {"marker": "o"} if len(ours.steps) < FEW_POINTS else {}
+            dots: dict[str, Any] = {"marker": "o"} if len(ours.steps) < FEW_POINTS else {}
             ax.plot(ours.steps, ours.mean, **look, **dots, zorder=3)
             if len(manifest.rows) <= MOST_BANDS:
                 ax.fill_between(ours.steps, ours.low, ours.high, color=look["color"], alpha=0.15, lw=0)
     if below is not ax:
         below.set_xlim(left=0)
+        if not percent and ax.dataLim.y0 >= 0:
+            ax.set_ylim(bottom=0)
     ax.set_xlim(left=0)
     title = style.pretty(panel.title)
     if scale and not shown:
@@ -196,8 +198,7 @@ def draw(manifest: Manifest, scale: str | None, runs: Sequence[Run]) -> Figure:
             for i, row in enumerate(manifest.rows)
         ]
         if scale:
-            grey = "paper, same dashes" + ("" if scale == "paper" else "; grey axes are the paper's")
-            handles.append(Line2D([], [], color=style.PAPER["color"], lw=1.0, label=grey))
+            handles.append(Line2D([], [], color=style.PAPER["color"], lw=1.0, label="paper, same dashes"))
         widest = max(len(str(handle.get_label())) for handle in handles)
         fit = max(1, int(width / (0.6 + 0.06 * widest)))
         fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), fit))
@@ -220,7 +221,8 @@ def label_of(manifest: Manifest, row: Row, scale: str | None, runs: Sequence[Run
 
 
 def heading(manifest: Manifest, scale: str | None) -> str:
-    what = "paper only, not run" if scale is None else f"ours: scale={scale}"
+    grey = "" if scale == "paper" else "; grey curves and axes are the paper's"
+    what = "paper only, not run" if scale is None else f"ours: scale={scale}{grey}"
     return f"{manifest.title} ({what})"
 
 

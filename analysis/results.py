@@ -38,6 +38,7 @@ SETTINGS = (
     "pool.name", "base_model.name", "scale.steps", "scale.prompts_per_step", "scale.samples_per_prompt",
     "scale.learning_rate", "scale.temperature", "scale.max_response_tokens",
 )  # fmt: skip
+PLACES = ("runs_dir=", "data_root=")  # paths of one machine
 TEXT_STEPS = 24
 TEXT_ROWS = 256
 DENSE_STEPS = 500
@@ -62,7 +63,7 @@ class Scores:
         return self.correct[int(np.flatnonzero(self.steps == step)[0])]
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     scale: str
     base_model: str
@@ -125,7 +126,7 @@ def load_run(folder: RunFolder) -> Run:
         hours=_hours(provenance, metrics),
         machine=_machine(provenance.get("hardware", {})),
         commit=str(provenance.get("git", {}).get("commit", ""))[:10],
-        command=" ".join(provenance.get("command", [])),
+        command=" ".join(c for c in provenance.get("command", []) if not c.startswith(PLACES)),
         metrics=metrics,
         folder=folder,
     )
