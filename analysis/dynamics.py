@@ -1,7 +1,9 @@
 """What a run does after its training accuracy is at its ceiling: gain, signal, entropy, length, reflection, degenerate answers.
 
 Departures from the paper (§3.2): saturation is computed, not read off a curve (analysis.post_saturation), and the gain has a
-paired interval over problems; the paper picks the steps it compares by eye.
+paired interval over problems; the paper picks the steps it compares by eye. The gain counts from the first evaluation at or after
+saturation. A run that has only one such evaluation is counted from its last evaluation before saturation instead, which also credits
+what was learnt in between; wherever it is shown, the steps are shown with it.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ WATCHED = {
 
 @dataclass(frozen=True)
 class Saturation:
-    """first, sustained: steps, None if never. gain: of the test average from the last evaluation at or before `first`, points."""
+    """first, sustained: steps, None if never. gain: of the test average between two evaluations, in points."""
 
     first: int | None
     sustained: int | None
@@ -42,26 +44,36 @@ def saturation_of(run: Run) -> Saturation:
     """Where training accuracy saturates, and what the scale's test average gains from there to the last evaluation."""
     train = run.series("train/accuracy")
     first, sustained = (saturation_step(train.index, train.to_numpy(), sustained=k) for k in (1, SUSTAINED))
-    span = _span(run, first)
-    if span is None:
-        return Saturation(first, sustained)
-    return Saturation(first, sustained, *span, _gain([(run, span)]))
+    span = _span(run, first, strict=True) or _span(run, first, strict=False)
+    return Saturation(first, sustained, *span, _gain([(run, span)])) if span else Saturation(first, sustained)
 
 
-def gain_of(runs: Sequence[Run]) -> Interval | None:
-    """The gain after saturation, in points, over the runs that have one: paired by problem, drawn over seeds and problems."""
-    spans = [(run, span) for run in runs if (span := _span(run, saturation_of(run).first)) is not None]
-    return _gain(spans) if spans else None
+def gain_of(runs: Sequence[Run]) -> tuple[Interval, list[tuple[int, int]]] | None:
+    """The gain in points over the runs that saturate, drawn over seeds and problems, and each run's two steps.
+
+    All runs count from after saturation, or, when one of them cannot, all from before.
+    """
+    first = {run.id: saturation_of(run).first for run in runs}
+    saturated = [run for run in runs if first[run.id] is not None]
+    for strict in (True, False):
+        spans = [(run, span) for run in saturated if (span := _span(run, first[run.id], strict))]
+        if spans and len(spans) == len(saturated):
+            return _gain(spans), [span for _, span in spans]
+    return None
 
 
-def _span(run: Run, first: int | None) -> tuple[int, int] | None:
-    """The last evaluation of all averaged benchmarks at or before saturation, and the last of all."""
+def _span(run: Run, first: int | None, strict: bool) -> tuple[int, int] | None:
+    """The first evaluation at or after saturation (strict) or the last at or before it, and the last evaluation of all."""
     names = [name for name in AVERAGES.get(run.scale, ()) if name in run.scores]
     if first is None or not names:
         return None
     steps = sorted(set.intersection(*(set(run.scores[name].steps.tolist()) for name in names)))
-    before = [step for step in steps if step <= first]
-    return (before[-1], steps[-1]) if before and before[-1] < steps[-1] else None
+    start = (
+        next((s for s in steps if s >= first), None)
+        if strict
+        else max((s for s in steps if s <= first), default=None)
+    )
+    return (start, steps[-1]) if start is not None and start < steps[-1] else None
 
 
 def _gain(spans: Sequence[tuple[Run, tuple[int, int]]]) -> Interval:

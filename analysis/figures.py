@@ -284,7 +284,7 @@ def _draw_saturation(
             if (first := saturation_of(run).first) is not None:
                 ax.axvline(first, color="0.2", lw=1, ls=(0, (2, 2)), zorder=4)
         title += f" ({len(runs)} seed{'s' if len(runs) > 1 else ''})\n{gain_sentence(runs)}"
-    title += f"\npaper, by the same rule: {paper_gain(manifest, panel)}"
+    title += f"\npaper, {paper_gain(manifest, panel)}"
     ax.set_title(title, pad=16 if shown not in (None, "paper") else 4, fontsize=8)
     ax.set(xlabel="step", ylim=(0, 103))
     ax.set_xlim(left=0)
@@ -297,21 +297,28 @@ def _draw_saturation(
 
 def gain_sentence(runs: Sequence[Run]) -> str:
     """What the seeds gained after saturation, or that they did not get there."""
-    gain = gain_of(runs)
-    if gain is not None:
-        return f"after 99 %: {gain.value:+.1f} points [{gain.low:+.1f}, {gain.high:+.1f}]"
+    found = gain_of(runs)
+    if found is not None:
+        gain, spans = found
+        starts, ends = (sorted({span[i] for span in spans}) for i in (0, 1))
+        steps = f"steps {_either(starts)} to {_either(ends)}"
+        return f"{steps}: {gain.value:+.1f} points [{gain.low:+.1f}, {gain.high:+.1f}]"
     never = all(saturation_of(run).first is None for run in runs)
     return "training never reaches 99 %" if never else "no evaluation after 99 %"
 
 
+def _either(steps: Sequence[int]) -> str:
+    return "/".join(str(step) for step in steps)
+
+
 def paper_gain(manifest: Manifest, panel: Panel) -> str:
-    """The paper's test average at its end minus that at its last evaluation before training accuracy of 99 %."""
+    """The paper's test average at its end minus that at its first evaluation at or after training accuracy of 99 %."""
     train, test = (paper_curve(manifest, panel, row) for row in manifest.rows)
     first = saturation_step(train["step"], train["value"] / 100)
     if first is None:
         return "never reaches 99 %"
-    before = test[test["step"] <= first]["value"].iloc[-1]
-    return f"{test['value'].iloc[-1] - before:+.1f} points"
+    after = test[test["step"] >= first]
+    return f"steps {after['step'].iloc[0]} to {after['step'].iloc[-1]}: {after['value'].iloc[-1] - after['value'].iloc[0]:+.1f} points"
 
 
 def write(manifest: Manifest, scale: str | None, runs: Sequence[Run], out: Path) -> Path:
