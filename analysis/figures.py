@@ -80,8 +80,10 @@ def _accuracy(run: Run, column: str, subject: str) -> tuple[pd.Series, pd.Series
             return None
         means.append(pd.Series(shares.mean(axis=1), scores.steps))
         noises.append(pd.Series(shares.var(axis=1) / shares.shape[1], scores.steps))
-    # Benchmarks may share their problems, so their noises are averaged, not divided by their number.
-    return pd.concat(means, axis=1).dropna().mean(axis=1), pd.concat(noises, axis=1).dropna().mean(axis=1)
+    # Benchmarks that share their problems share their noise too.
+    independent = len({tuple(run.scores[name].ids) for name in names})
+    noise = pd.concat(noises, axis=1).dropna().mean(axis=1) / independent
+    return pd.concat(means, axis=1).dropna().mean(axis=1), noise
 
 
 def _reflections(run: Run) -> pd.Series:
@@ -221,9 +223,10 @@ def label_of(manifest: Manifest, row: Row, scale: str | None, runs: Sequence[Run
 
 
 def heading(manifest: Manifest, scale: str | None) -> str:
-    grey = "" if scale == "paper" else "; grey curves and axes are the paper's"
-    what = "paper only, not run" if scale is None else f"ours: scale={scale}{grey}"
-    return f"{manifest.title} ({what})"
+    what = "paper only, not run" if scale is None else f"ours: scale={scale}"
+    grey = "" if scale in (None, "paper") else "grey curves and axes are the paper's"
+    line_break = "\n" if len(manifest.panels) < 3 else "  "
+    return f"{manifest.title} ({what}){line_break if grey else ''}{grey}"
 
 
 def draw_post_saturation(manifest: Manifest, scale: str | None, runs: Sequence[Run]) -> Figure:
@@ -302,7 +305,8 @@ def gain_sentence(runs: Sequence[Run]) -> str:
         gain, spans = found
         starts, ends = (sorted({span[i] for span in spans}) for i in (0, 1))
         steps = f"steps {_either(starts)} to {_either(ends)}"
-        return f"{steps}: {gain.value:+.1f} points [{gain.low:+.1f}, {gain.high:+.1f}]"
+        of_all = "" if len(spans) == len(runs) else f" ({len(spans)} of {len(runs)} seeds)"
+        return f"{steps}: {gain.value:+.1f} points [{gain.low:+.1f}, {gain.high:+.1f}]{of_all}"
     never = all(saturation_of(run).first is None for run in runs)
     return "training never reaches 99 %" if never else "no evaluation after 99 %"
 

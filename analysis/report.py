@@ -32,6 +32,7 @@ from analysis.tables import Cell, Table
 
 PAGE = Path(__file__).parent / "page"
 HEADLINE = "figure02_post_saturation"
+OPEN = ("table05_loss_ablation", "table08_main")  # the other tables unfold on a click
 PART = 500
 EVOLUTION_STEPS = 40
 ROW = (
@@ -176,6 +177,7 @@ def table_for_page(tables: Sequence[Table]) -> dict[str, Any]:
         "name": name_of(manifest),
         "title": manifest.title,
         "parts": parts,
+        "open": manifest.stem in OPEN,
         "has_runs": any(cell.is_run for table in tables for cells in table.cells for cell in cells),
         "discrepancies": [f"row {row}: {text}" for row, text in known.items()],
     }

@@ -23,7 +23,7 @@ RC: Any = {
     "legend.handlelength": 3.0,
     "lines.linewidth": 1.6,
     "lines.markersize": 3.5,
-    "savefig.dpi": 160,
+    "savefig.dpi": 200,
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "one-shot-rlvr",  # equal figures are equal files
     "pdf.fonttype": 42,

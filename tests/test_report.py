@@ -92,7 +92,7 @@ def page():
 def test_a_cell_opens_its_answers(built, page, tmp_path):
     _, index = built
     page.goto(index.as_uri())
-    row = page.locator("#tables ~ details tr", has_text="{π₁}").first
+    row = page.locator("#tables ~ details[open] tr", has_text="{π₁}").first
     row.locator("a").first.click()
     page.wait_for_selector("article")
     assert page.text_content("#count").startswith("120 of 120 answers")

@@ -7,6 +7,7 @@ Writes through rlvr.run_folder, as a real run does. Every text begins with SYNTH
 
 import json
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def write_run(
     model: str = "qwen2_5_math_1_5b", benchmarks: dict[str, int] = BENCHMARKS,
 ) -> RunFolder:  # fmt: skip
     """One finished run. problems: of each benchmark, answered 1 or 8 times (fewer problems for 8)."""
-    rng = np.random.default_rng([seed, len(name)])
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     folder = RunFolder(root / scale / model / name / f"seed{seed}")
     folder.path.mkdir(parents=True)
     folder.config_path.write_text(yaml.safe_dump(config(name, seed, steps, scale, model)))
