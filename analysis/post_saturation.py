@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from analysis.style import DASHES, PALETTE, TRAIN
 from rlvr.run_folder import RunFolder, read_metrics
 
 if TYPE_CHECKING:
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
 
 THRESHOLD = 0.99
 SUSTAINED = 5
-# Okabe and Ito's colours, told apart by colour-blind readers; marker and dash tell them apart in grey.
-TRAIN_COLOUR = "#0072B2"
-TEST_STYLES = [("#D55E00", "o", "-"), ("#009E73", "s", "--"), ("#CC79A7", "^", "-."), ("#E69F00", "D", ":")]
+TEST_STYLES = list(zip(PALETTE[1:5], "os^D", DASHES, strict=False))
 
 
 def saturation_step(
@@ -93,12 +92,12 @@ def draw(ax: Axes, metrics: pd.DataFrame, problems: dict[str, int], saturation: 
     problems: benchmark -> number of problems. Both axes are in percent.
     """
     train = metrics.dropna(subset=["train/accuracy"])
-    (line,) = ax.plot(train["step"], 100 * train["train/accuracy"], color=TRAIN_COLOUR, lw=1.2, alpha=0.9)
+    (line,) = ax.plot(train["step"], 100 * train["train/accuracy"], color=TRAIN, lw=1.2, alpha=0.9)
     lines: list = [line]
     labels = ["training rollouts (left)"]
     ax.set(xlabel="step", ylim=(0, 104))
-    ax.set_ylabel("training accuracy (%)", color=TRAIN_COLOUR)
-    ax.tick_params(axis="y", colors=TRAIN_COLOUR)
+    ax.set_ylabel("training accuracy (%)", color=TRAIN)
+    ax.tick_params(axis="y", colors=TRAIN)
     right = ax.twinx()
     for i, (name, n) in enumerate(problems.items()):
         colour, marker, dash = TEST_STYLES[i % len(TEST_STYLES)]

@@ -11,7 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = {"rlvr", "analysis", "experiments", "run", "tests"}
 # What analysis may use of rlvr: modules that read run folders and name benchmarks.
 PURE_RLVR = {"rlvr.run_folder", "rlvr.benchmarks", "rlvr.config", "rlvr.evaluation.metrics"}
-ANALYSIS_LIBRARIES = {"numpy", "pandas", "matplotlib", "scipy", "rich", "yaml", "omegaconf"}
+ANALYSIS_LIBRARIES = {
+    "numpy", "pandas", "matplotlib", "scipy", "rich", "yaml", "omegaconf", "pyarrow", "jinja2", "PIL",
+}  # fmt: skip
 PURE_MODULES = sorted(
     {*PURE_RLVR, "rlvr", "rlvr.provenance", "rlvr.console", "rlvr.pools", "rlvr.tiny.datasets"}
     | {

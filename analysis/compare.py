@@ -1,0 +1,92 @@
+"""Two runs side by side: what was set differently, what came out differently, which problems flipped.
+
+    python -m analysis.compare run=runs/tiny/tiny/one_shot/seed0 run=runs/tiny/tiny/full_set/seed0
+
+Accuracies are compared at the last step of each run (B minus A), paired by problem; the intervals cover problems and answers,
+never other seeds. p-values are Holm-adjusted over the benchmarks.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from analysis import dynamics, stats
+from analysis.results import Run, load_run
+from rlvr.run_folder import RunFolder, config_differences
+
+MOST_FLIPS = 10
+
+
+def metric_lines(a: Run, b: Run) -> list[tuple[str, str, str, str, str, str]]:
+    """benchmark, A, B, difference with interval, adjusted p, problems that flipped; in percent and points."""
+    names = [name for name in a.scores if name in b.scores and a.scores[name].ids == b.scores[name].ids]
+    rng = np.random.default_rng(0)
+    compared = []
+    for name in names:
+        of_a, of_b = a.scores[name], b.scores[name]
+        compared.append(stats.paired([of_b.correct[-1]], of_b.samples, [of_a.correct[-1]], of_a.samples, rng))
+    lines = []
+    for name, comparison, p in zip(names, compared, stats.holm([c.p for c in compared]), strict=True):
+        gained, lost = flips(a, b, name)
+        points = comparison.difference * 100
+        lines.append(
+            (name, f"{100 * a.scores[name].accuracy()[-1]:.1f}", f"{100 * b.scores[name].accuracy()[-1]:.1f}",
+             f"{points.value:+.1f} [{points.low:+.1f}, {points.high:+.1f}]", f"{p:.2g}", f"+{len(gained)} -{len(lost)}")
+        )  # fmt: skip
+    return lines
+
+
+def flips(a: Run, b: Run, benchmark: str) -> tuple[list[str], list[str]]:
+    """Ids of the problems that B mostly answers right and A mostly wrong, and the other way round, at their last steps."""
+    of_a, of_b = a.scores[benchmark], b.scores[benchmark]
+    right_a, right_b = (2 * s.correct[-1] > s.samples for s in (of_a, of_b))
+    ids = np.array(of_a.ids)
+    return ids[right_b & ~right_a].tolist(), ids[right_a & ~right_b].tolist()
+
+
+def report(a: Run, b: Run) -> None:
+    """Print the comparison."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"A: {a.id} ({a.status})\nB: {b.id} ({b.status})\n", markup=False)
+    if a.folder is not None and b.folder is not None:
+        for key, (old, new) in config_differences(a.folder.config(), b.folder.config()).items():
+            console.print(f"{key}: {old} -> {new}", markup=False)
+    table = Table("last step", "A", "B", "B - A (95 %)", "p (Holm)", "flipped")
+    for line in metric_lines(a, b):
+        table.add_row(*line)
+    console.print(table)
+    frame = dynamics.compare([a, b]).set_index("run").T
+    table = Table("around saturation", "A", "B")
+    for name, values in frame.iterrows():
+        table.add_row(str(name), *("" if v is None or v != v else f"{v:.4g}" for v in values))
+    console.print(table)
+    for name in a.scores:
+        if name in b.scores and a.scores[name].ids == b.scores[name].ids:
+            gained, lost = flips(a, b, name)
+            for what, ids in (("right only in B", gained), ("right only in A", lost)):
+                more = f" and {len(ids) - MOST_FLIPS} more" if len(ids) > MOST_FLIPS else ""
+                console.print(f"{name}, {what}: {', '.join(ids[:MOST_FLIPS]) or 'none'}{more}", markup=False)
+
+
+def main(arguments: Sequence[str]) -> int:
+    paths = [argument.removeprefix("run=") for argument in arguments]
+    if len(paths) != 2 or not all(argument.startswith("run=") for argument in arguments):
+        print("usage: python -m analysis.compare run=<run folder> run=<run folder>", file=sys.stderr)
+        return 2
+    folders = [RunFolder(path) for path in paths]
+    for folder in folders:
+        if not (folder.metrics_path.exists() and folder.provenance_path.exists()):
+            print(f"{folder.path}: no run here; a run folder is runs/.../seed<k>", file=sys.stderr)
+            return 1
+    report(*(load_run(folder) for folder in folders))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,258 @@
+"""Paper artefacts as data: `experiments/<artefact>.yaml` says which runs stand beside which of the paper's numbers.
+
+A table has rows (what is trained) and columns (what is measured); a figure has panels and rows (curves).
+
+    kind        table, figure or post_saturation
+    paper       stem of a file in analysis/paper; left out in a table of one's own
+    base_model  conf/base_model at scale=paper; a smaller scale's own model stands for MAIN_MODEL
+    selection   best_average (one checkpoint, best mean of the tests), best_each (each column its own), last, or step.
+                The first two choose on the test problems, as the paper does; the report says what that flatters.
+    columns     a benchmark by the paper's name or ours, or {name, benchmark (one or a list, averaged), subject, quantity, step}
+    rows        {label, paper, experiment, overrides, variant, base_model, base, selection, step, quantity, note}:
+                paper is the row number (a figure: the series) of the paper's file; base: true is the untrained model;
+                a row with neither is one that nothing here can run, and `note` says why
+    panels      {title, paper, experiment, benchmark, quantity}: what all curves of a panel share
+    quantity    accuracy, boxed, response_tokens, pass_at_8; in figures also accuracy/<column>, subject/<benchmark>/<subject>,
+                reflections, or a column of metrics.jsonl
+    reference   the row that others are compared with
+    paper_base  the paper's row that its gains are counted from, where no row of ours is the untrained model
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from analysis.results import ROOT, Run
+
+MANIFESTS = ROOT / "experiments"
+PAPER = Path(__file__).parent / "paper"
+MAIN_MODEL = "qwen2_5_math_1_5b"
+SELECTIONS = ("best_average", "best_each", "last", "step")
+KINDS = ("table", "figure", "post_saturation")
+# Which benchmark of a scale stands for which column of the paper. What a scale lacks stays an empty cell.
+COLUMNS: dict[str, dict[str, str]] = {
+    "paper": {"MATH500": "math500", "AIME24": "aime24", "AMC23": "amc23", "Minerva": "minerva_math",
+              "OlympiadBench": "olympiadbench", "AIME25": "aime25", "ARC-E": "arc_easy", "ARC-C": "arc_challenge"},
+    "small": {"MATH500": "math500"},
+    "tiny": {"MATH500": "tiny500", "AIME24": "tiny_hard", "ARC-E": "tiny_arc"},
+}  # fmt: skip
+AVERAGES: dict[str, tuple[str, ...]] = {
+    "paper": ("math500", "aime24", "amc23", "minerva_math", "olympiadbench", "aime25"),
+    "small": ("math500",),
+    "tiny": ("tiny500", "tiny500_avg2"),
+}
+PAPER_STEPS = 2000
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be drawn; one line with the file, the value and what was expected."""
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    benchmark: tuple[str, ...]
+    subject: str | None = None
+    quantity: str | None = None
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    label: str
+    paper: Any = None
+    experiment: str | None = None
+    overrides: tuple[str, ...] = ()
+    variant: str | None = None
+    base_model: str | None = None
+    base: bool = False
+    selection: str | None = None
+    step: int | None = None
+    quantity: str | None = None
+    note: str | None = None
+
+    @property
+    def run_name(self) -> str | None:
+        """The folder of its runs: the experiment, with its variant."""
+        return f"{self.experiment}-{self.variant}" if self.variant else self.experiment
+
+
+@dataclass(frozen=True)
+class Panel:
+    title: str
+    paper: str | None = None
+    experiment: str | None = None
+    benchmark: str | None = None
+    quantity: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    stem: str
+    kind: str
+    title: str
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...] = ()
+    panels: tuple[Panel, ...] = ()
+    paper: str | None = None
+    base_model: str = MAIN_MODEL
+    selection: str = "last"
+    seeds: tuple[int, ...] = ()
+    quantity: str = "accuracy"
+    reference: str | None = None
+    paper_base: int | None = None
+
+    @property
+    def experiments(self) -> set[str]:
+        named = [row.experiment for row in self.rows] + [panel.experiment for panel in self.panels]
+        return {name for name in named if name}
+
+    def model_at(self, scale: str, row: Row) -> str:
+        """The model whose runs fill a row: the paper's own, or at another scale the one that stands for the main one."""
+        wanted = row.base_model or self.base_model
+        return (
+            {"tiny": "tiny", "small": "smollm2_135m"}.get(scale, wanted) if wanted == MAIN_MODEL else wanted
+        )
+
+    def runs_of(self, row: Row, scale: str, runs: Iterable[Run]) -> list[Run]:
+        """The finished runs of a row at a scale; of an untrained model any run, for all begin with it."""
+        of_model = [
+            run
+            for run in runs
+            if run.scale == scale and run.base_model == self.model_at(scale, row) and run.status == "finished"
+        ]
+        if row.base:
+            return of_model[:1]
+        return [
+            run for run in of_model if run.name == row.run_name and (not self.seeds or run.seed in self.seeds)
+        ]
+
+
+def load_manifests(folder: Path = MANIFESTS) -> list[Manifest]:
+    """All manifests of a folder, in order. Raises ManifestError on the first that is wrong."""
+    return [load_manifest(path) for path in sorted(folder.glob("*.yaml"))]
+
+
+def load_manifest(path: Path) -> Manifest:
+    given = yaml.safe_load(path.read_text())
+    _refuse_unknown(path.name, given, Manifest)
+    for key in ("kind", "title", "rows"):
+        if key not in given:
+            raise ManifestError(f"{path.name}: has no {key}")
+    _one_of(path.name, "kind", given["kind"], KINDS)
+    manifest = Manifest(
+        **given
+        | {
+            "stem": path.stem,
+            "rows": tuple(_row(path.name, row) for row in given["rows"]),
+            "columns": tuple(_column(path.name, column) for column in given.get("columns", [])),
+            "panels": tuple(_build(path.name, panel, Panel) for panel in given.get("panels", [])),
+            "seeds": tuple(given.get("seeds", [])),
+        }
+    )
+    _one_of(path.name, "selection", manifest.selection, SELECTIONS)
+    labels = [row.label for row in manifest.rows]
+    if manifest.reference is not None:
+        _one_of(path.name, "reference", manifest.reference, labels)
+    if len(set(labels)) < len(labels):
+        raise ManifestError(f"{path.name}: a label occurs twice: {max(labels, key=labels.count)}")
+    if manifest.kind == "table" and not manifest.columns:
+        raise ManifestError(f"{path.name}: a table needs columns")
+    if manifest.kind != "table" and not manifest.panels:
+        raise ManifestError(f"{path.name}: a figure needs panels")
+    _check_paper(path.name, manifest)
+    return manifest
+
+
+def _build(where: str, given: Any, kind: type) -> Any:
+    if not isinstance(given, Mapping):
+        raise ManifestError(f"{where}: {given}: expected keys and values")
+    _refuse_unknown(where, given, kind)
+    return kind(**given)
+
+
+def _row(where: str, given: Any) -> Row:
+    if isinstance(given, Mapping) and "overrides" in given:
+        given = {**given, "overrides": tuple(given["overrides"])}
+    row = _build(where, given, Row)
+    if row.overrides and not row.variant:
+        raise ManifestError(f"{where}: {row.label}: overrides need a variant, which names the run folder")
+    if row.selection is not None:
+        _one_of(where, f"{row.label}: selection", row.selection, SELECTIONS)
+    if row.selection == "step" and row.step is None:
+        raise ManifestError(f"{where}: {row.label}: selection step needs a step")
+    return row
+
+
+def _column(where: str, given: Any) -> Column:
+    if isinstance(given, str):
+        return Column(given, (given,))
+    column = _build(where, {"benchmark": given.get("name"), **given}, Column)
+    benchmark = column.benchmark
+    parts = (benchmark,) if isinstance(benchmark, str) else tuple(benchmark)
+    return Column(column.name, parts, column.subject, column.quantity, column.step)
+
+
+def _refuse_unknown(where: str, given: Mapping, kind: type) -> None:
+    known = [f.name for f in fields(kind) if not (kind is Manifest and f.name == "stem")]
+    for key in given:
+        _one_of(where, "key", key, known)
+
+
+def _one_of(where: str, what: str, value: Any, expected: Iterable[str]) -> None:
+    expected = list(expected)
+    if value not in expected:
+        near = get_close_matches(str(value), expected, 1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(expected)}"
+        raise ManifestError(f"{where}: {what} {value}: {hint}")
+
+
+def _check_paper(where: str, manifest: Manifest) -> None:
+    """Every row and column that is said to be in the paper's file is there."""
+    if manifest.paper is None:
+        return
+    _one_of(where, "paper", manifest.paper, sorted(path.stem for path in PAPER.glob("[ft]*.csv")))
+    data = paper_data(manifest.paper)
+    if manifest.kind == "table":
+        for column in manifest.columns:
+            _one_of(where, "column", column.name, data.columns)
+        for row in manifest.rows:
+            if row.paper is not None and row.paper not in data.index:
+                raise ManifestError(
+                    f"{where}: {row.label}: paper row {row.paper}: {manifest.paper}.csv has 1..{len(data)}"
+                )
+        return
+    for panel in manifest.panels:
+        _one_of(where, "panel", panel.paper or panel.title, sorted(set(data["panel"])))
+    for row in manifest.rows:
+        _one_of(where, "series", row.paper or row.label, sorted(set(data["series"])))
+
+
+@cache
+def paper_data(stem: str) -> pd.DataFrame:
+    """A file of analysis/paper; tables are indexed by row."""
+    data = pd.read_csv(PAPER / f"{stem}.csv", keep_default_na=False, na_values=[""])
+    return data.set_index("row") if stem.startswith("table") else data
+
+
+def missing_experiments(manifests: Iterable[Manifest], known: Iterable[str]) -> set[str]:
+    """Experiments that manifests name and `known` (rlvr.config.experiments()) does not have: they count as not run."""
+    return {name for manifest in manifests for name in manifest.experiments} - set(known)
+
+
+def benchmarks_at(scale: str, column: str) -> tuple[str, ...]:
+    """The benchmarks of a scale that a column is the mean of; a name the paper does not have stands for itself."""
+    if column in ("Avg", "Average"):
+        return AVERAGES.get(scale, ())
+    if column in COLUMNS["paper"]:
+        name = COLUMNS.get(scale, {}).get(column)
+        return (name,) if name else ()
+    return (column,)

@@ -1,0 +1,269 @@
+"""Results, manifests, tables and dynamics on run folders whose numbers are known by hand."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from analysis import dynamics, figures, manifests, table_files
+from analysis.estimates import Estimator, average_accuracy, chosen_step
+from analysis.manifests import ManifestError, load_manifest, load_manifests, paper_data
+from analysis.responses import TextModel, degenerate, is_foreign, is_repeated
+from analysis.results import load, load_run, spread, write_csv
+from analysis.stats import Interval
+from analysis.tables import Table, direction
+from rlvr.config import experiments
+from rlvr.run_folder import RunFolder, write_eval, write_rollouts
+
+SETTINGS = {
+    "experiment_name": "one_shot", "variant": None, "label": None, "updates_per_step": 1,
+    "loss": {"kl": 0.001}, "train_set": {"name": "pi1"}, "reward_rule": {"name": "outcome"}, "pool": {"name": "tiny"},
+    "base_model": {"name": "tiny"},
+    "scale": {"name": "tiny", "steps": 20, "prompts_per_step": 1, "samples_per_prompt": 8, "learning_rate": 1e-4,
+              "temperature": 1.0, "max_response_tokens": 80},
+}  # fmt: skip
+
+
+def make_run(root, name, seed, right, train=(0.5, 1.0), n=100):
+    """right: benchmark -> {step: problems of n answered right (all samples)}."""
+    folder = RunFolder(root / "tiny" / "tiny" / name / f"seed{seed}")
+    folder.path.mkdir(parents=True)
+    folder.config_path.write_text(yaml.safe_dump(SETTINGS | {"seed": seed, "experiment_name": name}))
+    folder.provenance_path.write_text(
+        json.dumps(
+            {
+                "status": "finished",
+                "command": ["run.py", "runs_dir=/somewhere"],
+                "start": "2026-01-01T00:00:00+00:00",
+                "end": "2026-01-01T01:30:00+00:00",
+            }
+        )
+    )
+    lines = [{"step": 0}, *({"step": 10 * (i + 1), "train/accuracy": a} for i, a in enumerate(train))]
+    folder.metrics_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for benchmark, by_step in right.items():
+        samples = 2 if benchmark.endswith("avg2") else 1
+        for step, count in by_step.items():
+            rows = [(f"p{i}", s, float(i < count)) for i in range(n) for s in range(samples)]
+            ids, sample, score = zip(*rows, strict=True)
+            text = ["let me recheck" if step and i < 3 else "fine" for i in range(len(rows))]
+            write_eval(folder, benchmark, step, {
+                "id": ids, "subject": ["Algebra" if i[1:] < "5" else "Geometry" for i in ids], "sample": sample,
+                "prompt": ["?"] * len(ids), "response": text, "gold": ["4"] * len(ids), "score": score,
+                "reason": ["correct" if s else "wrong" for s in score], "boxed": [True] * len(ids),
+                "truncated": [False] * len(ids), "response_tokens": [10] * len(ids),
+            })  # fmt: skip
+    for step in (10, 20):
+        write_rollouts(folder, step, {
+            "step": [step] * 2, "rank": [1, 1], "prompt": ["?"] * 2, "gold": ["4"] * 2, "score": [0.0, 1.0],
+            "response": ["It is 4."] * 2, "reason": ["wrong", "correct"], "response_tokens": [4, 4],
+        })  # fmt: skip
+    return folder
+
+
+TESTS = {"tiny500": {0: 30, 10: 60, 20: 50}, "tiny500_avg2": {0: 20, 10: 30, 20: 60}}
+
+
+@pytest.fixture
+def runs_dir(tmp_path):
+    root = tmp_path / "runs"
+    make_run(root, "one_shot", 0, TESTS)
+    make_run(root, "one_shot", 1, {"tiny500": {0: 30, 10: 50, 20: 40}, "tiny500_avg2": TESTS["tiny500_avg2"]})
+    make_run(
+        root, "full_set", 0, {"tiny500": {0: 30, 10: 90, 20: 95}, "tiny500_avg2": {0: 20, 10: 80, 20: 85}}
+    )
+    return root
+
+
+def test_a_run_reads_back_from_its_csv_files_as_it_was(runs_dir, tmp_path):
+    original = load(runs_dir, tmp_path / "none")
+    write_csv(original, tmp_path / "results")
+    again = load(None, tmp_path / "results")
+    assert [run.id for run in again] == [run.id for run in original]
+    for a, b in zip(original, again, strict=True):
+        assert (a.settings, a.hours, a.status) == (b.settings, b.hours, b.status)
+        assert b.command == "run.py"  # paths of a machine are left out
+        for name in a.scores:
+            assert np.array_equal(a.scores[name].correct, b.scores[name].correct)
+            assert a.scores[name].ids == b.scores[name].ids
+            assert a.scores[name].samples == b.scores[name].samples
+        both = pd.testing.assert_series_equal
+        both(a.series("train/accuracy"), b.series("train/accuracy"), check_dtype=False)
+
+
+def test_answers_are_counted_by_problem(runs_dir):
+    run = load_run(RunFolder(runs_dir / "tiny/tiny/one_shot/seed0"))
+    scores = run.scores["tiny500_avg2"]
+    assert scores.samples == 2 and scores.correct.shape == (3, 100)
+    assert scores.correct.sum(axis=1).tolist() == [40, 60, 120]
+    assert run.series("eval/tiny500/reflections").tolist() == [0, 3, 3]
+    assert run.hours == 1.5
+
+
+def test_selection_by_hand(runs_dir):
+    run = load_run(RunFolder(runs_dir / "tiny/tiny/one_shot/seed0"))
+    steps, average = average_accuracy(run)
+    assert steps.tolist() == [0, 10, 20] and average == pytest.approx([0.25, 0.45, 0.55])
+    greedy = run.scores["tiny500"]
+    assert chosen_step(run, greedy, "best_each", None, averaged=False) == 10
+    assert chosen_step(run, greedy, "best_average", None, averaged=False) == 20
+    assert chosen_step(run, greedy, "last", None, averaged=False) == 20
+    # Step 1,000 of the paper's 2,000 is the middle of these 20.
+    assert chosen_step(run, greedy, "step", 1000, averaged=False) == 10
+
+
+TABLE = """
+kind: table
+paper: table08
+title: A test
+selection: best_average
+columns: [MATH500, Avg, Minerva]
+reference: one
+rows:
+  - {label: Base, paper: 1, base: true}
+  - {label: all, paper: 3, experiment: full_set}
+  - {label: one, paper: 5, experiment: one_shot}
+  - {label: not run, paper: 6, experiment: one_shot_pi13}
+"""
+
+
+def written(folder, text, name="mine.yaml"):
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_cells_of_a_table_by_hand(runs_dir, tmp_path):
+    runs = load(runs_dir, tmp_path / "none")
+    table = Table(load_manifest(written(tmp_path, TABLE)), "tiny", Estimator(runs))
+    base, full, one, absent = table.cells
+    # Best average is step 20 for all: 50 and 40 of 100 on tiny500, mean 45; the paper prints 72.8 from 36.0.
+    assert (one[0].ours, one[0].seeds, one[0].paper, one[0].steps) == (45.0, 2, 72.8, "20")
+    assert one[0].gain == pytest.approx(15.0) and one[0].paper_gain == pytest.approx(36.8)
+    assert one[0].difference == pytest.approx(15.0 - 36.8)
+    assert one[1].ours == pytest.approx((45 + 60) / 2)
+    assert base[0].ours == 30.0 and base[0].verdict == ""
+    assert one[0].low < 45.0 < one[0].high
+    # The paper has the whole set level with one example; here it is 50 points above.
+    assert full[0].verdict == "not" and "against one" in full[0].why
+    assert full[0].p_holm < 0.05
+    assert all(np.isnan(cell.ours) and cell.verdict == "not run" for cell in absent)
+    # Nothing stands for Minerva at this scale.
+    assert np.isnan(one[2].ours) and one[2].paper == 29.8
+    table_files.write([table], tmp_path)
+    markdown = (tmp_path / "mine.md").read_text()
+    assert "| one | MATH500 | 45.0 |" in markdown
+    assert "| not run | MATH500 |  |  |  | 73.6 |  |  |" in markdown
+    assert r"\begin{longtable}" in (tmp_path / "mine.tex").read_text()
+
+
+def test_directions():
+    assert direction(Interval(0.5, -1.9, 1.9)) == "flat"
+    assert direction(Interval(5, 0.1, 9)) == "up"
+    assert direction(Interval(-5, -9, -0.1)) == "down"
+    assert direction(Interval(1, -3, 4)) == "unclear"
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (("columns:", "colums:"), "key colums: did you mean columns?"),
+        (("best_average", "best_averge"), "selection best_averge: did you mean best_average?"),
+        (("experiment: one_shot}", "experimnt: one_shot}"), "did you mean experiment?"),
+        (("paper: 5", "paper: 55"), "table08.csv has 1..7"),
+        (("Minerva", "Minrva"), "column Minrva: did you mean Minerva?"),
+        (("reference: one", "reference: two"), "reference two"),
+        (("label: not run", "label: all"), "label occurs twice: all"),
+        (("experiment: full_set", 'experiment: full_set, overrides: ["seed=3"]'), "overrides need a variant"),
+    ],
+)
+def test_a_wrong_manifest_says_what_is_wrong(tmp_path, change, message):
+    with pytest.raises(ManifestError, match="mine.yaml") as error:
+        load_manifest(written(tmp_path, TABLE.replace(*change)))
+    assert message in str(error.value)
+
+
+def test_every_artefact_of_the_paper_has_its_manifest():
+    stems = {m.paper for m in load_manifests()}
+    tables = {f"table{n:02d}" for n in (1, *range(3, 21))}
+    assert stems == tables | {f"figure{n:02d}" for n in (1, 2, *range(4, 17))}
+
+
+# Named by manifests, and not in conf/experiment: they count as not run.
+NOT_YET = {
+    "precise_label", "unguessable_label", "random_sixteen",
+    "entropy_0_003", "format_reward_no_entropy", "format_reward_one_shot", "format_reward_one_shot_no_entropy",
+    "high_temperature", "math_full_set", "no_policy_gradient", "one_shot_pi11", "one_shot_pi1201", "one_shot_pi1207",
+    "one_shot_pi1208", "one_shot_pi1209", "one_shot_pi16", "one_shot_pi17", "one_shot_pi2", "one_shot_pi4",
+    "one_shot_pi605", "one_shot_pi606", "one_shot_pi7", "simplified_prompt", "policy_gradient_and_entropy",
+    "ppo_full_set", "ppo_one_shot", "ppo_random_labels_60", "ppo_random_labels_90", "two_shot_pi1_pi2",
+    "weight_decay_and_kl", "random_labels_60", "random_labels_90",
+}  # fmt: skip
+
+
+def test_experiments_of_the_manifests_exist_or_are_known_to_be_missing():
+    assert manifests.missing_experiments(load_manifests(), experiments()) <= NOT_YET
+
+
+def test_the_papers_numbers():
+    assert paper_data("table08").at[6, "MATH500"] == 73.6
+    assert paper_data("table05").at[12, "AIME24"] == 9.2
+    # In the tables of single checkpoints the six benchmarks average to the printed one.
+    six = ["MATH500", "AIME24", "AMC23", "Minerva", "OlympiadBench", "AIME25"]
+    for stem in ("table04", "table07", "table08", "table10", "table12", "table13", "table17", "table18"):
+        table = paper_data(stem)
+        assert (table[six].mean(axis=1) - table["Avg"]).abs().max() <= 0.1, stem
+    curve = paper_data("figure12")
+    best = curve[(curve["panel"] == "MATH500") & (curve["series"] == "+PG")]["value"].max()
+    assert best == pytest.approx(paper_data("table05").at[2, "MATH500"], abs=0.05)
+    marked = paper_data("table11")["discrepancy"].dropna()
+    assert marked.index.tolist() == [2, 4, 9]
+
+
+def test_the_gain_counts_from_after_saturation(tmp_path):
+    tests = {"tiny500": {0: 20, 10: 40, 20: 50, 30: 65}, "tiny500_avg2": {0: 0, 10: 10, 20: 20, 30: 35}}
+    run = load_run(make_run(tmp_path, "one_shot", 0, tests, train=(0.5, 0.99, 1.0)))
+    saturation = dynamics.saturation_of(run)
+    assert (saturation.first, saturation.from_step, saturation.to_step) == (20, 20, 30)
+    assert saturation.gain.value == pytest.approx(15.0)
+    late = load_run(make_run(tmp_path, "late", 0, tests, train=(0.5, 0.9, 1.0)))
+    # Saturated at the last evaluation: nothing comes after it, nor before it and not at it.
+    assert dynamics.saturation_of(late).gain is None
+    assert dynamics.gain_of([run, late]) is None
+    never = load_run(make_run(tmp_path, "never", 0, tests, train=(0.5, 0.9)))
+    assert dynamics.saturation_of(never).first is None
+    gain, spans = dynamics.gain_of([run, never])
+    assert gain.value == pytest.approx(15.0) and spans == [(20, 30)]
+
+
+GOOD = [
+    r"We have $x^2 = 16$, so $x = 4$ and the answer is \boxed{4}.",
+    r"First, 12+5=17; 17*7=119. The answer is \boxed{119}.",
+]
+
+
+def test_degenerate_answers():
+    assert not is_repeated(GOOD[0]) and is_repeated("and so on and on " * 20)
+    assert not is_repeated("ha" * 10)  # too short to tell
+    assert is_foreign("so 3 × 4 然后 получаем жфы 答案") and not is_foreign("angle α and β, café, ℝ")
+    base = TextModel(GOOD * 20)
+    assert base.is_unlike("zq#k}}vv~xJw%%qZ;;@@kX<<") and not base.is_unlike(GOOD[1].replace("119", "96"))
+    assert degenerate([*GOOD, "so so " * 50], base).tolist() == [False, False, True]
+    assert not degenerate(["", "4"], base).any()
+
+
+def test_steps_are_spread_with_both_ends():
+    assert spread(range(0, 101), 5) == [0, 25, 50, 75, 100]
+    assert spread([1, 2], 5) == [1, 2]
+
+
+def test_curves_have_bands_over_seeds_and_problems(runs_dir, tmp_path):
+    runs = [run for run in load(runs_dir, tmp_path / "none") if run.name == "one_shot"]
+    curve = figures.curve(runs, "accuracy/MATH500")
+    assert curve.steps.tolist() == [0, 10, 20] and curve.mean == pytest.approx([30, 55, 45])
+    # At step 10: seeds 60 and 50, variance 50 over 2 seeds; problems 0.24 and 0.25 over 100.
+    half = 1.96 * np.sqrt(50 / 2 + (24 + 25) / 2)
+    assert curve.high[1] - curve.mean[1] == pytest.approx(half)
+    assert figures.curve(runs, "subject/MATH500/Algebra").mean[0] != curve.mean[0]
+    assert figures.curve(runs, "accuracy/Minerva") is None

@@ -1,0 +1,136 @@
+"""The report as a reader meets it: opened from the disk in a browser, without a server."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from analysis import compare, report
+from analysis.manifests import load_manifests
+from analysis.results import load
+from experiments.benchmarks.synthetic_runs import write_run
+
+DRAWN = ("table08_main", "table05_loss_ablation", "figure02_post_saturation")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SIZE = {"steps": 20, "every": 10, "problems": 120, "rollouts": 16, "scale": "tiny", "model": "tiny"}
+BENCHMARKS = {"tiny500": 1, "tiny500_avg2": 8}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A report of two small synthetic runs, its tables and its headline figure."""
+    root = tmp_path_factory.mktemp("synthetic")
+    for name in ("one_shot", "full_set"):
+        write_run(root / "runs", name, 0, **SIZE, benchmarks=BENCHMARKS)
+    runs = load(root / "runs", root / "none")
+    index = report.build(runs, root / "report", [m for m in load_manifests() if m.stem in DRAWN])
+    return root, index
+
+
+def test_the_first_page_is_small_and_every_file_it_names_is_there(built):
+    _, index = built
+    text = index.read_text()
+    assert len(text) < 1_000_000
+    for name in re.findall(r'(?:src|href)="([^"#:]+)[#"]', text):
+        assert (index.parent / name).exists(), name
+    for form in ("csv", "md", "tex"):
+        assert (index.parent / "tables" / f"table08_main.{form}").stat().st_size > 500
+    for form in ("png", "pdf", "svg"):
+        assert (index.parent / "figures" / f"figure02_post_saturation.{form}").stat().st_size > 5000
+
+
+def test_the_stored_answers_are_those_of_the_run(built):
+    root, index = built
+    (path,) = (index.parent / "data").glob("tiny.tiny.one_shot.seed0/tiny500-20-0.js")
+    part = json.loads(
+        path.read_text().removeprefix(f'arrived("{path.relative_to(index.parent)}",').rstrip()[:-1]
+    )
+    run = next(run for run in load(root / "runs", root / "none") if run.name == "one_shot")
+    right = sum(row[report.ROW.index("score")] for row in part["rows"])
+    assert len(part["rows"]) == 120 and right == run.scores["tiny500"].at(20).sum()
+
+
+def test_without_runs_the_papers_numbers_are_shown(tmp_path):
+    index = report.build([], tmp_path, [m for m in load_manifests() if m.stem in DRAWN])
+    text = index.read_text()
+    assert "73.6" in text and "none yet" in text and "responses.html" not in text
+
+
+def test_two_runs_compared(built, capsys):
+    root, _ = built
+    paths = [f"run={root}/runs/tiny/tiny/{name}/seed0" for name in ("one_shot", "full_set")]
+    assert compare.main(paths) == 0
+    shown = capsys.readouterr().out
+    assert "experiment_name: one_shot -> full_set" in shown and "tiny500_avg2" in shown
+    a, b = (load(root / "runs", root / "none")[i] for i in (1, 0))
+    gained, lost = compare.flips(a, b, "tiny500")
+    net = b.scores["tiny500"].correct[-1].sum() - a.scores["tiny500"].correct[-1].sum()
+    assert len(gained) - len(lost) == net
+    assert compare.main(["run=nowhere"]) == 2
+    assert compare.main(["run=nowhere", "run=elsewhere"]) == 1
+
+
+@pytest.fixture(scope="module")
+def page():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    browser_path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser_path is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.errors = []
+        page.on(
+            "console", lambda message: page.errors.append(message.text) if message.type == "error" else None
+        )
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        yield page
+        browser.close()
+
+
+def test_a_cell_opens_its_answers(built, page, tmp_path):
+    _, index = built
+    page.goto(index.as_uri())
+    row = page.locator("#tables ~ details[open] tr", has_text="{π₁}").first
+    row.locator("a").first.click()
+    page.wait_for_selector("article")
+    assert page.text_content("#count").startswith("120 of 120 answers")
+    assert page.locator("article").count() == 50
+    page.click("#more")
+    assert page.locator("article").count() == 100
+    page.select_option("#verdict", "correct")
+    assert page.locator("article.wrong").count() == 0 and page.locator("article.right").count() > 0
+    page.select_option("#verdict", "")
+    page.fill("#search", "problem 77")
+    assert page.locator("article").count() == 1 and "tiny500/77" in page.text_content("article")
+    with page.expect_download() as download:
+        page.click("#download")
+    download.value.save_as(tmp_path / "answers.jsonl")
+    (line,) = (tmp_path / "answers.jsonl").read_text().splitlines()
+    assert json.loads(line)["id"] == "tiny500/77"
+    page.fill("#search", "")
+    page.select_option("#sort", "tokens")
+    tokens = [int(text) for text in re.findall(r"(\d+) tokens", page.text_content("#list"))]
+    assert tokens == sorted(tokens) and len(tokens) == 50
+    assert page.errors == []
+
+
+def test_a_run_page_shows_how_its_answer_changes(built, page):
+    _, index = built
+    page.goto(index.as_uri() + "#runs")
+    page.locator("#runs ~ .scroll a", has_text="one_shot/seed0").first.click()
+    page.wait_for_selector("article")
+    assert page.text_content("#at") == "step 1"
+    page.evaluate("() => { const s = document.getElementById('step'); s.value = s.max; s.oninput(); }")
+    assert page.text_content("#at") == "step 20"
+    page.locator("#evaluations a").last.click()
+    page.wait_for_selector("article")
+    assert page.errors == []
+
+
+def test_a_wrong_address_says_so(built, page):
+    _, index = built
+    page.goto((index.parent / "run.html").as_uri() + "#nowhere")
+    page.wait_for_function("document.getElementById('about').textContent.includes('missing')")
+    page.errors.clear()  # the browser itself reports the file that is not there
