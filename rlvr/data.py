@@ -1,5 +1,6 @@
 """What a run trains and is tested on: chosen or own examples, their labels, and the two Parquet files that verl reads."""
 
+import re
 from dataclasses import dataclass, field
 
 from omegaconf import DictConfig
@@ -71,9 +72,10 @@ def _check_labels(chosen: list[dict], pool: str) -> None:
             raise DataError(
                 f"{name}: its label is empty, so nothing can be rewarded: choose another, or give label.text"
             )
-        if grade(f"\\boxed{{{label}}}", label)[1] != "correct":
+        braces = re.sub(r"\\[{}]", "", label)
+        if braces.count("{") != braces.count("}") or grade(f"\\boxed{{{label}}}", label)[1] != "correct":
             raise DataError(
-                f"{name}: even its own label, {label!r}, in a box is not graded as right: write a number or whole LaTeX"
+                f"{name}: the grader cannot read its label {label!r}: write a number or whole LaTeX"
             )
 
 

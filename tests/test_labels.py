@@ -60,5 +60,5 @@ def test_labels_of_a_run():
     assert sum(row["answer"] != row["true_answer"] for row in rows) == round(0.6 * 1209)
     rows, _ = chosen_examples(compose("+experiment=one_shot", "label.text=\\frac{1}{3}"))
     assert rows[0]["answer"] == "\\frac{1}{3}"
-    with pytest.raises(DataError, match=r"pi1 \(pool tiny\): even its own label"):
+    with pytest.raises(DataError, match=r"pi1 \(pool tiny\): the grader cannot read its label"):
         chosen_examples(compose("+experiment=one_shot", "label.text=\\frac{"))

@@ -174,6 +174,7 @@ def test_resume_skips_a_checkpoint_whose_metrics_line_is_missing(tmp_path):
     assert folder.resume_step() == 0
     for step in (20, 40):
         (folder.checkpoints_dir / f"global_step_{step}").mkdir(parents=True)
+        (folder.checkpoints_dir / f"global_step_{step}" / "data.pt").touch()  # what marks it as resumable
     writer = MetricsWriter(folder.metrics_path)
     for step in range(40):  # killed after the checkpoint of step 40, before its line
         writer.write({"step": step})
