@@ -126,7 +126,7 @@ def trained_protocol(
                 "k": b["n"],
                 "max_tokens": config["scale"]["max_response_tokens"],
                 "scoring": "generate",
-                "grader": "math_verify",
+                "grader": config.get("reward_rule", {}).get("grader", "math_verify"),  # older runs name none
             }
             same = {key: protocol[key] for key in ("source", "revision")}
             # Greedy answers do not depend on a seed; training seeds its samples in its own way.

@@ -19,9 +19,9 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-from rlvr import grading
 from rlvr.benchmarks import LETTERS, Benchmark
 from rlvr.evaluation.metrics import REFLECTION_WORDS, reflects, repetition
+from rlvr.grading import grade_many, last_boxed
 from rlvr.run_folder import RunFolder, read_json, write_atomically, write_eval
 from rlvr.sources import DataError
 
@@ -145,18 +145,16 @@ def judge(benchmark: Benchmark, responses: Sequence[str], golds: Sequence[str]) 
     return {
         "score": [score for score, _ in verdicts],
         "reason": [reason for _, reason in verdicts],
-        "boxed": [grading.last_boxed(response) is not None for response in responses],
+        "boxed": [last_boxed(response) is not None for response in responses],
         **added(responses, golds),
     }
 
 
 def added(responses: Sequence[str], golds: Sequence[str]) -> dict[str, list]:
-    """Columns beyond training's: the answer in the last box, the authors' verdict (if that grader is here), and two of style."""
-    authors = (
-        grade_all("authors", responses, golds) if "authors" in _graders() else [(None, None)] * len(responses)
-    )
+    """Columns beyond training's: the answer in the last box, the authors' verdict, and two of style."""
+    authors = grade_many(responses, golds, "authors")
     return {
-        "answer": [(grading.last_boxed(response) or "").strip() for response in responses],
+        "answer": [(last_boxed(response) or "").strip() for response in responses],
         "score_authors": [score for score, _ in authors],
         "reason_authors": [reason for _, reason in authors],
         "repetition": [repetition(response) for response in responses],
@@ -164,18 +162,12 @@ def added(responses: Sequence[str], golds: Sequence[str]) -> dict[str, list]:
     }
 
 
-def _graders() -> tuple[str, ...]:
-    return getattr(grading, "GRADERS", ("math_verify",))
-
-
 def grade_all(grader: str, responses: Sequence[str], golds: Sequence[str]) -> list[Verdict]:
     """Verdicts of `math_verify`, `authors`, or a user's `file.py:function`."""
     if ":" in grader:
         function = own_grader(grader)
         return [_own_verdict(function, grader, r, g) for r, g in zip(responses, golds, strict=True)]
-    if hasattr(grading, "grade_many"):
-        return grading.grade_many(responses, golds, grader)
-    return [grading.grade(response, gold) for response, gold in zip(responses, golds, strict=True)]
+    return grade_many(responses, golds, grader)
 
 
 @lru_cache
