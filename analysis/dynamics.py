@@ -16,7 +16,7 @@ import pandas as pd
 
 from analysis import stats
 from analysis.manifests import AVERAGES
-from analysis.post_saturation import SUSTAINED, saturation_step
+from analysis.post_saturation import SUSTAINED, gain_span, saturation_step
 from analysis.results import Run
 from analysis.stats import Interval
 
@@ -44,14 +44,14 @@ def saturation_of(run: Run) -> Saturation:
     """Where training accuracy saturates, and what the scale's test average gains from there to the last evaluation."""
     train = run.series("train/accuracy")
     first, sustained = (saturation_step(train.index, train.to_numpy(), sustained=k) for k in (1, SUSTAINED))
-    span = _span(run, first, strict=True) or _span(run, first, strict=False)
+    span = _span(run, first, strict=False)
     return Saturation(first, sustained, *span, _gain([(run, span)])) if span else Saturation(first, sustained)
 
 
 def gain_of(runs: Sequence[Run]) -> tuple[Interval, list[tuple[int, int]]] | None:
     """The gain in points over the runs that saturate, drawn over seeds and problems, and each run's two steps.
 
-    All runs count from after saturation, or, when one of them cannot, all from before.
+    All runs count from after saturation; when one of them cannot, each counts as far as it can (`gain_span`).
     """
     first = {run.id: saturation_of(run).first for run in runs}
     saturated = [run for run in runs if first[run.id] is not None]
@@ -63,17 +63,12 @@ def gain_of(runs: Sequence[Run]) -> tuple[Interval, list[tuple[int, int]]] | Non
 
 
 def _span(run: Run, first: int | None, strict: bool) -> tuple[int, int] | None:
-    """The first evaluation at or after saturation (strict) or the last at or before it, and the last evaluation of all."""
+    """The steps of `gain_span` among those at which every benchmark of the test average was evaluated."""
     names = [name for name in AVERAGES.get(run.scale, ()) if name in run.scores]
     if first is None or not names:
         return None
-    steps = sorted(set.intersection(*(set(run.scores[name].steps.tolist()) for name in names)))
-    start = (
-        next((s for s in steps if s >= first), None)
-        if strict
-        else max((s for s in steps if s <= first), default=None)
-    )
-    return (start, steps[-1]) if start is not None and start < steps[-1] else None
+    common = set.intersection(*(set(run.scores[name].steps.tolist()) for name in names))
+    return gain_span(first, sorted(common), strict)
 
 
 def _gain(spans: Sequence[tuple[Run, tuple[int, int]]]) -> Interval:

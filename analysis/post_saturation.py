@@ -10,6 +10,7 @@ once, so the sustained version is printed beside it.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,22 +52,35 @@ class Gain:
     high: float
 
 
+def gain_span(saturation: int, steps: Sequence[int], strict: bool = False) -> tuple[int, int] | None:
+    """The evaluated steps (rising) that a gain is counted between: the first at or after `saturation`, and the last of all.
+
+    Where the last is the only one after saturation, it is counted from the last at or before it, which also credits what
+    was learnt in between, unless `strict`. None when there are not two.
+    """
+    after = next((step for step in steps if step >= saturation), None)
+    if after is not None and after < steps[-1]:
+        return after, steps[-1]
+    before = max((step for step in steps if step <= saturation), default=None)
+    return None if strict or before is None or before == steps[-1] else (before, steps[-1])
+
+
 def gain_after(
-    saturation: int, steps: ArrayLike, scores: ArrayLike, rng: np.random.Generator, resamples: int = 2000
+    saturation: int, steps: Sequence[int], scores: ArrayLike, rng: np.random.Generator, resamples: int = 2000
 ) -> Gain | None:
-    """Test gain from the last evaluation at or before `saturation` to the last one; None when there are not two.
+    """Test gain after training accuracy has saturated, between the two steps of `gain_span`; None without them.
 
     steps: evaluated steps, rising. scores: "steps problems", in [0, 1], the same problems in every row. The interval is
     a paired percentile bootstrap over problems: it says nothing about other training seeds.
     """
-    steps, scores = np.asarray(steps), np.asarray(scores, dtype=float)
-    before = int(np.searchsorted(steps, saturation, side="right")) - 1
-    if before < 0 or before == len(steps) - 1:
+    span = gain_span(saturation, steps)
+    if span is None:
         return None
-    difference = scores[-1] - scores[before]
+    scores = np.asarray(scores, dtype=float)
+    difference = scores[-1] - scores[list(steps).index(span[0])]
     drawn = rng.integers(0, len(difference), size=(resamples, len(difference)))
     low, high = np.percentile(difference[drawn].mean(axis=1), [2.5, 97.5])
-    return Gain(int(steps[before]), int(steps[-1]), float(difference.mean()), float(low), float(high))
+    return Gain(*span, float(difference.mean()), float(low), float(high))
 
 
 def wilson(accuracy: ArrayLike, problems: int) -> tuple[NDArray, NDArray]:
@@ -78,10 +92,10 @@ def wilson(accuracy: ArrayLike, problems: int) -> tuple[NDArray, NDArray]:
     return np.array([i.low for i in intervals]), np.array([i.high for i in intervals])
 
 
-def problem_scores(folder: RunFolder, benchmark: str) -> tuple[NDArray, NDArray]:
+def problem_scores(folder: RunFolder, benchmark: str) -> tuple[list[int], NDArray]:
     """Evaluated steps, and scores as "steps problems": the mean over the samples of each problem."""
     files = sorted((folder.eval_dir / benchmark).glob("step*.parquet"))
-    steps = np.array([int(file.stem.removeprefix("step")) for file in files])
+    steps = [int(file.stem.removeprefix("step")) for file in files]
     rows = [pd.read_parquet(file, columns=["id", "score"]).groupby("id")["score"].mean() for file in files]
     return steps, pd.DataFrame(rows).to_numpy()
 

@@ -6,15 +6,18 @@ judged by rule, so that a share can be drawn over the steps. Prompts and good an
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-REFLECTION_WORDS = (
-    "rethink|recheck|recalculate"  # paper §3.2.4: responses that hold one of these, whatever the case
-)
+from rlvr.benchmarks import reflection_words
+
+REFLECTION = "|".join(
+    map(re.escape, reflection_words())
+)  # responses that hold one of these, whatever the case
 REPEATED_SHARE = 0.5
 MIN_SHINGLES = 40
 FOREIGN_SHARE = 0.1

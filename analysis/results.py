@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from analysis.responses import REFLECTION_WORDS, TextModel, degenerate
+from analysis.responses import REFLECTION, TextModel, degenerate
 from rlvr.run_folder import RunFolder, read_json, read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -185,7 +185,7 @@ def _load_benchmark(run: Run, folder: RunFolder, name: str) -> list[pd.Series]:
         correct.append(np.bincount(at, weights=columns["score"].to_numpy(), minlength=len(order)))
         row = {key: pc.mean(columns[key]).as_py() for key in ("boxed", "truncated", "response_tokens")}
         if step in texts:
-            hits = pc.match_substring_regex(columns["response"], REFLECTION_WORDS, ignore_case=True)
+            hits = pc.match_substring_regex(columns["response"], REFLECTION, ignore_case=True)
             row["reflections"] = pc.sum(hits).as_py()
         rows[step] = row
     run.scores[name] = Scores(

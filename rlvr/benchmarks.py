@@ -98,6 +98,11 @@ def names() -> list[str]:
     return list(_table()["benchmarks"])
 
 
+def reflection_words() -> list[str]:
+    """What marks an answer as self-reflecting."""
+    return list(_table()["reflection_words"])
+
+
 def select(
     chosen: str | list[str], overrides: Mapping[str, Mapping[str, Any]] | None = None
 ) -> list[Benchmark]:

@@ -59,6 +59,7 @@ class Options:
     base: str | None = None  # the untrained model, where it has moved since the run
     data_root: str | None = None
     seed: int = 0
+    reflection_words: list[str] | None = None  # benchmarks.yaml's
     ladder: bool = False
     examples: str | None = (
         None  # ladder: JSONL with question and answer (a worked solution), the four MATH examples
@@ -163,7 +164,11 @@ def ask(options: Options, subject: Subject) -> tuple[list[Asked], list[str]]:
             "seed": options.seed if benchmark.temperature else 0,
         }
         store = Store(
-            subject.folder, benchmark, protocol, trained_protocol(subject.config, benchmark, protocol)
+            subject.folder,
+            benchmark,
+            protocol,
+            trained_protocol(subject.config, benchmark, protocol),
+            options.reflection_words,
         )
         if without_gold:
             notes.append(

@@ -113,11 +113,11 @@ def test_an_interrupted_evaluation_goes_on_and_ends_as_an_uninterrupted_one(run,
     monkeypatch.setattr(ask, "CHUNK", 10)
     judge, asked = ask.judge, []
 
-    def interrupted(benchmark, responses, golds):
+    def interrupted(benchmark, responses, *rest):
         asked.extend(responses)
         if len(asked) > 10 and len(asked) <= 20:
             raise KeyboardInterrupt
-        return judge(benchmark, responses, golds)
+        return judge(benchmark, responses, *rest)
 
     monkeypatch.setattr(ask, "judge", interrupted)
     assert command(run, *more) == 130
@@ -128,6 +128,18 @@ def test_an_interrupted_evaluation_goes_on_and_ends_as_an_uninterrupted_one(run,
     assert len(asked) == 14  # 24 in all, 10 of them kept from before
     assert samples(run, "a", 0) == whole
     assert not list((run.eval_dir / "a/partial").glob("*.parquet"))
+
+
+def test_other_reflection_words_need_no_new_answers(run, capsys):
+    assert command(run, "steps=0") == 0
+    before = samples(run, "a", 0)
+    assert not any(row["reflection"] for row in before)
+    word = next(w for row in before for w in row["response"].split() if w.isalpha())
+    assert command(run, "steps=0", f"reflection_words=[{word}]") == 0
+    assert "all of it is there already" in capsys.readouterr().out
+    after = samples(run, "a", 0)
+    assert [row["reflection"] for row in after] == [word.lower() in row["response"].lower() for row in after]
+    assert [row | {"reflection": False} for row in after] == before
 
 
 def test_what_training_evaluated_with_this_protocol_is_taken_as_it_is(run):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from rlvr.benchmarks import reflection_words
 from rlvr.evaluation import metrics
 
 
@@ -60,8 +61,8 @@ def test_repetition_counts_four_grams_seen_before():
 
 
 def test_reflection_words_in_any_case():
-    assert metrics.reflects("Let me Recheck this.")
-    assert not metrics.reflects("check again")
+    assert metrics.reflects("Let me Recheck this.", reflection_words())
+    assert not metrics.reflects("check again", reflection_words())
     assert metrics.reflects("wait", ["wait"])
 
 

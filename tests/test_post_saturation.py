@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis import post_saturation
-from analysis.post_saturation import gain_after, saturation_step, wilson
+from analysis.post_saturation import gain_after, gain_span, saturation_step, wilson
 from rlvr.run_folder import MetricsWriter, RunFolder, write_eval
 
 STEPS = [1, 2, 3, 4, 5, 6, 7]
@@ -20,13 +20,28 @@ def test_the_first_touch_and_the_sustained_step_differ():
     assert saturation_step([], []) is None
 
 
-def test_the_gain_starts_at_the_last_evaluation_before_saturation():
-    # 4 problems; evaluated at 0, 10, 20, 30. Saturated at 14: from step 10 (1 of 4 right) to 30 (3 of 4 right).
+def test_the_gain_starts_at_the_first_evaluation_after_saturation():
+    # 4 problems; evaluated at 0, 10, 20, 30. Saturated at 4: from step 10 (1 of 4 right) to 30 (3 of 4 right).
     scores = [[0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]]
-    gain = gain_after(14, [0, 10, 20, 30], scores, np.random.default_rng(0))
+    gain = gain_after(4, [0, 10, 20, 30], scores, np.random.default_rng(0))
     assert (gain.from_step, gain.to_step, gain.change) == (10, 30, 0.5)
     # The mean of 4 draws from {0, 1, 1, 0}: all 0 or all 1 with 1/16 each, more than 2.5 %.
     assert (gain.low, gain.high) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("saturation", "span", "strict"),
+    [
+        (0, (0, 30), (0, 30)),
+        (10, (10, 30), (10, 30)),
+        (11, (20, 30), (20, 30)),
+        (21, (20, 30), None),
+        (30, None, None),
+    ],
+)
+def test_the_only_evaluation_after_saturation_is_counted_from_the_last_before(saturation, span, strict):
+    assert gain_span(saturation, [0, 10, 20, 30]) == span
+    assert gain_span(saturation, [0, 10, 20, 30], strict=True) == strict
 
 
 def test_problems_that_all_change_alike_leave_no_doubt():
@@ -34,7 +49,7 @@ def test_problems_that_all_change_alike_leave_no_doubt():
     assert (gain.change, gain.low, gain.high) == (0.25, 0.25, 0.25)
 
 
-@pytest.mark.parametrize("saturation", [30, 45, -1])
+@pytest.mark.parametrize("saturation", [30, 45])
 def test_without_an_evaluation_on_both_sides_there_is_no_gain(saturation):
     assert gain_after(saturation, [0, 30], [[0.0], [1.0]], np.random.default_rng(0)) is None
 

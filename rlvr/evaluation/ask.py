@@ -113,7 +113,8 @@ def _generate(
         of_benchmark[one.benchmark.name].append(i)
     for name, places in of_benchmark.items():
         one = rows[places[0]][0]
-        verdicts = judge(one.benchmark, [texts[i] for i in places], [rows[i][1]["answer"] for i in places])
+        golds = [rows[i][1]["answer"] for i in places]
+        verdicts = judge(one.benchmark, [texts[i] for i in places], golds, one.store.words)
         stored = []
         for position, i in enumerate(places):
             answer = completions[i]

@@ -19,7 +19,6 @@ from numpy.typing import ArrayLike, NDArray
 
 Z95 = 1.959963984540054
 RESAMPLES = 1000
-REFLECTION_WORDS = ("rethink", "recheck", "recalculate")  # paper 3.2.4
 COLUMNS = ["id", "subject", "sample", "score", "boxed", "truncated", "response_tokens"]
 OPTIONAL = ["answer", "score_authors", "repetition", "reflection", "score_acc", "reason"]
 
@@ -49,7 +48,7 @@ def repetition(text: str, n: int = 4) -> float:
     return 1 - len(set(zip(*(words[i:] for i in range(n)), strict=False))) / total if total > 1 else 0.0
 
 
-def reflects(text: str, words: Sequence[str] = REFLECTION_WORDS) -> bool:
+def reflects(text: str, words: Sequence[str]) -> bool:
     """Does one of these words occur, in any case (paper 3.2.4 counts such responses)?"""
     return re.search("|".join(map(re.escape, words)), text, re.IGNORECASE) is not None
 

@@ -19,8 +19,8 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-from rlvr.benchmarks import LETTERS, Benchmark
-from rlvr.evaluation.metrics import REFLECTION_WORDS, reflects, repetition
+from rlvr.benchmarks import LETTERS, Benchmark, reflection_words
+from rlvr.evaluation.metrics import reflects, repetition
 from rlvr.grading import grade_many, last_boxed
 from rlvr.run_folder import RunFolder, read_json, write_atomically, write_eval
 from rlvr.sources import DataError
@@ -43,9 +43,14 @@ class Store:
         benchmark: Benchmark,
         protocol: Mapping[str, Any],
         trained: Mapping[str, Any] | None = None,
+        words: Sequence[str] | None = None,
     ):
-        """`protocol` is what is asked for; `trained` what training evaluated under this name with, if it did."""
+        """`protocol` is what is asked for; `trained` what training evaluated under this name with, if it did.
+
+        `words` mark self-reflection (benchmarks.yaml's by default); other words alone cost no new answers.
+        """
         self.folder, self.benchmark, self.protocol = folder, benchmark, dict(protocol)
+        self.words = list(words or reflection_words())
         self.dir = folder.eval_dir / benchmark.name
         self.record_path = self.dir / "protocol.json"
         known = self.record.get("protocol", trained if any(self.dir.glob("step*.parquet")) else None)
@@ -101,24 +106,27 @@ class Store:
             step,
             dict(zip(table.column_names[:-1], table.columns[:-1], strict=True)),
         )
-        self.note(step, {**how, "by": "evaluation"})
+        self.note(step, {**how, "by": "evaluation", "reflection_words": self.words})
         for path in chunks:
             path.unlink()
 
     def adopt(self, step: int) -> None:
-        """Take a file that training wrote: add the columns it lacks, and record where it is from."""
+        """Take a finished file: add the columns that training's lacks or that other words change, and record where it is from."""
         import pyarrow.parquet as pq
 
-        if str(step) in self.record.get("steps", {}):
+        known = self.record.get("steps", {}).get(str(step), {"by": "training"})
+        if known.get("reflection_words") == self.words:
             return
-        if not set(ADDED) <= set(pq.read_schema(self.path(step)).names):
-            columns = pq.read_table(self.path(step)).to_pydict()
-            columns |= added(columns["response"], columns["gold"])
-            write_eval(self.folder, self.benchmark.name, step, columns)
-        self.note(step, {"by": "training"})
+        columns = pq.read_table(self.path(step)).to_pydict()
+        if set(ADDED) <= set(columns):
+            columns["reflection"] = [reflects(response, self.words) for response in columns["response"]]
+        else:
+            columns |= added(columns["response"], columns["gold"], self.words)
+        write_eval(self.folder, self.benchmark.name, step, columns)
+        self.note(step, {**known, "reflection_words": self.words})
 
     def note(self, step: int | None, how: Mapping[str, Any]) -> None:
-        record = {"protocol": self.protocol, "reflection_words": REFLECTION_WORDS, "steps": {}} | self.record
+        record = {"protocol": self.protocol, "steps": {}} | self.record
         if step is None:
             record |= how
         else:
@@ -139,18 +147,20 @@ def _table(rows: Sequence[dict]):
     return pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in types.items()})
 
 
-def judge(benchmark: Benchmark, responses: Sequence[str], golds: Sequence[str]) -> dict[str, list]:
+def judge(
+    benchmark: Benchmark, responses: Sequence[str], golds: Sequence[str], words: Sequence[str]
+) -> dict[str, list]:
     """The columns that depend on a response and its gold: verdict, answer, and what `added` says."""
     verdicts = grade_all(benchmark.grader, responses, golds)
     return {
         "score": [score for score, _ in verdicts],
         "reason": [reason for _, reason in verdicts],
         "boxed": [last_boxed(response) is not None for response in responses],
-        **added(responses, golds),
+        **added(responses, golds, words),
     }
 
 
-def added(responses: Sequence[str], golds: Sequence[str]) -> dict[str, list]:
+def added(responses: Sequence[str], golds: Sequence[str], words: Sequence[str]) -> dict[str, list]:
     """Columns beyond training's: the answer in the last box, the authors' verdict, and two of style."""
     authors = grade_many(responses, golds, "authors")
     return {
@@ -158,7 +168,7 @@ def added(responses: Sequence[str], golds: Sequence[str]) -> dict[str, list]:
         "score_authors": [score for score, _ in authors],
         "reason_authors": [reason for _, reason in authors],
         "repetition": [repetition(response) for response in responses],
-        "reflection": [reflects(response) for response in responses],
+        "reflection": [reflects(response, words) for response in responses],
     }
 
 
