@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import json
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -22,7 +21,7 @@ from typing import Any
 import yaml
 
 from rlvr.grading import last_boxed
-from rlvr.sources import DataError, cache_dir, data_file
+from rlvr.sources import DataError, data_file, hub_rows
 
 TINY = ("validation", "tiny500", "tiny_hard", "tiny_arc")
 LETTERS = "ABCDEFGH"
@@ -169,8 +168,7 @@ def _read(benchmark: Benchmark, data_root: str | None) -> list[dict]:
     if benchmark.dataset is None:
         rows, convert = _records(Path(str(benchmark.file)), benchmark.name), _own(benchmark)
     else:
-        path = data_file(data_root, str(benchmark.file)) if data_root else _published(benchmark)
-        rows, convert = _records(path, benchmark.name), CONVERT[benchmark.dataset]
+        rows, convert = _published(benchmark, data_root), CONVERT[benchmark.dataset]
     examples = []
     for number, row in enumerate(rows):
         try:
@@ -201,35 +199,13 @@ def _records(path: Path, name: str) -> list[dict]:
     return rows
 
 
-def _published(benchmark: Benchmark) -> Path:
-    """The benchmark's file, downloaded once from where the table says; DataError without a network."""
-    folder = cache_dir() / str(benchmark.revision)
-    path = folder / Path(str(benchmark.file)).name
-    if path.exists():
-        return path
+def _published(benchmark: Benchmark, data_root: str | None) -> list[dict]:
+    """The rows from `data_root`, else from where the table says; DataError with the remedy when they cannot be had."""
     source = str(benchmark.source)
-    try:
-        if source.startswith("hf:"):
-            from datasets import load_dataset
-
-            repo, _, config = source.removeprefix("hf:").rpartition("/")
-            rows = load_dataset(repo, config, split="test", revision=benchmark.revision)
-            text = "".join(json.dumps(row) + "\n" for row in rows)
-        else:
-            url = f"{source}/{benchmark.revision}/Qwen2.5-Eval/evaluation/data/{benchmark.dataset}/test.jsonl"
-            with urllib.request.urlopen(url, timeout=30) as answer:
-                text = answer.read().decode()
-    except Exception as error:  # the network and two libraries fail in many ways
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(
-            f"{benchmark.name}: cannot be fetched from {source} ({reason}): "
-            f"give data_root=<folder with {benchmark.file}>, or a network"
-        ) from None
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    partial.rename(path)
-    return path
+    if data_root is None and source.startswith("hf:"):
+        repository, _, config = source.removeprefix("hf:").rpartition("/")
+        return hub_rows(repository, config, "test", str(benchmark.revision))
+    return _records(data_file(data_root, str(benchmark.file)), benchmark.name)
 
 
 def _own(benchmark: Benchmark) -> Callable[[dict], dict]:

@@ -21,7 +21,12 @@ from rlvr.grading import last_boxed
 from rlvr.sources import DataError, data_file, hub_rows
 
 SOURCES = ("tiny", "dsr_sub", "math")
-MATH_ON_THE_HUB = "DigitalLearningGmbH/MATH-lighteval"
+MATH_ON_THE_HUB = {
+    "repository": "DigitalLearningGmbH/MATH-lighteval",
+    "config": "default",
+    "split": "train",
+    "revision": "0530c78699ea5e8eb5530600900e1f328b48acad",
+}
 # What every prompt of dsr_sub ends with (authors: data/train/one_shot_rlvr).
 INSTRUCTION = " Let's think step by step and output the final answer within \\boxed{}."
 
@@ -42,7 +47,7 @@ def load_pool(source: str, data_root: str | None) -> list[dict]:
             return _authors_rows(data_file(data_root, "train/math.parquet"))
         return [
             _pool_row(i, row["problem"] + INSTRUCTION, last_boxed(row["solution"]) or "", row["type"], "math")
-            for i, row in enumerate(hub_rows(MATH_ON_THE_HUB, "train"))
+            for i, row in enumerate(hub_rows(**MATH_ON_THE_HUB))
         ]
     raise DataError(f"pool.source={source}: expected {', '.join(SOURCES)}")
 

@@ -1,6 +1,6 @@
 """Where real data comes from: a local folder (`data_root`), else a download that is pinned and checked.
 
-`data_root` may be laid out as the folder `data/` of the authors' repository, or with `train/`, `eval/` and `arc/`.
+`data_root` may be a clone of the authors' repository, its folder `data/`, or a folder with `train/`, `eval/` and `arc/`.
 """
 
 import hashlib
@@ -9,20 +9,29 @@ from pathlib import Path
 
 from rlvr.config import ConfigError
 
-AUTHORS = (
-    "https://raw.githubusercontent.com/ypwang61/One-Shot-RLVR/21ed529ec90002597c92aee957af1dd8166bb66c/data/"
-)
+AUTHORS = "https://raw.githubusercontent.com/ypwang61/One-Shot-RLVR/21ed529ec90002597c92aee957af1dd8166bb66c/"
 TIMEOUT_S = 60
-# name in data_root -> (place in the authors' data folder, SHA-256)
+# name in data_root -> (place in the authors' repository, SHA-256)
 AUTHORS_FILES = {
     "train/dsr_sub.parquet": (
-        "train/one_shot_rlvr/dsr_sub.parquet",
+        "data/train/one_shot_rlvr/dsr_sub.parquet",
         "bce5945e5666d5b82f1554b0a18203a88a0209f82fa724e5bfdfc17cc9a1aea6",
     ),
     "train/acc_step_500.json": (
-        "acc_step_500.json",
+        "data/acc_step_500.json",
         "c34cd885edc77dc9494b0ababa239483799be5978e288e0181047f139f2efd34",
     ),
+}
+AUTHORS_FILES |= {
+    f"eval/{name}.jsonl": (f"Qwen2.5-Eval/evaluation/data/{name}/test.jsonl", sha256)
+    for name, sha256 in {
+        "math500": "35dc41080a3680858b27fa7e0533d2d547825316fc5dafe5d316f4ccc5a06132",
+        "aime24": "af2b8bd2aa911b6333ad0df32f3ca05c7ae8ed10f1731f4372c8ae26990bf7ac",
+        "aime25": "4613b7d3b5346f007625969f4380d932d6a2618fdcc9b89e5d39c7fbddc074b8",
+        "amc23": "43707e1ca784602d8479de24ee8ce36609dbebc46dd152b0b12a46611aa898a4",
+        "minerva_math": "0e656b430d3a0a1dab6aa853f453ba3805e28e2cabe4fc72486a897cc09d8ba2",
+        "olympiadbench": "bb8c1e38a16ea9eacb77530315a674d883f267fbff79183effc53681b4fcc416",
+    }.items()
 }
 
 
@@ -37,7 +46,10 @@ def data_file(data_root: str | None, name: str) -> Path:
     """
     theirs = AUTHORS_FILES.get(name)
     if data_root is not None:
-        places = [Path(data_root) / name, *([Path(data_root) / theirs[0]] if theirs else [])]
+        root = Path(data_root)
+        places = [root / name]
+        if theirs is not None:
+            places += [root / theirs[0], root / theirs[0].removeprefix("data/"), root.parent / theirs[0]]
         for path in places:
             if path.exists():
                 return path
@@ -63,7 +75,7 @@ def _download(url: str, sha256: str, path: Path) -> None:
             content = response.read()
     except OSError as error:
         raise DataError(
-            f"{url}: cannot be downloaded ({error}); clone the authors' repository and give data_root=<clone>/data"
+            f"{url}: cannot be downloaded ({error}); clone the authors' repository and give data_root=<clone>"
         ) from None
     if (found := hashlib.sha256(content).hexdigest()) != sha256:
         raise DataError(f"{url}: SHA-256 is {found}, expected {sha256}: not the published file, so not used")
@@ -73,12 +85,12 @@ def _download(url: str, sha256: str, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def hub_rows(repository: str, split: str) -> list[dict]:
-    """All rows of a Hugging Face data set's split. DataError when the hub cannot be reached."""
+def hub_rows(repository: str, config: str | None, split: str, revision: str) -> list[dict]:
+    """All rows of a Hugging Face data set's split at a revision. DataError when the hub cannot be reached."""
     from datasets import load_dataset
 
     try:
-        return load_dataset(repository, split=split).to_list()
+        return load_dataset(repository, config, split=split, revision=revision).to_list()
     except Exception as error:  # datasets raises its own, requests' and huggingface_hub's errors
         reason = " ".join(str(error).split())[:200]
         raise DataError(

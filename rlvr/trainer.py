@@ -10,6 +10,7 @@ What it adds to `PPOTrainerSync`, and nothing else:
 
 import time
 from collections import defaultdict
+from concurrent.futures import Future
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -56,15 +57,20 @@ VERL_NAMES = {
 
 
 class RunFolderTrainer(PPOTrainerSync):
-    """`PPOTrainerSync` that keeps the run folder; `config.run_dir` says which."""
+    """`PPOTrainerSync` that keeps the run folder; `config.run_dir` says which.
 
-    def __init__(self, config):
+    `queue`: TransferQueue's start, which may go on while the workers load.
+    """
+
+    def __init__(self, config, queue: Future):
         super().__init__(config)
+        self.queue = queue
         self.folder = RunFolder(config.run_dir)
         train = pq.read_table(self.folder.data_dir / "train.parquet", columns=["extra_info", "rank"])
         self.ranks = {row["extra_info"]["index"]: row["rank"] for row in train.to_pylist()}
 
     def _load_checkpoint(self):
+        self.queue.result()
         super()._load_checkpoint()
         resumed = self.global_steps > 0
         self.metrics_writer = MetricsWriter(

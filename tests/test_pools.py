@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rlvr import data, pools, sources
+from rlvr import benchmarks, data, pools, sources
 from rlvr.compose import compose
 from rlvr.grading import grade, last_boxed
 from rlvr.rewards import compute_score
@@ -110,8 +110,8 @@ def test_a_hub_that_cannot_be_reached(monkeypatch):
 def test_the_authors_files_are_downloaded_once_and_checked(tmp_path, monkeypatch):
     """Through a real HTTP server with this machine's own address in place of the authors'."""
     content = json.dumps({"0": [0.5]}).encode()
-    (tmp_path / "served").mkdir()
-    (tmp_path / "served" / "acc_step_500.json").write_bytes(content)
+    (tmp_path / "served" / "data").mkdir(parents=True)
+    (tmp_path / "served" / "data" / "acc_step_500.json").write_bytes(content)
     handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "served")
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -120,22 +120,42 @@ def test_the_authors_files_are_downloaded_once_and_checked(tmp_path, monkeypatch
         with pytest.raises(DataError, match="not the published file"):
             sources.data_file(None, "train/acc_step_500.json")
         digest = hashlib.sha256(content).hexdigest()
-        monkeypatch.setitem(sources.AUTHORS_FILES, "train/acc_step_500.json", ("acc_step_500.json", digest))
+        monkeypatch.setitem(
+            sources.AUTHORS_FILES, "train/acc_step_500.json", ("data/acc_step_500.json", digest)
+        )
         path = sources.data_file(None, "train/acc_step_500.json")
         assert path.read_bytes() == content
-        with pytest.raises(DataError, match="cannot be downloaded .*data_root=<clone>/data"):
+        with pytest.raises(DataError, match="cannot be downloaded .*data_root=<clone>$"):
             sources.data_file(None, "train/dsr_sub.parquet")
         server.shutdown()
     assert sources.data_file(None, "train/acc_step_500.json") == path  # no server any more
 
 
 @needs_data
-def test_data_root_may_be_the_authors_data_folder(tmp_path):
-    (tmp_path / "train" / "one_shot_rlvr").mkdir(parents=True)
-    shutil.copy(DATA / "train" / "dsr_sub.parquet", tmp_path / "train" / "one_shot_rlvr")
-    shutil.copy(DATA / "train" / "acc_step_500.json", tmp_path)
-    assert pools.ranking("dsr_sub", None, str(tmp_path))[0] == 124
-    assert pools.load_pool("dsr_sub", str(tmp_path))[124]["answer"] == "12.8"
+@pytest.mark.parametrize("folder", [".", "data"])
+def test_data_root_may_be_a_clone_of_the_authors_repository(folder, tmp_path):
+    for name, (place, _) in sources.AUTHORS_FILES.items():
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(DATA / name, tmp_path / place)
+    root = str(tmp_path / folder)
+    assert pools.ranking("dsr_sub", None, root)[0] == 124
+    assert pools.load_pool("dsr_sub", root)[124]["answer"] == "12.8"
+    assert len(benchmarks.load_benchmark("minerva_math", root)) == 272
+
+
+@needs_data
+def test_the_files_here_are_those_that_a_download_must_match():
+    for name, (_, sha256) in sources.AUTHORS_FILES.items():
+        assert hashlib.sha256((DATA / name).read_bytes()).hexdigest() == sha256, name
+
+
+def test_benchmarks_without_a_network_say_what_to_give(monkeypatch, tmp_path):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(sources, "AUTHORS", "http://127.0.0.1:9/")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name, message in [("math500", "cannot be downloaded"), ("arc_easy", "ai2_arc: cannot be loaded")]:
+        with pytest.raises(DataError, match=f"{message}.*data_root="):
+            benchmarks.load_benchmark(name, None)
 
 
 def test_ranking_by_variance():

@@ -28,7 +28,7 @@ def prompts(tokenizer):
 
 
 def server():
-    from rlvr.verl_cpu.rollout import TorchServer
+    from rlvr.verl_cpu.server import TorchServer
 
     return TorchServer(str(MODEL), trust_remote_code=False, response_length=40, max_rows=8, seed=0)
 

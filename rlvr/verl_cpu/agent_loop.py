@@ -31,7 +31,7 @@ from verl.utils import hf_tokenizer, normalize_token_ids
 from verl.utils import tensordict_utils as tu
 from verl.utils.reward_score import default_compute_score
 
-from rlvr.verl_cpu.rollout import server_name
+from rlvr.verl_cpu.server import server_name
 
 
 def sample_seed(run_seed: int, step: int, validate: bool, row: int, sample: int) -> int:
@@ -42,6 +42,8 @@ def sample_seed(run_seed: int, step: int, validate: bool, row: int, sample: int)
 
 class BatchedAgentLoopManager:
     """Generates, scores and stores one batch of prompts per call; see the module's docstring."""
+
+    asks_load_balancer = False  # it asks the servers themselves
 
     def __init__(self, config: DictConfig, llm_client, teacher_client=None, reward_loop_worker_handles=None):
         self.config = config
