@@ -2,7 +2,7 @@
 
 A pool row is {index, prompt, answer, subject, source}; `prompt` is the user's message as training shows it.
 
-    tiny     1,209 generated problems (rlvr.tiny)
+    tiny     1,209 generated problems (rlvr.tiny); tiny_7500: these and more of them
     dsr_sub  the authors' 1,209 DeepScaleR examples. Row 265 has no label: it keeps its rank, is left out of full-pool
              training and refused as a chosen example. Rows 136, 780 and 899 are the same problem with the same label and stay
              three examples, each with its own rank and history, as in the authors' training.
@@ -20,7 +20,8 @@ from pathlib import Path
 from rlvr.grading import last_boxed
 from rlvr.sources import DataError, data_file, hub_rows
 
-SOURCES = ("tiny", "dsr_sub", "math")
+SOURCES = ("tiny", "tiny_7500", "dsr_sub", "math")
+TINY = {"tiny": "pool", "tiny_7500": "pool_7500"}
 MATH_ON_THE_HUB = {
     "repository": "DigitalLearningGmbH/MATH-lighteval",
     "config": "default",
@@ -33,12 +34,12 @@ INSTRUCTION = " Let's think step by step and output the final answer within \\bo
 
 def load_pool(source: str, data_root: str | None) -> list[dict]:
     """Rows of the pool in their own order, `index` = position. `source` is one of SOURCES."""
-    if source == "tiny":
+    if source in TINY:
         from rlvr.tiny import datasets
 
         return [
             _pool_row(i, row["question"], row["answer"], row["subject"], "train")
-            for i, row in enumerate(datasets.load("pool"))
+            for i, row in enumerate(datasets.load(TINY[source]))
         ]
     if source == "dsr_sub":
         return _authors_rows(data_file(data_root, "train/dsr_sub.parquet"))
@@ -78,7 +79,7 @@ def _pool_row(index: int, prompt: str, answer: str, subject: str, source: str) -
 
 def own_pool(examples: list[dict], source: str) -> list[dict]:
     """Pool rows of own {question, answer} pairs; a question for real models gets the authors' instruction unless it has it."""
-    instruction = "" if source == "tiny" else INSTRUCTION
+    instruction = "" if source in TINY else INSTRUCTION
     return [
         _pool_row(
             i,

@@ -14,7 +14,7 @@ from rlvr.estimate import Machine
 
 
 def check_machine(cfg: DictConfig) -> None:
-    """ConfigError when `hardware` asks for what this machine or verl's own agent loop does not have."""
+    """ConfigError when `hardware` asks for what this machine does not have."""
     hardware = cfg.hardware
     cluster = hardware.nodes > 1 or os.environ.get("RAY_ADDRESS")  # then Ray knows what there is
     if hardware.device == "cuda" and not cluster and (found := count_gpus()) < hardware.devices_per_node:
@@ -30,20 +30,6 @@ def check_machine(cfg: DictConfig) -> None:
         raise ConfigError(
             f"hardware={hardware.name}: packed sequences need flash-attn, which is not installed: pip install flash-attn"
         )
-    if cfg.actor_rollout_ref.rollout.agent.agent_loop_manager_class is None:
-        _check_one_sampling(cfg)
-
-
-def _check_one_sampling(cfg: DictConfig) -> None:
-    """verl's agent loop samples all validation rows alike; a benchmark that asks for something else is refused."""
-    common = cfg.actor_rollout_ref.rollout.val_kwargs
-    for benchmark in cfg.scale.benchmarks:
-        for name in ("temperature", "top_p", "n"):
-            if benchmark[name] != common[name]:
-                raise ConfigError(
-                    f"benchmark {benchmark.name}: {name}={benchmark[name]}, but with verl's own agent loop all are "
-                    f"evaluated with rollout.val_kwargs.{name}={common[name]}: make them equal or leave it out"
-                )
 
 
 def count_gpus() -> int:

@@ -22,6 +22,7 @@ BENCHMARKS = (
 SMALL = [BENCHMARKS, "scale.prompts_per_step=4", "scale.samples_per_prompt=4", "scale.steps=4"]
 SMALL += ["scale.evaluate_every=2", "scale.save_every=2", "tracking=off"]
 pytestmark = pytest.mark.timeout(900)
+one_process = pytest.mark.xdist_group("finished")  # they share one run
 
 
 def command(*overrides):
@@ -43,6 +44,7 @@ def finished(tmp_path_factory):
     return runs, run(f"runs_dir={runs}")
 
 
+@one_process
 def test_a_run_leaves_a_complete_folder(finished):
     runs, done = finished
     folder = folder_of(runs)
@@ -84,6 +86,7 @@ def test_a_run_leaves_a_complete_folder(finished):
     }
 
 
+@one_process
 def test_a_finished_run_is_not_run_again_and_another_config_is_refused(finished):
     runs, _ = finished
     before = folder_of(runs).metrics_path.stat().st_mtime
@@ -96,6 +99,7 @@ def test_a_finished_run_is_not_run_again_and_another_config_is_refused(finished)
     assert folder_of(runs).metrics_path.stat().st_mtime == before
 
 
+@one_process
 def test_kill_9_and_resume_ends_where_the_uninterrupted_run_did(finished, tmp_path):
     runs, _ = finished
     folder = folder_of(tmp_path)
@@ -164,27 +168,30 @@ def test_two_workers_train_together(tmp_path):
     assert len(pd.read_parquet(folder_of(tmp_path).rollouts_path(2))) == 16
 
 
-def test_verls_own_agent_loop_works_with_the_rollout(tmp_path):
-    """The per-request path that GPU runs take, on a CPU: same run folder, sampling per row not supported there."""
+@one_process
+def test_verls_own_agent_loop_samples_each_benchmark_in_its_own_way(finished, tmp_path):
+    """The per-request path that GPU runs take, on a CPU: same run folder, greedy and sampled benchmarks in one pass."""
     done = run(
         f"runs_dir={tmp_path}",
         "actor_rollout_ref.rollout.agent.agent_loop_manager_class=null",
         "reward.num_workers=1",
         "scale.steps=1",
-        "scale.benchmarks=[{dataset:tiny500,name:tiny500,temperature:0.0,top_p:1.0,top_k:-1,n:1,limit:8}]",
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert read_metrics(folder_of(tmp_path).metrics_path)["step"].tolist() == [0, 1]
+    folder = folder_of(tmp_path)
+    assert read_metrics(folder.metrics_path)["step"].tolist() == [0, 1]
+    greedy, sampled = (pd.read_parquet(folder.eval_path(name, 0)) for name in ("tiny500", "tiny500_avg2"))
+    batched = pd.read_parquet(folder_of(finished[0]).eval_path("tiny500", 0))
+    assert greedy[["id", "sample", "response"]].equals(batched[["id", "sample", "response"]])
+    assert len(sampled) == 16 and sorted(set(sampled["sample"])) == [0, 1]
+    first, second = (sampled[sampled["sample"] == k].set_index("id")["response"] for k in (0, 1))
+    assert (first != second.loc[first.index]).any()
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["hardware=one_gpu"], "needs 1 GPU(s)"),
-        (
-            ["actor_rollout_ref.rollout.agent.agent_loop_manager_class=null"],
-            "benchmark tiny500_avg2: temperature=0.6",
-        ),
         (["runs_dir=/dev/null/runs"], "runs_dir="),
         (["train_set.ranks=[5000]"], "ranks end at 1209"),
         (["base_model.path=/no/such/model"], "no such folder"),

@@ -32,6 +32,10 @@ def tokenizer():
 
 def test_sets_have_their_sizes_and_share_no_question():
     loaded = {name: datasets.load(name) for name in datasets.NAMES}
+    larger = loaded.pop("pool_7500")
+    assert [e["question"] for e in larger[:1209]] == [e["question"] for e in loaded["pool"]]
+    others = {e["question"] for name, examples in loaded.items() if name != "pool" for e in examples}
+    assert len({e["question"] for e in larger} - others) == 7500
     assert {name: len(examples) for name, examples in loaded.items()} == SIZES
     questions = [example["question"] for examples in loaded.values() for example in examples]
     assert len(set(questions)) == sum(SIZES.values())
@@ -50,7 +54,7 @@ def test_sets_are_the_same_on_every_load_and_machine():
 
 
 def test_unknown_set_is_refused_with_the_known_names():
-    with pytest.raises(ValueError, match="tiny501.*expected one of pool, validation"):
+    with pytest.raises(ValueError, match="tiny501.*expected one of pool, pool_7500"):
         datasets.load("tiny501")
 
 

@@ -1,6 +1,6 @@
 """The tiny world's example pool and benchmarks, drawn anew (and always the same) in well under a second.
 
-`pool` (1,209 training examples) and `validation` are for every choice that is made; `tiny500`, `tiny_hard` and
+`pool` (1,209 training examples; `pool_7500` goes on where it ends) and `validation` are for every choice that is made; `tiny500`, `tiny_hard` and
 `tiny_arc` are for reporting only.
 """
 
@@ -26,6 +26,7 @@ class Example(TypedDict):
 # name: (how a question is drawn, its split, how many)
 _SETS: dict[str, tuple[Callable[[Random, str], Problem | Choice], str, int]] = {
     "pool": (draw_problem, "pool", 1209),
+    "pool_7500": (draw_problem, "pool", 7500),
     "validation": (draw_problem, "validation", 500),
     "tiny500": (draw_problem, "test", 500),
     "tiny_hard": (draw_problem, "hard", 200),
@@ -39,7 +40,7 @@ def load(name: str) -> list[Example]:
     if name not in _SETS:
         raise ValueError(f"tiny dataset {name!r}: expected one of {', '.join(NAMES)}")
     draw, split, count = _SETS[name]
-    rng = Random(f"tiny/{name}")
+    rng = Random(f"tiny/{name.removesuffix('_7500')}")
     examples: dict[str, Example] = {}
     while len(examples) < count:
         drawn = draw(rng, split)

@@ -1,0 +1,13 @@
+"""Two test processes share the machine: each keeps to a core of its own, and so do the runs that it starts.
+
+A run takes as many threads as it may use cores; two runs with two threads each take many times as long on two cores.
+"""
+
+import os
+
+
+def pytest_configure(config):
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker) % len(cores)]})
