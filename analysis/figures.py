@@ -329,8 +329,9 @@ def write(manifest: Manifest, scale: str | None, runs: Sequence[Run], out: Path)
     """<stem>.png, .pdf and .svg; returns the PNG."""
     draw_it = draw_post_saturation if manifest.kind == "post_saturation" else draw
     fig = draw_it(manifest, scale, runs)
+    fig.draw_without_rendering()
+    fig.set_layout_engine(None)  # laid out once: with an engine every format is drawn twice
     for form in style.FORMATS:
         dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form)
         fig.savefig(out / f"{manifest.stem}.{form}", metadata=dates)
-        fig.set_layout_engine("none")  # as the first one left it: laying out costs more than drawing
     return out / f"{manifest.stem}.png"
