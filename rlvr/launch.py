@@ -119,10 +119,7 @@ def _check_reward(cfg: DictConfig, prepared: data.Data) -> None:
     row = prepared.train[0]
     label = row["reward_model"]["ground_truth"]
     arguments = {key: cfg.reward_rule[key] for key in ("file", "function")}
-    try:
-        rewards.compute_score("train", f"\\boxed{{{label}}}", label, row["extra_info"], **arguments)
-    except rewards.RewardError as error:
-        raise ConfigError(str(error)) from None
+    rewards.compute_score("train", f"\\boxed{{{label}}}", label, row["extra_info"], **arguments)
 
 
 def _keep_reward(cfg: DictConfig, folder: RunFolder) -> None:

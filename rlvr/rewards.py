@@ -17,11 +17,10 @@ import hashlib
 import math
 import random
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 
+from rlvr.config import ConfigError
 from rlvr.grading import grade_many, last_boxed
+from rlvr.user_file import load_function
 
 RULES = ("outcome", "format", "random")
 PARSED = ("correct", "wrong")  # the reasons that say an answer could be read
@@ -29,8 +28,8 @@ PARSED = ("correct", "wrong")  # the reasons that say an answer could be read
 Reward = Callable[[str, str, dict], float]
 
 
-class RewardError(ValueError):
-    """A user's reward that cannot be loaded or returned no number; the message names file and remedy."""
+class RewardError(ConfigError):
+    """A user's reward that raised or returned no number; the message holds the response that it was given."""
 
 
 def compute_score(
@@ -78,7 +77,8 @@ def compute_scores(
         if info.get("split") == "test":
             reward = outcome
         elif file is not None:
-            reward = _own(own_reward(file, function), f"{file}:{function}", text, label, info)
+            own = load_function(file, function, "reward_rule.file", "(response, label, info)")
+            reward = _own(own, f"{file}:{function}", text, label, info)
         elif rule == "format":
             reward = float(reason in PARSED)
         elif rule == "random":
@@ -91,29 +91,6 @@ def compute_scores(
 
 
 compute_score.batch = compute_scores  # type: ignore[attr-defined]  # the batched agent loop's entry
-
-
-@lru_cache
-def own_reward(file: str, function: str) -> Reward:
-    """The user's function. RewardError when the file cannot be imported or has no such function."""
-    if not Path(file).is_file():
-        raise RewardError(f"reward_rule.file={file}: no such file; see rlvr/rewards.py for what it holds")
-    spec = spec_from_file_location("own_reward", file)
-    if spec is None or spec.loader is None:
-        raise RewardError(f"reward_rule.file={file}: expected a Python file, *.py")
-    module = module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise RewardError(
-            f"reward_rule.file={file}: cannot be imported ({type(error).__name__}: {error})"
-        ) from error
-    if not callable(getattr(module, function, None)):
-        raise RewardError(
-            f"reward_rule.file={file}: has no function {function}(response, label, info); "
-            "name another with reward_rule.function"
-        )
-    return getattr(module, function)
 
 
 def _own(reward: Reward, name: str, response: str, label: str, info: dict) -> float:

@@ -142,6 +142,38 @@ def test_other_reflection_words_need_no_new_answers(run, capsys):
     assert [row | {"reflection": False} for row in after] == before
 
 
+def test_the_ladder_of_prompts_for_the_untrained_model(run, tmp_path, capsys):
+    config = run.config()
+    config["scale"]["max_response_tokens"] = 80
+    config["pool"] = {"source": "tiny", "ranking": str(MODEL.parent / "ranking.csv")}
+    run.config_path.write_text(yaml.safe_dump(config))
+    examples = tmp_path / "examples.jsonl"
+    examples.write_text(json.dumps({"question": "What is 1+1?", "answer": "It is \\boxed{2}."}) + "\n")
+    assert command(run, "steps=last") == 0
+    assert command(run, "steps=last", "ladder=true", f"examples={examples}") == 0
+    shown = capsys.readouterr().out
+    pi1 = json.loads((run.path / "ladder/pi1.json").read_text())
+    assert 0 < pi1["right"] < pi1["of"]  # as often as the model's own samples are right
+    prompts = {
+        "paper": "",
+        "none": "",
+        "in_context_pi1": pi1["shot"],
+        "in_context_given": "What is 1+1?\nIt is \\boxed{2}.\n\n",
+    }
+    questions = [e["question"] for e in load(select("validation")[0], None)[0][:12]]
+    for rung, shots in prompts.items():
+        folder = run if rung == "paper" else RunFolder(run.path / "ladder" / rung)
+        rows = samples(folder, "a", 0)
+        ending = "" if rung == "none" else "\n"
+        assert [row["prompt"] for row in rows] == [shots + question + ending for question in questions], rung
+        accuracy = 100 * sum(row["score"] for row in rows) / 12
+        assert f"{accuracy:.1f} (" in next(line for line in shown.splitlines() if line.startswith(f"{rung} "))
+    assert "best rung:" in shown and "chosen on the test sets" in shown
+    assert "a, step 0 to 40: gain" in shown
+    assert command(run, "steps=last", "ladder=true", f"examples={examples}") == 0
+    assert capsys.readouterr().out.count("all of it is there already") == 4
+
+
 def test_what_training_evaluated_with_this_protocol_is_taken_as_it_is(run):
     examples = load(select("tiny500")[0], None)[0][:8]
     rows = {key: [e[key] for e in examples] for key in ("id", "subject")}

@@ -11,7 +11,7 @@ from rlvr.config import ConfigError
 from rlvr.data import chosen_examples, prepare
 from rlvr.examples import read_examples
 from rlvr.probe import Probe, probe
-from rlvr.rewards import RewardError, compute_score
+from rlvr.rewards import compute_score
 from rlvr.run_folder import RunFolder
 
 PAIR = [{"question": "What is 3+4?", "answer": "7"}]
@@ -152,7 +152,7 @@ def test_an_own_reward(tmp_path):
 )
 def test_mistakes_in_a_reward_end_before_ray_starts(tmp_path, text, message):
     file = own(tmp_path, text)
-    with pytest.raises(RewardError, match=re.escape(message)):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         compute_score(**SAMPLE, file=file)
     cfg = compose("+experiment=one_shot", f"reward_rule.file={file}")
     with pytest.raises(ConfigError, match=re.escape(message)):

@@ -14,8 +14,6 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from rlvr.evaluation.metrics import reflects, repetition
 from rlvr.grading import grade_many, last_boxed
 from rlvr.run_folder import RunFolder, read_json, write_atomically, write_eval
 from rlvr.sources import DataError
+from rlvr.user_file import load_function
 
 Verdict = tuple[float, str]
 SCHEMA = {
@@ -180,18 +179,10 @@ def grade_all(grader: str, responses: Sequence[str], golds: Sequence[str]) -> li
     return grade_many(responses, golds, grader)
 
 
-@lru_cache
 def own_grader(name: str) -> Callable[[str, str], Any]:
-    """The function behind `file.py:function`, or DataError with the remedy."""
+    """The function behind `file.py:function`. ConfigError with the remedy."""
     file, _, function = name.rpartition(":")
-    spec = spec_from_file_location("own_grader", file) if Path(file).is_file() else None
-    if spec is None or spec.loader is None:
-        raise DataError(f"grader={name}: {file} is no Python file; give path/to/file.py:function")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not callable(getattr(module, function, None)):
-        raise DataError(f"grader={name}: {file} has no function {function}(response, gold)")
-    return getattr(module, function)
+    return load_function(file, function, "grader", "(response, gold)")
 
 
 def _own_verdict(function: Callable[[str, str], Any], name: str, response: str, gold: str) -> Verdict:
