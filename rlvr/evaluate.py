@@ -34,7 +34,7 @@ from rich.table import Table
 from rlvr import benchmarks, prompts
 from rlvr.config import ConfigError
 from rlvr.evaluation import checkpoints, metrics
-from rlvr.evaluation.ask import Asked, evaluate_step
+from rlvr.evaluation.ask import Asked, Judging, evaluate_step
 from rlvr.evaluation.samples import Lock, Store, own_grader
 from rlvr.run_folder import RunFolder, RunFolderError
 
@@ -214,15 +214,22 @@ class LazyEngine:
 def run_all(engine: LazyEngine, subject: Subject, asked: list[Asked], screen: Console) -> None:
     """Evaluate what is missing, one engine start for all of it; nothing is started when nothing is missing."""
     missing: dict[int, list[Asked]] = {}
-    for step in subject.models:
-        for one in asked:
-            if one.store.complete(step):
-                one.store.adopt(step)
-            else:
-                missing.setdefault(step, []).append(one)
-    if not missing:
-        screen.print("all of it is there already")
-        return
+    with Judging() as judging:
+        for step in subject.models:
+            for one in asked:
+                if one.store.complete(step):
+                    judging.later(one.store.adopt, step)  # while the engine starts
+                else:
+                    missing.setdefault(step, []).append(one)
+        if missing:
+            _evaluate(engine, subject, missing, judging, screen)
+        else:
+            screen.print("all of it is there already")
+
+
+def _evaluate(
+    engine: LazyEngine, subject: Subject, missing: dict[int, list[Asked]], judging: Judging, screen: Console
+) -> None:
     running = engine.at(subject.models[next(iter(missing))])
     for one in {id(one): one for all_ in missing.values() for one in all_}.values():
         one.tokenize(running)
@@ -248,7 +255,7 @@ def run_all(engine: LazyEngine, subject: Subject, asked: list[Asked], screen: Co
 
         for step, ones in missing.items():
             progress.update(task, description=f"step {step}")
-            speed = evaluate_step(engine.at(subject.models[step]), step, ones, done)
+            speed = evaluate_step(engine.at(subject.models[step]), step, ones, done, judging)
             if not screen.is_terminal:
                 screen.print(
                     f"step {step}: {sum(one.requests for one in ones)} responses, {speed['tokens']} tokens in {speed['seconds']:.1f} s "
@@ -265,16 +272,14 @@ def summary_table(rows: list[dict], quoted: Mapping[str, str]) -> Table:
         "benchmark",
         "step",
         "n",
-        "accuracy (95 %)",
+        "percent (95 %)",
         "authors",
         "boxed",
-        "truncated",
+        "cut off",
         "tokens",
-        "repetition",
+        "repeats",
     ):
-        table.add_column(
-            name, justify="left" if name == "benchmark" else "right", no_wrap=name == "accuracy (95 %)"
-        )
+        table.add_column(name, justify="left" if name == "benchmark" else "right", no_wrap=True)
     cells: dict[tuple[str, int], dict[str, dict]] = {}
     for row in rows:
         if not row["subject"]:
@@ -286,7 +291,7 @@ def summary_table(rows: list[dict], quoted: Mapping[str, str]) -> Table:
             for m in ("accuracy_authors", "boxed", "truncated")
         ]
         table.add_row(
-            f"{benchmark} ({quoted[benchmark]})", str(step), str(a["problems"]),
+            benchmark + (f", {quoted[benchmark]}" if quoted[benchmark] != "accuracy" else ""), str(step), str(a["problems"]),
             f"{100 * a['value']:.1f} ({100 * a['low']:.1f}–{100 * a['high']:.1f})", *share,
             f"{values['response_tokens']['value']:.0f}", f"{values['repetition']['value']:.2f}" if "repetition" in values else "",
         )  # fmt: skip

@@ -48,7 +48,7 @@ def through_verl(steps: int, runs: Path) -> dict[str, float]:
     command = [sys.executable, "run.py", "+experiment=one_shot", f"scale.steps={steps}", f"runs_dir={runs}"]
     command += [
         "scale.evaluate_every=100000",
-        "scale.save_every=-1",
+        "scale.save_every=100000",
         "tracking=off",
         "trainer.val_before_train=false",
     ]

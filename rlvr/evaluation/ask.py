@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -57,10 +58,39 @@ def _ids(engine: Engine, text: str) -> list[int]:
     return engine.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
+class Judging:
+    """Judges and writes in a thread of its own, in order, while the engine goes on with the next answers.
+
+    After the first failure nothing more is written; it is raised by the next `later`, or at the end.
+    """
+
+    def __enter__(self) -> Judging:
+        self.thread = ThreadPoolExecutor(1)
+        self.failure: BaseException | None = None
+        return self
+
+    def later(self, work: Callable[..., None], *arguments: Any) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.thread.submit(self._do, work, *arguments)
+
+    def _do(self, work: Callable[..., None], *arguments: Any) -> None:
+        if self.failure is None:
+            try:
+                work(*arguments)
+            except BaseException as error:
+                self.failure = error
+
+    def __exit__(self, kind: object, *exc_info: object) -> None:
+        self.thread.shutdown(cancel_futures=kind is not None)
+        if kind is None and self.failure is not None:
+            raise self.failure
+
+
 def evaluate_step(
-    engine: Engine, step: int, asked: Sequence[Asked], done: Callable[[int, int], None]
+    engine: Engine, step: int, asked: Sequence[Asked], done: Callable[[int, int], None], judging: Judging
 ) -> dict:
-    """Answer, judge and store what is missing of each benchmark at this step; returns {tokens, seconds} of generation.
+    """Answer what is missing of each benchmark at this step, and have it judged and stored; returns {tokens, seconds}.
 
     All benchmarks share batches: what is sorted together is decoded together.
     """
@@ -75,9 +105,9 @@ def evaluate_step(
     generated = [row for row in missing if row[0].benchmark.scoring == "generate"]
     scored = [row for row in missing if row[0].benchmark.scoring == "loglikelihood"]
     for start in range(0, len(generated), CHUNK):
-        _generate(engine, step, generated[start : start + CHUNK], done, tokens)
+        _generate(engine, step, generated[start : start + CHUNK], done, tokens, judging)
     for start in range(0, len(scored), CHUNK // 4):
-        _score(engine, step, scored[start : start + CHUNK // 4])
+        _score(engine, step, scored[start : start + CHUNK // 4], judging)
         done(len(scored[start : start + CHUNK // 4]), 0)
     seconds = time.perf_counter() - started
     how = {"engine": engine.name, "dtype": engine.dtype, "versions": engine.versions}
@@ -85,7 +115,7 @@ def evaluate_step(
         order = {example["id"]: i for i, example in enumerate(one.examples)}
         whole = {"tokens": tokens[one.benchmark.name], "seconds_of_step": round(seconds, 3),
                  "tokens_per_s": round(sum(tokens.values()) / seconds, 1)}  # fmt: skip
-        one.store.finish(step, order, how | whole)
+        judging.later(one.store.finish, step, order, how | whole)
     return {"tokens": sum(tokens.values()), "seconds": seconds}
 
 
@@ -97,7 +127,12 @@ def row_seed(seed: int, benchmark: str, id: str, sample: int) -> int:
 
 
 def _generate(
-    engine: Engine, step: int, rows: list[tuple[Asked, dict, int]], done, tokens: dict[str, int]
+    engine: Engine,
+    step: int,
+    rows: list[tuple[Asked, dict, int]],
+    done: Callable[[int, int], None],
+    tokens: dict[str, int],
+    judging: Judging,
 ) -> None:
     from rlvr.verl_cpu.generation import Sampling
 
@@ -108,30 +143,31 @@ def _generate(
         sampling.append(Sampling(b.max_tokens, b.temperature, b.top_p, b.top_k, own))
     completions = engine.generate([one.tokens[example["id"]] for one, example, _ in rows], sampling, done)
     texts = engine.tokenizer.batch_decode([c.token_ids for c in completions], skip_special_tokens=True)
-    of_benchmark: dict[str, list[int]] = defaultdict(list)
-    for i, (one, _, _) in enumerate(rows):
-        of_benchmark[one.benchmark.name].append(i)
-    for name, places in of_benchmark.items():
-        one = rows[places[0]][0]
-        golds = [rows[i][1]["answer"] for i in places]
-        verdicts = judge(one.benchmark, [texts[i] for i in places], golds, one.store.words)
-        stored = []
-        for position, i in enumerate(places):
-            answer = completions[i]
-            tokens[name] += len(answer.token_ids)
-            stored.append(
-                _question_columns(*rows[i])
-                | {
-                    "response": texts[i],
-                    "truncated": answer.stop_reason != "completed",
-                    "response_tokens": len(answer.token_ids),
-                }
-                | {column: values[position] for column, values in verdicts.items()}
-            )
-        one.store.add(step, stored)
+    answered: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for (one, example, sample), answer, text in zip(rows, completions, texts, strict=True):
+        tokens[one.benchmark.name] += len(answer.token_ids)
+        about = {
+            "response": text,
+            "truncated": answer.stop_reason != "completed",
+            "response_tokens": len(answer.token_ids),
+        }
+        answered[one.benchmark.name].append(_question_columns(one, example, sample) | about)
+    for one in {id(one): one for one, _, _ in rows}.values():
+        judging.later(_judge, one, step, answered[one.benchmark.name])
 
 
-def _score(engine: Engine, step: int, rows: list[tuple[Asked, dict, int]]) -> None:
+def _judge(one: Asked, step: int, rows: list[dict[str, Any]]) -> None:
+    verdicts = judge(
+        one.benchmark, [row["response"] for row in rows], [row["gold"] for row in rows], one.store.words
+    )
+    columns = zip(*verdicts.values(), strict=True)
+    one.store.add(
+        step,
+        [row | dict(zip(verdicts, values, strict=True)) for row, values in zip(rows, columns, strict=True)],
+    )
+
+
+def _score(engine: Engine, step: int, rows: list[tuple[Asked, dict, int]], judging: Judging) -> None:
     prompts, continuations = [], []
     for one, example, _ in rows:
         for choice in example["choices"]:
@@ -150,7 +186,7 @@ def _score(engine: Engine, step: int, rows: list[tuple[Asked, dict, int]]) -> No
         of_benchmark[one.benchmark.name].append(_question_columns(one, example, sample) | verdict)
         stores[one.benchmark.name] = one.store
     for name, stored in of_benchmark.items():
-        stores[name].add(step, stored)
+        judging.later(stores[name].add, step, stored)
 
 
 def _question_columns(one: Asked, example: dict, sample: int) -> dict[str, Any]:
