@@ -73,6 +73,9 @@ def boxed(answer):
         ("i(2-i)", "1+2i"),
         ("6, 2", "2,6"),
         ("0.333333", "\\frac13"),
+        ("{(-\\frac{1}{2}, \\frac{7}{2})}", "(-\\frac{1}{2}, \\frac{7}{2})"),
+        ("{\\left[ 1, \\pi \\right]} ", "[1,\\pi]"),
+        ("{{12}}", "12"),
     ],
 )
 def test_the_same_answer_in_another_spelling_is_correct(answer, gold):
@@ -97,6 +100,8 @@ def test_the_same_answer_in_another_spelling_is_correct(answer, gold):
         ("f(x) = 2x", "f(x)=3x"),
         ("(2,1)", "(1,2)"),
         ("\\frac{1}{3}", "0.33"),
+        ("{3}{4}", "3"),
+        ("{(2,1)}", "(1,2)"),
     ],
 )
 def test_another_answer_is_wrong_however_alike(answer, gold):

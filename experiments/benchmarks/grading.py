@@ -59,22 +59,24 @@ def labels(data: Path) -> list[str]:
 
 def unseen_answers(data: Path) -> None:
     golds = labels(data)
-    answers = random.Random(0).sample(golds, len(golds))
-    questions = list(zip(answers, golds, strict=True)) + [(f"{{{gold}}} ", gold) for gold in golds]
+    wrong = list(zip(random.Random(0).sample(golds, len(golds)), golds, strict=True))
+    right = [(f"\\displaystyle {{{gold}}} ", gold) for gold in golds]
     grade("\\boxed{x^2}", "x")  # starts the worker
-    times = []
-    for answer, gold in questions:
-        started = time.perf_counter()
-        grade(f"\\boxed{{{answer}}}", gold)
-        times.append(time.perf_counter() - started)
-    report("uncached answers, wall", times)
+    for name, questions in (("wrong answers", wrong), ("right answers in another spelling", right)):
+        times = []
+        for answer, gold in questions:
+            started = time.perf_counter()
+            grade(f"\\boxed{{{answer}}}", gold)
+            times.append(time.perf_counter() - started)
+        report(f"{name}, uncached, wall", times)
     warm_up()
-    cpu = []
-    for answer, gold in questions:
-        started = time.process_time()
-        judge("math_verify", answer, gold, True)
-        cpu.append(time.process_time() - started)
-    report("the same in one process, all by Math-Verify, CPU time", cpu)
+    for name, questions in (("wrong", wrong), ("right", right)):
+        cpu = []
+        for answer, gold in questions:
+            started = time.process_time()
+            judge("math_verify", answer, gold, True)
+            cpu.append(time.process_time() - started)
+        report(f"the {name} ones in one process, all by Math-Verify, CPU time", cpu)
 
 
 def report(name: str, times: list[float]) -> None:

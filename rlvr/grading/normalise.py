@@ -62,7 +62,9 @@ def normalise(text: str) -> str:
     text = (
         re.sub(r"\\\\(?=[a-zA-Z])(?!\\\\(?:begin|end|hline))", r"\\", text) if "matrix" not in text else text
     )
-    text = _fix_sizes_and_spaces(text)
+    text = _fix_sizes_and_spaces(text).strip()
+    while _is_one_group(text):
+        text = text[1:-1].strip()
     text = _fix_operators(text)
     text = _fix_degrees(text)
     text = _drop_approximation(text)
@@ -208,6 +210,16 @@ def _strip_math_mode(text: str) -> str:
             ):
                 text = inner
     return text.replace("\\$", "").replace("$", "").strip()
+
+
+def _is_one_group(text: str) -> bool:
+    """Whether TeX's own braces enclose all of it, which show nothing: `{(1,2)}`, but neither `{1}{2}` nor `\\{1\\}`."""
+    depth = 0
+    for i, brace in ((found.start(), found[0]) for found in re.finditer(r"\\.|[{}]", text)):
+        depth += {"{": 1, "}": -1}.get(brace, 0)
+        if depth <= 0 and brace == "}":
+            return depth == 0 and i == len(text) - 1 and text.startswith("{")
+    return False
 
 
 def _fix_sizes_and_spaces(text: str) -> str:

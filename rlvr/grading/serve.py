@@ -3,6 +3,7 @@
 python -m rlvr.grading.serve        # a JSON request a line in, a JSON verdict a line out
 """
 
+import gc
 import json
 import os
 import resource
@@ -19,6 +20,7 @@ def serve() -> None:
     """Fork a judge; when it ends in the middle of an answer, say so and fork the next."""
     requests, verdicts = os.dup(0), os.dup(1)
     warm_up()
+    gc.freeze()  # what is loaded stays: no collection walks through all of sympy in the middle of an answer
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), 1)  # what a library prints is no verdict
         os.dup2(nothing.fileno(), 2)
