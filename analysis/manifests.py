@@ -8,9 +8,10 @@ A table has rows (what is trained) and columns (what is measured); a figure has 
     selection   best_average (one checkpoint, best mean of the tests), best_each (each column its own), last, or step.
                 The first two choose on the test problems, as the paper does; the report says what that flatters.
     columns     a benchmark by the paper's name or ours, or {name, benchmark (one or a list, averaged), subject, quantity, step}
-    rows        {label, paper, experiment, overrides, variant, base_model, base, selection, step, quantity, note}:
+    rows        {label, paper, experiment, overrides, variant, base_model, base, selection, step, quantity, protocol, note}:
                 paper is the row number (a figure: the series) of the paper's file; base: true is the untrained model;
-                a row with neither is one that nothing here can run, and `note` says why
+                a row with neither is one that nothing here can run, and `note` says why; protocol: r1_8k stands for the
+                benchmarks of that group (math500_r1_8k, ...) at scale=paper
     panels      {title, paper, experiment, benchmark, quantity}: what all curves of a panel share
     quantity    accuracy, boxed, response_tokens, pass_at_8; in figures also accuracy/<column>, subject/<benchmark>/<subject>,
                 reflections, or a column of metrics.jsonl
@@ -77,6 +78,7 @@ class Row:
     selection: str | None = None
     step: int | None = None
     quantity: str | None = None
+    protocol: str | None = None
     note: str | None = None
 
     @property

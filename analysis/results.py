@@ -34,7 +34,7 @@ from rlvr.run_folder import RunFolder, read_json, read_metrics
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 SETTINGS = (
-    "experiment_name", "variant", "label", "updates_per_step", "loss", "train_set.name", "reward_rule.name",
+    "experiment_name", "variant", "label.name", "updates_per_step", "loss", "train_set.name", "reward_rule.name",
     "pool.name", "base_model.name", "scale.steps", "scale.prompts_per_step", "scale.samples_per_prompt",
     "scale.learning_rate", "scale.temperature", "scale.max_response_tokens",
 )  # fmt: skip
@@ -139,9 +139,12 @@ def load_run(folder: RunFolder) -> Run:
 
 
 def _select(config: dict, key: str) -> Any:
+    value: Any = config
     for part in key.split("."):
-        config = config[part]
-    return config
+        if not isinstance(value, dict):  # the first runs have a label's text in place of the group
+            return "correct" if value is None else str(value)
+        value = value[part]
+    return value
 
 
 def _hours(provenance: dict, metrics: pd.DataFrame) -> float:

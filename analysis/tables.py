@@ -89,6 +89,8 @@ class Table:
         step: given for the untrained model (0), else the selection decides.
         """
         names = [name for part in column.benchmark for name in benchmarks_at(self.scale, part)]
+        if row.protocol and self.scale == "paper":
+            names = [f"{name}_{row.protocol}" for name in names]
         averaged = len(names) > 1
         selection = "step" if column.step is not None else row.selection or self.manifest.selection
         wanted = column.step if column.step is not None else row.step

@@ -1,6 +1,7 @@
 """Results, manifests, tables and dynamics on run folders whose numbers are known by hand."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from rlvr.config import experiments
 from rlvr.run_folder import RunFolder, write_eval, write_rollouts
 
 SETTINGS = {
-    "experiment_name": "one_shot", "variant": None, "label": None, "updates_per_step": 1,
+    "experiment_name": "one_shot", "variant": None, "label": {"name": "correct"}, "updates_per_step": 1,
     "loss": {"kl": 0.001}, "train_set": {"name": "pi1"}, "reward_rule": {"name": "outcome"}, "pool": {"name": "tiny"},
     "base_model": {"name": "tiny"},
     "scale": {"name": "tiny", "steps": 20, "prompts_per_step": 1, "samples_per_prompt": 8, "learning_rate": 1e-4,
@@ -156,6 +157,16 @@ def test_cells_of_a_table_by_hand(runs_dir, tmp_path):
     assert "| one | MATH500 | 45.0 |" in markdown
     assert "| not run | MATH500 |  |  |  | 73.6 |  |  |" in markdown
     assert r"\begin{longtable}" in (tmp_path / "mine.tex").read_text()
+
+
+def test_a_rows_protocol_stands_for_its_own_benchmarks(tmp_path):
+    tests = {"math500": {0: 20, 10: 40}, "math500_r1_8k": {0: 30, 10: 60}, "math500_r1_32k": {0: 35, 10: 70}}
+    run = load_run(make_run(tmp_path, "one_shot", 0, tests, train=(0.5, 1.0)))
+    run.scale, run.base_model = "paper", "deepseek_r1_distill_qwen_1_5b"
+    manifest = next(m for m in load_manifests() if m.stem == "table12_r1_distill")
+    table = Table(replace(manifest, selection="last"), "paper", Estimator([run]))
+    ours = {row.label: cells[0].ours for row, cells in zip(manifest.rows, table.cells, strict=True)}
+    assert (ours["8k: Base"], ours["8k: {pi1}"], ours["32k: Base"], ours["32k: {pi1}"]) == (30, 60, 35, 70)
 
 
 def test_directions():

@@ -82,7 +82,7 @@ def write_run(
 
 def config(name: str, seed: int, steps: int, scale: str, model: str) -> dict:
     return {
-        "experiment_name": name, "variant": None, "label": None, "updates_per_step": 1, "seed": seed,
+        "experiment_name": name, "variant": None, "label": {"name": "correct"}, "updates_per_step": 1, "seed": seed,
         "loss": {"policy": "vanilla", "kl": 0.001, "entropy": 0.001, "weight_decay": 0.01},
         "train_set": {"name": "pi1"}, "reward_rule": {"name": "outcome"}, "pool": {"name": "SYNTHETIC"},
         "base_model": {"name": model},
