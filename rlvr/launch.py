@@ -48,6 +48,8 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
                 write_atomically(folder.fidelity_path, json.dumps(fidelity.compare(cfg), indent=1) + "\n")
                 if cfg.base_model.gguf_file:
                     cfg.actor_rollout_ref.model.path = cfg.critic.model.path = _converted(cfg, folder)
+                elif cfg.base_model.revision is not None:
+                    cfg.actor_rollout_ref.model.path = cfg.critic.model.path = _pinned(cfg, folder)
                 step = folder.resume_step()
                 folder.rewind(step)
                 if step:
@@ -141,6 +143,22 @@ def _converted(cfg: DictConfig, folder: RunFolder) -> str:
 
     folder.phase_path.write_text("converting the GGUF weights")
     return str(converted(cfg.base_model, Path(cfg.runs_dir).resolve()))
+
+
+def _pinned(cfg: DictConfig, folder: RunFolder) -> str:
+    """The folder of the model at `base_model.revision`, downloaded once; verl itself takes the newest of an id."""
+    from huggingface_hub import snapshot_download
+
+    folder.phase_path.write_text("fetching the base model")
+    path, revision = cfg.base_model.path, cfg.base_model.revision
+    try:
+        return snapshot_download(path, revision=revision)
+    except Exception as error:  # huggingface_hub raises its own and its HTTP library's errors
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"base_model.revision={revision}: {path} cannot be had at it ({reason}); "
+            "give a network, or base_model.path=<folder> base_model.revision=null"
+        ) from None
 
 
 def _from_step(cfg: DictConfig, folder: RunFolder, step: int) -> DictConfig:

@@ -159,6 +159,19 @@ def test_mistakes_in_a_reward_end_before_ray_starts(tmp_path, text, message):
         launch._check_reward(cfg, prepare(cfg))
 
 
+def test_a_pinned_base_model_that_cannot_be_had(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    cfg = compose("+experiment=one_shot", "base_model.path=nobody/nothing", "base_model.revision=abc123")
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    with pytest.raises(
+        ConfigError, match="base_model.revision=abc123: nobody/nothing cannot be had"
+    ) as error:
+        launch._pinned(cfg, folder)
+    assert "\n" not in str(error.value)
+
+
 def test_the_run_keeps_its_reward(tmp_path):
     file = own(tmp_path, "def reward(r, l, i): return 1")
     folder = RunFolder(tmp_path / "run")
