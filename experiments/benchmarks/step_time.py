@@ -27,11 +27,14 @@ PARTS = {
 }
 
 
-def bare(steps: int, example: int, threads: int) -> dict[str, float]:
+def bare(steps: int, example: int, rows: int, threads: int) -> dict[str, float]:
     """Median seconds of one bare step: generation, update (reference included) and both."""
     command = [sys.executable, "-m", "experiments.benchmarks.bare_grpo", f"examples=[{example}]"]
-    command += [f"steps={steps}", f"threads={threads}", "eval_every=100000"]
-    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(threads)}
+    command += [f"steps={steps}", f"prompts={rows}", f"threads={threads}", "eval_every=100000"]
+    environment = os.environ | {
+        "GOMP_SPINCOUNT": "100000",
+        "OMP_NUM_THREADS": str(threads),
+    }  # as a run sets them
     output = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
     lines = [json.loads(line) for line in output.splitlines() if line.startswith('{"step"')]
     lines = [line for line in lines if line.get("generation_s")][WARM_UP:]
@@ -69,7 +72,7 @@ def main(arguments: list[str]) -> None:
     example = ranking(cfg.pool.source, cfg.pool.ranking, None)[0]
     ratios = []
     for repeat in range(repeats):
-        loop = bare(steps, example, threads=len(os.sched_getaffinity(0)))
+        loop = bare(steps, example, cfg.scale.prompts_per_step, threads=len(os.sched_getaffinity(0)))
         with tempfile.TemporaryDirectory() as runs:
             verl = through_verl(steps, Path(runs))
         ratios.append(verl["step"] / loop["step"])
