@@ -5,6 +5,7 @@ import torch
 from scipy import stats
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from rlvr.verl_cpu import generation
 from rlvr.verl_cpu.generation import Generator, Sampling
 
 EOS = 3
@@ -31,6 +32,14 @@ def model():
 PROMPTS = [[5, 9, 11], [7, 7, 8, 20, 30, 12], [5, 9, 11], [22], [31, 4, 6, 9]]
 
 
+@pytest.fixture(params=["at once", "in parts"])
+def prefill(request, monkeypatch):
+    """Both ways to prefill; the parts are of two of the prompts below, of unequal lengths."""
+    if request.param == "in parts":
+        monkeypatch.setattr(generation, "PREFILL_TOKENS", 12)
+
+
+@pytest.mark.usefixtures("prefill")
 def test_greedy_equals_transformers_generate(model):
     ours = Generator(model, (EOS,)).generate(PROMPTS, [Sampling(max_tokens=25, temperature=0)] * len(PROMPTS))
     for prompt, completion in zip(PROMPTS, ours, strict=True):
@@ -40,6 +49,7 @@ def test_greedy_equals_transformers_generate(model):
         assert completion.stop_reason == ("completed" if completion.token_ids[-1] == EOS else "length")
 
 
+@pytest.mark.usefixtures("prefill")
 def test_log_probs_equal_a_plain_forward_pass(model):
     sampling = [
         Sampling(max_tokens=20, temperature=t, seed=i) for i, t in enumerate([0.6, 1.0, 1.5, 0.0, 1.0])

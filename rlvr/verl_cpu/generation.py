@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
-from rlvr.verl_cpu.decoding import NAME, new_cache
+from rlvr.verl_cpu.decoding import NAME, grows, join, new_cache
 
 COMPACT_BELOW = 0.85  # share of unfinished rows below which the finished ones are dropped from the batch
+PREFILL_TOKENS = 800  # of prompts in one forward pass on a CPU
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,11 @@ class Generator:
         distinct = {prompt: k for k, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
         with self.lock:
             logits, cache, mask = self._prefill(list(distinct))
-        source = torch.tensor([distinct[tuple(prompt)] for prompt in prompts])
-        cache.batch_select_indices(source)
-        logits, lengths = logits[source], torch.tensor([len(prompt) for prompt in prompts])
-        mask = None if mask is None else mask[source]
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        if len(distinct) < len(prompts):
+            source = torch.tensor([distinct[tuple(prompt)] for prompt in prompts])
+            cache.batch_select_indices(source)
+            logits, mask = logits[source], None if mask is None else mask[source]
 
         max_tokens = max(s.max_tokens for s in sampling)
         chooser = _Chooser(sampling, max_tokens, self._unseeded)
@@ -144,11 +146,20 @@ class Generator:
     def _prefill(self, prompts: list[tuple[int, ...]]) -> tuple[Tensor, Cache, Tensor | None]:
         """Logits after each prompt ("prompts vocab"), their cache, and the mask of left padding (None if none)."""
         longest = max(map(len, prompts))
+        size = len(prompts)
+        if self.model.device.type == "cpu" and grows(self.model.config):
+            size = max(1, PREFILL_TOKENS // longest)
+        parts = [self._prefill_at_once(prompts[i : i + size]) for i in range(0, len(prompts), size)]
+        logits, caches = zip(*parts, strict=True)
+        mask = _left_padding(prompts) if any(len(prompt) != longest for prompt in prompts) else None
+        return torch.cat(logits), join(list(caches)), mask
+
+    def _prefill_at_once(self, prompts: list[tuple[int, ...]]) -> tuple[Tensor, Cache]:
+        longest = max(map(len, prompts))
         ids = torch.tensor([(prompt[0],) * (longest - len(prompt)) + prompt for prompt in prompts])
         mask = position_ids = None
         if any(len(prompt) != longest for prompt in prompts):
-            lengths = torch.tensor([len(prompt) for prompt in prompts])
-            mask = (torch.arange(longest) >= (longest - lengths)[:, None]).long()
+            mask = _left_padding(prompts)
             position_ids = (mask.cumsum(1) - 1).clamp(min=0)
         cache = new_cache(self.model.config)
         output = self.model(
@@ -159,7 +170,13 @@ class Generator:
             use_cache=True,
             logits_to_keep=1,
         )
-        return output.logits[:, -1], cache, mask
+        return output.logits[:, -1], cache
+
+
+def _left_padding(prompts: list[tuple[int, ...]]) -> Tensor:
+    """Mask "prompts tokens" of prompts aligned on the right: 0 where the shorter ones are filled up."""
+    longest = max(map(len, prompts))
+    return (torch.arange(longest) >= torch.tensor([[longest - len(prompt)] for prompt in prompts])).long()
 
 
 def _stop_matrix(sampling: list[Sampling], eos_token_ids: tuple[int, ...], vocabulary: int) -> Tensor:
