@@ -198,13 +198,13 @@ class LazyEngine:
         self.engine: Engine | None = None
         self.path = ""
 
-    def at(self, path: str) -> Engine:
-        """The engine with the weights of this model."""
+    def at(self, path: str, others: bool = False) -> Engine:
+        """The engine with the weights of this model; `others`: those of further models will be asked for."""
         if self.engine is None:
             from rlvr.evaluation.engines import start
 
             o = self.options
-            self.engine = start(o.engine, path, o.device, o.dtype, o.rows, o.seed)
+            self.engine = start(o.engine, path, o.device, o.dtype, o.rows, o.seed, others)
         elif self.path != path:
             self.engine.load(path)
         self.path = path
@@ -230,7 +230,7 @@ def run_all(engine: LazyEngine, subject: Subject, asked: list[Asked], screen: Co
 def _evaluate(
     engine: LazyEngine, subject: Subject, missing: dict[int, list[Asked]], judging: Judging, screen: Console
 ) -> None:
-    running = engine.at(subject.models[next(iter(missing))])
+    running = engine.at(subject.models[next(iter(missing))], others=len(missing) > 1)
     for one in {id(one): one for all_ in missing.values() for one in all_}.values():
         one.tokenize(running)
     total = sum(one.requests for all_ in missing.values() for one in all_)

@@ -55,8 +55,12 @@ def start(
     dtype: str | None = None,
     rows: int = 256,
     seed: int = 0,
+    others: bool = False,
 ) -> Engine:
-    """An engine with the model at `path` (folder or Hugging Face id) loaded. ConfigError with the remedy when it cannot be."""
+    """An engine with the model at `path` (folder or Hugging Face id) loaded; `others`: further models will be loaded into it.
+
+    ConfigError with the remedy when it cannot be.
+    """
     if engine not in SPEC_NAMES:
         raise ConfigError(f"engine={engine}: expected one of {', '.join(SPEC_NAMES)}")
     if device is None:
@@ -67,6 +71,11 @@ def start(
     if not hasattr(torch, dtype):
         raise ConfigError(f"dtype={dtype}: expected float32, bfloat16 or float16")
     if engine == "vllm":
+        if others and not torch.cuda.is_available():
+            # It packs its linear layers anew while loading and keeps no parameters of the published shapes.
+            raise ConfigError(
+                "engine=vllm: vLLM's CPU build takes the weights of one model only; engine=torch takes them all"
+            )
         return VllmEngine(path, dtype, seed)
     return TorchEngine(path, device, dtype, rows)
 
@@ -236,19 +245,24 @@ class VllmEngine:
         config, self.tokenizer, _ = _transformers(path)
         self.dtype, self.context = dtype, config.max_position_embeddings
         self.versions = {"vllm": vllm.__version__, "torch": torch.__version__}
-        self.llm = vllm.LLM(
-            model=path,
-            dtype=dtype,
-            seed=seed,
-            max_model_len=self.context,
-            enforce_eager=not torch.cuda.is_available(),  # on a CPU compiling takes minutes
-            worker_extension_cls="rlvr.evaluation.vllm_worker.LoadWeights",
-        )
+        # On a CPU compiling takes minutes, and the memory is not vLLM's alone as a GPU's is.
+        on_cpu = {} if torch.cuda.is_available() else {"enforce_eager": True, "gpu_memory_utilization": 0.3}
+        try:
+            self.llm = vllm.LLM(
+                model=path,
+                dtype=dtype,
+                seed=seed,
+                max_model_len=self.context,
+                worker_extension_cls="rlvr.evaluation.vllm_worker.LoadWeights",
+                **on_cpu,
+            )
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(
+                f"engine=vllm: vLLM did not start ({reason}); its messages above say why. engine=torch runs without it"
+            ) from None
 
     def load(self, path: str) -> None:
-        if not torch.cuda.is_available():
-            # It packs its linear layers anew while loading and keeps no parameters of the published shapes.
-            raise ConfigError("engine=vllm: vLLM's CPU build takes no further weights; engine=torch does")
         self.llm.collective_rpc("load_weights_from", args=(path,))
         self.llm.reset_prefix_cache()
 
