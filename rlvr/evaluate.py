@@ -17,7 +17,6 @@ training grader's verdict stands beside it), no code in a response is executed, 
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -29,13 +28,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from rlvr import benchmarks, prompts
 from rlvr.config import ConfigError
-from rlvr.evaluation import checkpoints, metrics
+from rlvr.evaluation import checkpoints
 from rlvr.evaluation.ask import Asked, Judging, evaluate_step
 from rlvr.evaluation.samples import Lock, Store, own_grader
+from rlvr.evaluation.summary import table, write
 from rlvr.run_folder import RunFolder, RunFolderError
 
 if TYPE_CHECKING:
@@ -265,53 +264,6 @@ def _evaluate(
                 )
 
 
-def summary_table(rows: list[dict], quoted: Mapping[str, str]) -> Table:
-    """One row per benchmark and step: the metric quoted, with its interval, and what explains it."""
-    table = Table(box=None, pad_edge=False)
-    for name in (
-        "benchmark",
-        "step",
-        "n",
-        "percent (95 %)",
-        "authors",
-        "boxed",
-        "cut off",
-        "tokens",
-        "repeats",
-    ):
-        table.add_column(name, justify="left" if name == "benchmark" else "right", no_wrap=True)
-    cells: dict[tuple[str, int], dict[str, dict]] = {}
-    for row in rows:
-        if not row["subject"]:
-            cells.setdefault((row["benchmark"], row["step"]), {})[row["metric"]] = row
-    for (benchmark, step), values in cells.items():
-        a = values["accuracy"]
-        share = [
-            f"{100 * values[m]['value']:.1f}" if m in values else ""
-            for m in ("accuracy_authors", "boxed", "truncated")
-        ]
-        table.add_row(
-            benchmark + (f", {quoted[benchmark]}" if quoted[benchmark] != "accuracy" else ""), str(step), str(a["problems"]),
-            f"{100 * a['value']:.1f} ({100 * a['low']:.1f}–{100 * a['high']:.1f})", *share,
-            f"{values['response_tokens']['value']:.0f}", f"{values['repetition']['value']:.2f}" if "repetition" in values else "",
-        )  # fmt: skip
-    return table
-
-
-def write_summary(folder: RunFolder, names: list[str]) -> list[dict]:
-    """eval/summary.csv over all that is stored, and its rows of these benchmarks."""
-    rows = list(metrics.summary(folder.eval_dir))
-    unfinished = folder.eval_dir / ".summary.csv"
-    with open(unfinished, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(
-            {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
-        )
-    unfinished.rename(folder.eval_dir / "summary.csv")
-    return [row for row in rows if row["benchmark"] in names]
-
-
 def main(arguments: list[str]) -> int:
     screen = Console()
     try:
@@ -327,14 +279,14 @@ def main(arguments: list[str]) -> int:
             screen.print(note, style="yellow", soft_wrap=True, highlight=False)
         with Lock(subject.folder):
             run_all(LazyEngine(options), subject, asked, screen)
-            rows = write_summary(subject.folder, [one.benchmark.name for one in asked])
+            rows = write(subject.folder, [one.benchmark.name for one in asked])
     except (ConfigError, RunFolderError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
-    screen.print(summary_table(rows, {one.benchmark.name: one.benchmark.metric for one in asked}))
+    screen.print(table(rows, {one.benchmark.name: one.benchmark.metric for one in asked}))
     screen.print(f"metrics: {subject.folder.eval_dir / 'summary.csv'}", soft_wrap=True, highlight=False)
     return 0
 

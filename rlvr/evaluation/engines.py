@@ -171,8 +171,9 @@ class TorchEngine:
             asked.values(),
             key=lambda group: (sampling[group[0]].max_tokens, len(prompts[group[0]]), prompts[group[0]]),
         )
-        # The longest come first, so that no core is left with them at the end; shares are small enough for every core.
-        size = min(self.rows, -(-len(groups) // len(self.generators)))
+        # The longest come first, so that no core is left with them at the end; every core gets as many shares, all alike.
+        shares = -(-len(groups) // (self.rows * len(self.generators))) * len(self.generators)
+        size = -(-len(groups) // max(1, shares))
         waiting: queue.SimpleQueue = queue.SimpleQueue()
         for start_at in reversed(range(0, len(groups), max(1, size))):
             waiting.put(groups[start_at : start_at + size])
