@@ -310,6 +310,6 @@ def refuse(cfg: DictConfig, needed: Estimate, machine: Machine) -> None:
         )
     if machine.free_disk_gib is not None and needed.disk_peak_gib > machine.free_disk_gib:
         raise ConfigError(
-            f"runs_dir={cfg.runs_dir}: needs about {needed.disk_peak_gib:.0f} GiB, {machine.free_disk_gib:.0f} are free; raise "
+            f"runs_dir={cfg.runs_dir}: needs about {needed.disk_peak_gib:.1f} GiB, {machine.free_disk_gib:.1f} are free; raise "
             "retention.weights_every or scale.save_every, or give another runs_dir"
         )

@@ -56,7 +56,8 @@ def machine(cfg: DictConfig) -> Machine:
     return Machine(
         gpu_gib=gpu_memory_gib() if cfg.hardware.device == "cuda" else None,
         host_gib=psutil.virtual_memory().total / 2**30,
-        free_disk_gib=shutil.disk_usage(folder).free / 2**30,
+        # A folder that takes no files is refused when the run folder is made, with its own reason.
+        free_disk_gib=shutil.disk_usage(folder).free / 2**30 if shutil.disk_usage(folder).total else None,
         cores=cores,
     )
 
