@@ -9,7 +9,8 @@ never other seeds. p-values are Holm-adjusted over the benchmarks.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -17,7 +18,19 @@ from analysis import dynamics, stats
 from analysis.results import Run, load_run
 from rlvr.run_folder import RunFolder, config_differences
 
+ABSENT = "(none)"  # what `config_differences` puts for a key that is not there
 MOST_FLIPS = 10
+NAMES = ("experiment_name", "experiment_folder")  # they say the same as the headline
+VERL = (
+    "actor_rollout_ref",
+    "algorithm",
+    "critic",
+    "data",
+    "reward",
+    "trainer",
+    "transfer_queue",
+    "ray_kwargs",
+)
 
 
 def metric_lines(a: Run, b: Run) -> list[tuple[str, str, str, str, str, str]]:
@@ -47,6 +60,28 @@ def flips(a: Run, b: Run, benchmark: str) -> tuple[list[str], list[str]]:
     return ids[right_b & ~right_a].tolist(), ids[right_a & ~right_b].tolist()
 
 
+def settings(a: Mapping, b: Mapping) -> list[str]:
+    """What two configurations set differently: our keys, then verl's, which mostly follow from them.
+
+    A key that only one of them has tells their versions apart, not what was asked for: such keys are counted by group.
+    """
+    differ = config_differences(a, b)
+    alone: dict[str, Counter[str]] = {"A": Counter(), "B": Counter()}
+    lines: dict[bool, list[str]] = {False: [], True: []}
+    for key, (old, new) in differ.items():
+        group = key.split(".")[0]
+        if ABSENT in (old, new):
+            alone["A" if new == ABSENT else "B"][group] += 1
+        elif not key.endswith(NAMES):
+            lines[group in VERL].append(f"{key}: {old} -> {new}")
+    only = [
+        f"keys that only {which} has: " + ", ".join(f"{group} ({n})" for group, n in groups.items())
+        for which, groups in alone.items()
+        if groups
+    ]
+    return lines[False] + lines[True] + only
+
+
 def report(a: Run, b: Run) -> None:
     """Print the comparison."""
     from rich.console import Console
@@ -55,11 +90,11 @@ def report(a: Run, b: Run) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"A: {a.id} ({a.status})\nB: {b.id} ({b.status})\n", markup=False)
     if a.folder is not None and b.folder is not None:
-        for key, (old, new) in config_differences(a.folder.config(), b.folder.config()).items():
-            console.print(f"{key}: {old} -> {new}", markup=False)
+        for line in settings(a.folder.config(), b.folder.config()):
+            console.print(line, markup=False)
     table = Table("last step", "A", "B", "B - A (95 %)", "p (Holm)", "flipped")
-    for line in metric_lines(a, b):
-        table.add_row(*line)
+    for cells in metric_lines(a, b):
+        table.add_row(*cells)
     console.print(table)
     frame = dynamics.compare([a, b]).set_index("run").T
     table = Table("around saturation", "A", "B")

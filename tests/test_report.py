@@ -62,13 +62,35 @@ def test_two_runs_compared(built, capsys):
     paths = [f"run={root}/runs/tiny/tiny/{name}/seed0" for name in ("one_shot", "full_set")]
     assert compare.main(paths) == 0
     shown = capsys.readouterr().out
-    assert "experiment_name: one_shot -> full_set" in shown and "tiny500_avg2" in shown
+    assert "A: tiny/tiny/one_shot/seed0" in shown and "tiny500_avg2" in shown
     a, b = (load(root / "runs", root / "none")[i] for i in (1, 0))
     gained, lost = compare.flips(a, b, "tiny500")
     net = b.scores["tiny500"].correct[-1].sum() - a.scores["tiny500"].correct[-1].sum()
     assert len(gained) - len(lost) == net
     assert compare.main(["run=nowhere"]) == 2
     assert compare.main(["run=nowhere", "run=elsewhere"]) == 1
+
+
+def test_settings_that_differ_are_ours_then_verls_and_those_of_one_version_are_counted():
+    a = {
+        "actor_rollout_ref": {"kl": 1},
+        "loss": {"kl": 1, "entropy": 2},
+        "label": None,
+        "experiment_name": "a",
+    }
+    b = {
+        "actor_rollout_ref": {"kl": 0},
+        "loss": {"kl": 0, "entropy": 2},
+        "label": {"name": "wrong", "seed": 0},
+        "experiment_name": "b",
+    }
+    assert compare.settings(a, b) == [
+        "loss.kl: 1 -> 0",
+        "actor_rollout_ref.kl: 1 -> 0",
+        "keys that only A has: label (1)",
+        "keys that only B has: label (2)",
+    ]
+    assert compare.settings(a, a) == []
 
 
 @pytest.fixture(scope="module")
