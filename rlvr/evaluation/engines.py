@@ -271,20 +271,22 @@ class VllmEngine:
         self, prompts: list[list[int]], sampling: list[Sampling], done: Callable[[int, int], None]
     ) -> list[Completion]:
         from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
 
-        params = [
-            SamplingParams(temperature=s.temperature, top_p=s.top_p, top_k=s.top_k, max_tokens=s.max_tokens, seed=s.seed, detokenize=False)
-            for s in sampling
-        ]  # fmt: skip
-        outputs = self.llm.generate(
-            [TokensPrompt(prompt_token_ids=p) for p in prompts], params, use_tqdm=False
-        )
-        answers = [o.outputs[0] for o in outputs]
-        done(len(answers), sum(len(a.token_ids) for a in answers))
-        return [
-            Completion(list(a.token_ids), [], "completed" if a.finish_reason == "stop" else "length")
-            for a in answers
-        ]
+        # `LLM.generate` says nothing until all is done: the loop inside it, with a word after every answer.
+        engine = self.llm.llm_engine
+        for i, (prompt, s) in enumerate(zip(prompts, sampling, strict=True)):
+            params = SamplingParams(temperature=s.temperature, top_p=s.top_p, top_k=s.top_k, max_tokens=s.max_tokens,
+                                    seed=s.seed, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)  # fmt: skip
+            engine.add_request(str(i), TokensPrompt(prompt_token_ids=prompt), params)
+        results: list[Completion] = [Completion()] * len(prompts)
+        while engine.has_unfinished_requests():
+            for output in engine.step():
+                answer = output.outputs[0]
+                reason = "completed" if answer.finish_reason == "stop" else "length"
+                results[int(output.request_id)] = Completion(list(answer.token_ids), [], reason)
+                done(1, len(answer.token_ids))
+        return results
 
     def loglikelihood(self, prompts: list[list[int]], continuations: list[list[int]]) -> list[float]:
         from vllm import SamplingParams, TokensPrompt
