@@ -197,13 +197,13 @@ class LazyEngine:
         self.engine: Engine | None = None
         self.path = ""
 
-    def at(self, path: str, others: bool = False) -> Engine:
-        """The engine with the weights of this model; `others`: those of further models will be asked for."""
+    def at(self, path: str) -> Engine:
+        """The engine with the weights of this model."""
         if self.engine is None:
             from rlvr.evaluation.engines import start
 
             o = self.options
-            self.engine = start(o.engine, path, o.device, o.dtype, o.rows, o.seed, others)
+            self.engine = start(o.engine, path, o.device, o.dtype, o.rows, o.seed)
         elif self.path != path:
             self.engine.load(path)
         self.path = path
@@ -229,7 +229,7 @@ def run_all(engine: LazyEngine, subject: Subject, asked: list[Asked], screen: Co
 def _evaluate(
     engine: LazyEngine, subject: Subject, missing: dict[int, list[Asked]], judging: Judging, screen: Console
 ) -> None:
-    running = engine.at(subject.models[next(iter(missing))], others=len(missing) > 1)
+    running = engine.at(subject.models[next(iter(missing))])
     for one in {id(one): one for all_ in missing.values() for one in all_}.values():
         one.tokenize(running)
     total = sum(one.requests for all_ in missing.values() for one in all_)

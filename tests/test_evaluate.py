@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -304,8 +305,21 @@ def test_bad_command_lines_are_explained(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_an_engine_that_is_not_there_is_named():
+def test_an_engine_that_is_not_there_is_named(monkeypatch):
     with pytest.raises(ConfigError, match="expected one of torch, vllm"):
         engines.start("tgi", str(MODEL))
-    with pytest.raises(ConfigError, match="pip install"):
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="vLLM is not installed"):
         engines.start("vllm", str(MODEL))
+
+
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed: pip install -e '.[gpu]'")
+def test_vllm_gives_the_greedy_answers_of_torch_at_every_checkpoint(run, tmp_path):
+    shutil.copytree(run.path, tmp_path / "by_torch")
+    by_torch = RunFolder(tmp_path / "by_torch")
+    assert command(run, "engine=vllm", "dtype=float32") == 0
+    assert command(by_torch, "engine=torch", "dtype=float32") == 0
+    for step in (0, 20, 40):
+        theirs, ours = samples(run, "a", step), samples(by_torch, "a", step)
+        assert [r["response"] for r in theirs] == [r["response"] for r in ours]
+        assert [r["truncated"] for r in theirs] == [r["truncated"] for r in ours]

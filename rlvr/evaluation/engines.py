@@ -1,4 +1,4 @@
-"""Two engines behind one small interface: `torch` (ours, CPU and GPU) and `vllm` (its offline `LLM`, GPU).
+"""Two engines behind one small interface: `torch` (ours) and `vllm` (its offline `LLM`), each on a CPU or a GPU.
 
 One engine serves every checkpoint of a run: `load` copies the next weights into the running model. On a CPU each core
 decodes batches of its own over the same weights, which two cores do twice as fast as one operation shared by both.
@@ -55,12 +55,8 @@ def start(
     dtype: str | None = None,
     rows: int = 256,
     seed: int = 0,
-    others: bool = False,
 ) -> Engine:
-    """An engine with the model at `path` (folder or Hugging Face id) loaded; `others`: further models will be loaded into it.
-
-    ConfigError with the remedy when it cannot be.
-    """
+    """An engine with the model at `path` (folder or Hugging Face id) loaded. ConfigError with the remedy when it cannot be."""
     if engine not in SPEC_NAMES:
         raise ConfigError(f"engine={engine}: expected one of {', '.join(SPEC_NAMES)}")
     if device is None:
@@ -71,11 +67,6 @@ def start(
     if not hasattr(torch, dtype):
         raise ConfigError(f"dtype={dtype}: expected float32, bfloat16 or float16")
     if engine == "vllm":
-        if others and not torch.cuda.is_available():
-            # It packs its linear layers anew while loading and keeps no parameters of the published shapes.
-            raise ConfigError(
-                "engine=vllm: vLLM's CPU build takes the weights of one model only; engine=torch takes them all"
-            )
         return VllmEngine(path, dtype, seed)
     return TorchEngine(path, device, dtype, rows)
 

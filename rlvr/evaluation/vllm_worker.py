@@ -2,9 +2,9 @@
 
 
 class LoadWeights:
-    """Mixed into vLLM's worker class, whose `model_runner.model.load_weights` maps Hugging Face names to its own."""
+    """Mixed into vLLM's worker class, whose own reload maps Hugging Face names to vLLM's and packs anew what it packs."""
 
     def load_weights_from(self, path: str) -> None:
         from rlvr.evaluation.engines import named_weights
 
-        self.model_runner.model.load_weights(named_weights(path))  # type: ignore[attr-defined]
+        self.reload_weights(weights_iterator=named_weights(path))  # type: ignore[attr-defined]
