@@ -96,8 +96,8 @@ def test_the_probe_asks_the_base_model():
     (found,) = probe(rows, cfg.base_model.path, "chat", 32, sampling, seed=0)
     assert found.samples == sum(found.answers.values()) == 32
     assert 0 <= found.solved == found.answers.get("7", 0) / 32
-    with pytest.raises(ConfigError, match="base_model nowhere: cannot be sampled"):
-        probe(rows, "nowhere", "none", 1, sampling, seed=0)
+    with pytest.raises(ConfigError, match="base_model /nowhere/model: cannot be sampled"):
+        probe(rows, "/nowhere/model", "none", 1, sampling, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -202,17 +202,17 @@ def test_model_is_small():
 
 
 def test_base_model_is_able_but_unreliable(tokenizer):
-    import torch
-    from transformers import AutoModelForCausalLM
+    from rlvr.evaluation import engines
+    from rlvr.verl_cpu.generation import Sampling
 
-    model = AutoModelForCausalLM.from_pretrained(MODEL_FOLDER, dtype=torch.float32).eval()
+    engine = engines.start("torch", str(MODEL_FOLDER))
     examples = datasets.load("validation")
 
     def accuracy(hint: str) -> float:
-        prompts = [example["question"] + "\n" + hint for example in examples]
-        batch = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left")
-        out = model.generate(**batch, do_sample=False, max_new_tokens=MAX_RESPONSE_TOKENS)
-        texts = tokenizer.batch_decode(out[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
+        prompts = [tokenizer(example["question"] + "\n" + hint)["input_ids"] for example in examples]
+        greedy = [Sampling(MAX_RESPONSE_TOKENS, 0.0)] * len(prompts)
+        answers = engine.generate(prompts, greedy, lambda responses, tokens: None)
+        texts = [tokenizer.decode(answer.token_ids, skip_special_tokens=True) for answer in answers]
         boxes = [re.findall(r"\\boxed\{([^{}]*)\}", text) for text in texts]
         return sum(bool(b) and b[-1] == e["answer"] for b, e in zip(boxes, examples, strict=True)) / len(
             examples
