@@ -58,9 +58,21 @@ def chosen_examples(cfg: DictConfig) -> tuple[list[dict], list[str]]:
             chosen = pools.chosen_rows(pool, ranked, list(cfg.train_set.ranks))
     text = None if cfg.label.text is None else str(cfg.label.text)
     chosen = labels.with_labels(chosen, text, cfg.label.wrong_share, cfg.label.seed)
+    if cfg.label.replaces is not None:
+        _check_replaced(chosen, cfg.label.name, text, str(cfg.label.replaces))
     if own is not None or text is not None or len(chosen) < cfg.scale.prompts_per_step:
         _check_labels(chosen, cfg.pool.name)
     return chosen, notes
+
+
+def _check_replaced(chosen: list[dict], label: str, text: str | None, replaces: str) -> None:
+    """DataError for a label that means something in one place only (12.7 for 12.8) and is asked for in another."""
+    for row in chosen:
+        if row["true_answer"] != replaces:
+            raise DataError(
+                f"label={label}: {text} stands in for {replaces}, the label of the paper's pi1, and example {row['index']} has "
+                f"{row['true_answer']!r}: give the paper's pool (scale=paper), or label.text and label.replaces=null"
+            )
 
 
 def _check_labels(chosen: list[dict], pool: str) -> None:

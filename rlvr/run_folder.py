@@ -182,12 +182,15 @@ def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTE
 
 
 def config_differences(old: Mapping, new: Mapping) -> dict[str, tuple[Any, Any]]:
-    """Dotted key -> (old value, new value) for all keys that matter to a run; an absent value is "(none)"."""
+    """Dotted key -> (old value, new value) for all keys that matter to a run; an absent value is "(none)".
+
+    A null that the other does not have is no difference: an option that came later and is not used.
+    """
     old, new = _flat(old), _flat(new)
     return {
         key: (old.get(key, "(none)"), new.get(key, "(none)"))
         for key in [*old, *(key for key in new if key not in old)]
-        if old.get(key, "(none)") != new.get(key, "(none)")
+        if old.get(key) != new.get(key)
         and not any(key == name or key.startswith(f"{name}.") for name in MAY_DIFFER)
     }
 

@@ -62,3 +62,11 @@ def test_labels_of_a_run():
     assert rows[0]["answer"] == "\\frac{1}{3}"
     with pytest.raises(DataError, match=r"pi1 \(pool tiny\): the grader cannot read its label"):
         chosen_examples(compose("+experiment=one_shot", "label.text=\\frac{"))
+
+
+def test_a_label_that_replaces_one_label_is_refused_for_another():
+    with pytest.raises(DataError, match=r"12\.7 stands in for 12\.8.*'38'"):
+        chosen_examples(compose("+experiment=precise_label"))
+    own = ["example.question=Round 12.83 to one decimal.", "example.answer=12.8"]
+    rows, _ = chosen_examples(compose("+experiment=precise_label", *own))
+    assert (rows[0]["answer"], rows[0]["true_answer"]) == ("12.7", "12.8")
