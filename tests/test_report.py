@@ -75,7 +75,7 @@ def test_settings_that_differ_are_ours_then_verls_and_those_of_one_version_are_c
     a = {
         "actor_rollout_ref": {"kl": 1},
         "loss": {"kl": 1, "entropy": 2},
-        "label": None,
+        "label": "4",
         "experiment_name": "a",
     }
     b = {
