@@ -8,6 +8,7 @@ around other quantities the range over seeds. Without runs a figure shows the pa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,10 +100,17 @@ def quantity_of(panel: Panel, row: Row) -> str:
 
 
 def runs_of(manifest: Manifest, panel: Panel, row: Row, scale: str, runs: Sequence[Run]) -> list[Run]:
-    name = row.experiment or panel.experiment
-    return manifest.runs_of(
-        Row(row.label, experiment=name, variant=row.variant, base_model=row.base_model), scale, runs
+    """The runs of a curve; those of the panel's variant where there are any, else the experiment's own."""
+    wanted = Row(
+        row.label,
+        experiment=row.experiment or panel.experiment,
+        variant=row.variant or panel.variant,
+        base_model=row.base_model,
     )
+    found = manifest.runs_of(wanted, scale, runs)
+    if not found and not row.variant:
+        found = manifest.runs_of(replace(wanted, variant=None), scale, runs)
+    return found
 
 
 def paper_curve(manifest: Manifest, panel: Panel, row: Row) -> pd.DataFrame:

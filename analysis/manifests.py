@@ -12,7 +12,8 @@ A table has rows (what is trained) and columns (what is measured); a figure has 
                 paper is the row number (a figure: the series) of the paper's file; base: true is the untrained model;
                 a row with neither is one that nothing here can run, and `note` says why; protocol: r1_8k stands for the
                 benchmarks of that group (math500_r1_8k, ...) at scale=paper
-    panels      {title, paper, experiment, benchmark, quantity}: what all curves of a panel share
+    panels      {title, paper, experiment, variant, benchmark, quantity}: what all curves of a panel share; variant: runs of
+                this one are drawn where there are any (a longer run), else the experiment's own
     quantity    accuracy, boxed, response_tokens, pass_at_8; in figures also accuracy/<column>, subject/<benchmark>/<subject>,
                 reflections, or a column of metrics.jsonl
     reference   the row that others are compared with
@@ -92,6 +93,7 @@ class Panel:
     title: str
     paper: str | None = None
     experiment: str | None = None
+    variant: str | None = None
     benchmark: str | None = None
     quantity: str | None = None
 
