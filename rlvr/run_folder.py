@@ -195,8 +195,15 @@ def config_differences(old: Mapping, new: Mapping) -> dict[str, tuple[Any, Any]]
     }
 
 
+def in_this_copy(path: str) -> str:
+    """A file of this package, named by its place in a copy of it elsewhere, where it is here; any other text as it is."""
+    _, found, inside = path.rpartition("/rlvr/")
+    here = Path(__file__).parent / inside
+    return str(here) if found and inside and here.exists() else path
+
+
 def _flat(config: Mapping) -> dict[str, Any]:
-    """Leaves by dotted key, with the run folder's own place taken out of every path."""
+    """Leaves by dotted key; where the run folder and this package are is taken out of every path."""
     place = str(config.get("run_dir", ""))
     leaves: dict[str, Any] = {}
 
@@ -208,8 +215,9 @@ def _flat(config: Mapping) -> dict[str, Any]:
             for i, item in enumerate(value):
                 visit(f"{prefix}[{i}]", item)
         else:
-            moved = place and isinstance(value, str)
-            leaves[prefix] = value.replace(place, "<run_dir>") if moved else value
+            if isinstance(value, str):
+                value = in_this_copy(value.replace(place, "<run_dir>") if place else value)
+            leaves[prefix] = value
 
     visit("", config)
     return leaves

@@ -37,7 +37,7 @@ def folder_of(runs: Path, name="one_shot") -> RunFolder:
     return RunFolder(runs / "tiny" / "tiny" / name / "seed0")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """One uninterrupted run of four steps."""
     runs = tmp_path_factory.mktemp("runs")

@@ -90,6 +90,10 @@ def test_tracking_check_and_the_folders_own_place_may_differ(tmp_path):
     assert config_differences(old, limited) == {"scale.benchmarks[0].limit": (None, 50)}
     without = {key: value for key, value in old.items() if key != "seed"}
     assert config_differences(old, without) == {"seed": (0, "(none)")}
+    moved = [old | {"model": f"{place}/rlvr/tiny/model"} for place in ("/a/checkout", "/b")]
+    assert config_differences(*moved) == {}
+    others = [old | {"model": f"{place}/rlvr/no/model"} for place in ("/a/checkout", "/b")]
+    assert config_differences(*others) == {"model": ("/a/checkout/rlvr/no/model", "/b/rlvr/no/model")}
     assert config_differences(old, old | {"came_later": None}) == {}
     assert config_differences(old, old | {"came_later": 1}) == {"came_later": ("(none)", 1)}
 

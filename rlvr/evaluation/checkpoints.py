@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 from rlvr.config import ConfigError
-from rlvr.run_folder import RunFolder
+from rlvr.run_folder import RunFolder, in_this_copy
 
 
 def model_folder(folder: RunFolder, step: int) -> Path:
@@ -60,7 +60,7 @@ def _tensor_file_fault(file: Path) -> str | None:
 
 def base_path(folder: RunFolder, given: str | None) -> str:
     """Where the untrained model of a run is: as given, or as its config says."""
-    path = given or str(folder.config()["actor_rollout_ref"]["model"]["path"])
+    path = given or in_this_copy(str(folder.config()["actor_rollout_ref"]["model"]["path"]))
     if path.startswith(("/", ".")) and (problem := fault(Path(path))):
         raise ConfigError(f"base model {path}: {problem}; give base=<folder or Hugging Face id>")
     return path
