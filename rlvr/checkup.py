@@ -6,13 +6,15 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from rlvr import estimate, fidelity, preflight
+from rlvr import data, estimate, fidelity, preflight
 
 WIDTH = 132
 
 
 def report(cfg: DictConfig) -> None:
-    """Print the fidelity table and the estimate; ConfigError for what cannot fit this machine."""
+    """Print the fidelity table and the estimate; ConfigError for examples that cannot be trained on, or what cannot fit this machine."""
+    if cfg.data_root or cfg.pool.source.startswith("tiny") or data.own_examples(cfg) is not None:
+        data.chosen_examples(cfg)  # what is at hand; nothing is downloaded to be checked
     machine = preflight.machine(cfg)
     needed = estimate.estimate(cfg, machine)
     screen = Console(width=WIDTH, highlight=False)

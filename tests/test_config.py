@@ -479,6 +479,11 @@ def test_multirun_composes_every_combination(tmp_path: Path) -> None:
     assert sound == [f"runs/tiny/tiny/{name}/seed{seed}" for name in ("one_shot", "no_kl") for seed in (0, 1)]
 
 
+def test_check_refuses_examples_that_a_run_would_refuse():
+    done = run("+experiment=precise_label", "check=true")
+    assert done.returncode == 1 and "12.7 stands in for 12.8" in done.stderr
+
+
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["--cfg", "job"], ["+experiment=one_shot", "check=true"]], ids=" ".join
 )
