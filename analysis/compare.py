@@ -21,16 +21,6 @@ from rlvr.run_folder import RunFolder, config_differences
 ABSENT = "(none)"  # what `config_differences` puts for a key that is not there
 MOST_FLIPS = 10
 NAMES = ("experiment_name", "experiment_folder")  # they say the same as the headline
-VERL = (
-    "actor_rollout_ref",
-    "algorithm",
-    "critic",
-    "data",
-    "reward",
-    "trainer",
-    "transfer_queue",
-    "ray_kwargs",
-)
 
 
 def metric_lines(a: Run, b: Run) -> list[tuple[str, str, str, str, str, str]]:
@@ -65,15 +55,16 @@ def settings(a: Mapping, b: Mapping) -> list[str]:
 
     A key that only one of them has tells their versions apart, not what was asked for: such keys are counted by group.
     """
-    differ = config_differences(a, b)
+    # A composed configuration holds verl's groups first, then ours from this key on (conf/config.yaml).
+    verls = list(b)[: list(b).index("experiment_name")]
     alone: dict[str, Counter[str]] = {"A": Counter(), "B": Counter()}
     lines: dict[bool, list[str]] = {False: [], True: []}
-    for key, (old, new) in differ.items():
+    for key, (old, new) in config_differences(a, b).items():
         group = key.split(".")[0]
         if ABSENT in (old, new):
             alone["A" if new == ABSENT else "B"][group] += 1
         elif not key.endswith(NAMES):
-            lines[group in VERL].append(f"{key}: {old} -> {new}")
+            lines[group in verls].append(f"{key}: {old} -> {new}")
     only = [
         f"keys that only {which} has: " + ", ".join(f"{group} ({n})" for group, n in groups.items())
         for which, groups in alone.items()

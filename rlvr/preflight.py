@@ -53,11 +53,12 @@ def machine(cfg: DictConfig) -> Machine:
     folder = Path(cfg.runs_dir).resolve()
     while not folder.is_dir():
         folder = folder.parent
+    disk = shutil.disk_usage(folder)
     return Machine(
         gpu_gib=gpu_memory_gib() if cfg.hardware.device == "cuda" else None,
         host_gib=psutil.virtual_memory().total / 2**30,
-        # A folder that takes no files is refused when the run folder is made, with its own reason.
-        free_disk_gib=shutil.disk_usage(folder).free / 2**30 if shutil.disk_usage(folder).total else None,
+        # A place that takes no files (size 0) is refused when the run folder is made, with its own reason.
+        free_disk_gib=disk.free / 2**30 if disk.total else None,
         cores=cores,
     )
 

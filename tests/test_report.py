@@ -72,18 +72,10 @@ def test_two_runs_compared(built, capsys):
 
 
 def test_settings_that_differ_are_ours_then_verls_and_those_of_one_version_are_counted():
-    a = {
-        "actor_rollout_ref": {"kl": 1},
-        "loss": {"kl": 1, "entropy": 2},
-        "label": "4",
-        "experiment_name": "a",
-    }
-    b = {
-        "actor_rollout_ref": {"kl": 0},
-        "loss": {"kl": 0, "entropy": 2},
-        "label": {"name": "wrong", "seed": 0},
-        "experiment_name": "b",
-    }
+    verl, ours = {"actor_rollout_ref": {"kl": 1}}, {"experiment_name": "a", "loss": {"kl": 1, "entropy": 2}}
+    a = verl | ours | {"label": "4"}
+    b = {"actor_rollout_ref": {"kl": 0}, "experiment_name": "b", "loss": {"kl": 0, "entropy": 2}}
+    b |= {"label": {"name": "wrong", "seed": 0}}
     assert compare.settings(a, b) == [
         "loss.kl: 1 -> 0",
         "actor_rollout_ref.kl: 1 -> 0",
