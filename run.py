@@ -49,10 +49,7 @@ def summarise(cfg: DictConfig, folder: RunFolder, screen, wall_s: float) -> None
     metrics = read_metrics(folder.metrics_path)
     steps = metrics.dropna(subset=["train/accuracy"])
     saturation = post_saturation.saturation_step(steps["step"], steps["train/accuracy"])
-    problems = {
-        b.name: len(benchmarks.load_benchmark(b.dataset, cfg.data_root, b.limit))
-        for b in cfg.scale.benchmarks
-    }
+    problems = {b.name: len(benchmarks.load_benchmark(b.dataset, cfg.data_root, b.limit)) for b in cfg.scale.benchmarks}
     screen.print(console.summary_table(metrics, problems, saturation, wall_s))
     screen.print("\n".join([*sentences, f"figure: {folder.figure_path}"]), highlight=False, soft_wrap=True)
 

@@ -140,19 +140,12 @@ def inflation(runs: Sequence[Run]) -> pd.DataFrame:
                 continue
             rng = np.random.default_rng(0)
             split = stats.selection_inflation(scores.correct / scores.samples, rng) * 100
-            line = {
-                "run": run.id,
-                "benchmark": name,
-                "checkpoints": len(scores.steps),
-                "split_half": split.value,
-            }
+            line = {"run": run.id, "benchmark": name, "checkpoints": len(scores.steps), "split_half": split.value}
             line |= {"low": split.low, "high": split.high, "on_validation": np.nan}
             if held_out := run.scores.get("validation"):
                 at = int(held_out.steps[held_out.accuracy().argmax()])
                 if at in scores.steps:
                     accuracy = scores.accuracy()
-                    line["on_validation"] = 100 * float(
-                        accuracy.max() - scores.at(at).mean() / scores.samples
-                    )
+                    line["on_validation"] = 100 * float(accuracy.max() - scores.at(at).mean() / scores.samples)
             lines.append(line)
     return pd.DataFrame(lines)

@@ -55,9 +55,7 @@ def curve(runs: Sequence[Run], quantity: str) -> Curve | None:
         kept = [pair for pair in found if pair is not None]
         return Curve([mean for mean, _ in kept], [noise for _, noise in kept]) if kept else None
     if kind == "boxed":
-        series = [
-            100 * run.series(f"eval/{name}/boxed") for run in runs for name in benchmarks_at(run.scale, rest)
-        ]
+        series = [100 * run.series(f"eval/{name}/boxed") for run in runs for name in benchmarks_at(run.scale, rest)]
     elif kind == "reflections":
         series = [_reflections(run) for run in runs]
     else:
@@ -175,9 +173,7 @@ def draw_panel(ax: Axes, manifest: Manifest, panel: Panel, scale: str | None, ru
         title += " (not run)"
     elif shown and shown != "paper" and percent:
         kind, _, column = quantity_of(panel, manifest.rows[0]).partition("/")
-        names = (
-            benchmarks_at(shown, column.partition("/")[0]) if kind in ("accuracy", "subject", "boxed") else ()
-        )
+        names = benchmarks_at(shown, column.partition("/")[0]) if kind in ("accuracy", "subject", "boxed") else ()
         title += f"\nours: {' + '.join(names)}" if names else ""
     ax.set_title(title, pad=16 if below is not ax else 4, fontsize=8)
 
@@ -246,9 +242,7 @@ def draw_post_saturation(manifest: Manifest, scale: str | None, runs: Sequence[R
     with rc_context(style.RC):
         n = len(manifest.panels)
         fig = Figure(figsize=(3.1 * n + 0.6, 3.9), layout="constrained")
-        for i, (ax, panel) in enumerate(
-            zip(fig.subplots(1, n, squeeze=False).flat, manifest.panels, strict=True)
-        ):
+        for i, (ax, panel) in enumerate(zip(fig.subplots(1, n, squeeze=False).flat, manifest.panels, strict=True)):
             found = runs_of(manifest, panel, manifest.rows[0], scale, runs) if scale else []
             right = _draw_saturation(ax, manifest, panel, found, scale)
             if i == 0:
@@ -267,9 +261,7 @@ def draw_post_saturation(manifest: Manifest, scale: str | None, runs: Sequence[R
     return fig
 
 
-def _draw_saturation(
-    ax: Axes, manifest: Manifest, panel: Panel, runs: Sequence[Run], scale: str | None
-) -> Axes:
+def _draw_saturation(ax: Axes, manifest: Manifest, panel: Panel, runs: Sequence[Run], scale: str | None) -> Axes:
     sides = {ax: (manifest.rows[0], style.TRAIN, "-")}
     shown = scale if runs else None
     right = ax.twinx()

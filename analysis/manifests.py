@@ -122,9 +122,7 @@ class Manifest:
     def model_at(self, scale: str, row: Row) -> str:
         """The model whose runs fill a row: the paper's own, or at another scale the one that stands for the main one."""
         wanted = row.base_model or self.base_model
-        return (
-            {"tiny": "tiny", "small": "smollm2_135m"}.get(scale, wanted) if wanted == MAIN_MODEL else wanted
-        )
+        return {"tiny": "tiny", "small": "smollm2_135m"}.get(scale, wanted) if wanted == MAIN_MODEL else wanted
 
     def runs_of(self, row: Row, scale: str, runs: Iterable[Run]) -> list[Run]:
         """The finished runs of a row at a scale; of an untrained model any run, for all begin with it."""
@@ -135,9 +133,7 @@ class Manifest:
         ]
         if row.base:
             return of_model[:1]
-        return [
-            run for run in of_model if run.name == row.run_name and (not self.seeds or run.seed in self.seeds)
-        ]
+        return [run for run in of_model if run.name == row.run_name and (not self.seeds or run.seed in self.seeds)]
 
 
 def load_manifests(folder: Path = MANIFESTS) -> list[Manifest]:

@@ -120,14 +120,7 @@ def draw(ax: Axes, metrics: pd.DataFrame, problems: dict[str, int], saturation: 
         low, high = wilson(accuracy, n)
         # Side by side, so that no interval hides another.
         apart = (i - (len(problems) - 1) / 2) * 0.006 * metrics["step"].max()
-        style: dict[str, Any] = {
-            "color": colour,
-            "marker": marker,
-            "ls": dash,
-            "ms": 4,
-            "lw": 1.6,
-            "elinewidth": 0.8,
-        }
+        style: dict[str, Any] = {"color": colour, "marker": marker, "ls": dash, "ms": 4, "lw": 1.6, "elinewidth": 0.8}
         error = 100 * np.clip([accuracy - low, high - accuracy], 0, None)
         lines.append(right.errorbar(test["step"] + apart, 100 * accuracy, error, **style))
         labels.append(f"{name}, n = {n} (right)")
@@ -137,9 +130,7 @@ def draw(ax: Axes, metrics: pd.DataFrame, problems: dict[str, int], saturation: 
         labels.append(f"training saturated: step {saturation}")
     for axis in (ax, right):
         axis.spines["top"].set_visible(False)
-    ax.legend(
-        lines, labels, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=8
-    )
+    ax.legend(lines, labels, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=8)
 
 
 def figure(metrics: pd.DataFrame, problems: dict[str, int], saturation: int | None, title: str) -> Figure:
@@ -158,17 +149,13 @@ def report(folder: RunFolder, seed: int = 0) -> list[str]:
     if "train/accuracy" not in metrics:
         return [f"{folder.path}: no training step yet, no figure"]
     train = metrics.dropna(subset=["train/accuracy"])
-    first, sustained = (
-        saturation_step(train["step"], train["train/accuracy"], sustained=k) for k in (1, SUSTAINED)
-    )
+    first, sustained = (saturation_step(train["step"], train["train/accuracy"], sustained=k) for k in (1, SUSTAINED))
     names = [key.split("/")[1] for key in metrics if key.startswith("eval/") and key.endswith("/accuracy")]
     scores = {name: problem_scores(folder, name) for name in names}
     problems = {name: values.shape[1] for name, (_, values) in scores.items()}
     figure(metrics, problems, first, "/".join(folder.path.parts[-3:])).savefig(folder.figure_path, dpi=200)
 
-    lines = [
-        f"training accuracy of {THRESHOLD:.0%}: {_at(first)}; {SUSTAINED} steps in a row: {_at(sustained)}"
-    ]
+    lines = [f"training accuracy of {THRESHOLD:.0%}: {_at(first)}; {SUSTAINED} steps in a row: {_at(sustained)}"]
     for name, (steps, values) in scores.items():
         gain = first is not None and gain_after(first, steps, values, np.random.default_rng(seed))
         if gain:

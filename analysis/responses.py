@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from rlvr.benchmarks import reflection_words
 
-REFLECTION = "|".join(
-    map(re.escape, reflection_words())
-)  # responses that hold one of these, whatever the case
+REFLECTION = "|".join(map(re.escape, reflection_words()))  # responses that hold one of these, whatever the case
 REPEATED_SHARE = 0.5
 MIN_SHINGLES = 40
 FOREIGN_SHARE = 0.1

@@ -85,9 +85,7 @@ class Run:
 
     def series(self, column: str) -> pd.Series:
         """A metric by step, without the steps that lack it; empty when the run never had it."""
-        return (
-            self.metrics[column].dropna() if column in self.metrics else pd.Series(dtype=float, name=column)
-        )
+        return self.metrics[column].dropna() if column in self.metrics else pd.Series(dtype=float, name=column)
 
 
 def spread(steps: Sequence[int], most: int) -> list[int]:
@@ -158,9 +156,7 @@ def _hours(provenance: dict, metrics: pd.DataFrame) -> float:
 
 def _machine(hardware: dict) -> str:
     gpus = hardware.get("gpus") or []
-    return (
-        f"{len(gpus)} x {gpus[0]}" if gpus else f"{hardware.get('cores', '?')} x {hardware.get('cpu', 'CPU')}"
-    )
+    return f"{len(gpus)} x {gpus[0]}" if gpus else f"{hardware.get('cores', '?')} x {hardware.get('cpu', 'CPU')}"
 
 
 def _load_benchmark(run: Run, folder: RunFolder, name: str) -> list[pd.Series]:
@@ -182,9 +178,7 @@ def _load_benchmark(run: Run, folder: RunFolder, name: str) -> list[pd.Series]:
             known = columns["id"]
             at = np.searchsorted(order, known.to_pylist())
             if len(known) % len(order) or (order[at.clip(max=len(order) - 1)] != known.to_pylist()).any():
-                raise ValueError(
-                    f"{file}: other problems than at the first step; remove the benchmark's folder"
-                )
+                raise ValueError(f"{file}: other problems than at the first step; remove the benchmark's folder")
         correct.append(np.bincount(at, weights=columns["score"].to_numpy(), minlength=len(order)))
         row = {key: pc.mean(columns[key]).as_py() for key in ("boxed", "truncated", "response_tokens")}
         if step in texts:
@@ -228,9 +222,7 @@ def _same_problems(runs: list[Run]) -> list[Run]:
     for run in runs:
         for name in list(run.scores):
             if known.setdefault((run.scale, name), run.scores[name].ids) != run.scores[name].ids:
-                print(
-                    f"warning: {run.id}: {name} left out: other problems than {runs[0].id}", file=sys.stderr
-                )
+                print(f"warning: {run.id}: {name} left out: other problems than {runs[0].id}", file=sys.stderr)
                 del run.scores[name]
     return runs
 
@@ -296,9 +288,7 @@ def read_csv(folder: Path) -> list[Run]:
         )  # fmt: skip
         for benchmark, frame in scores[scores["run"] == row.run].groupby("benchmark"):
             listed = sets[scale, benchmark]
-            correct = [
-                [int(d, 36) for d in (text.split() if " " in text else text)] for text in frame["correct"]
-            ]
+            correct = [[int(d, 36) for d in (text.split() if " " in text else text)] for text in frame["correct"]]
             run.scores[str(benchmark)] = Scores(
                 frame["step"].to_numpy(),
                 np.array(correct),

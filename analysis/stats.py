@@ -32,9 +32,7 @@ class Interval:
         return Interval(self.value * factor, self.low * factor, self.high * factor)
 
 
-def bootstrap_means(
-    correct: ArrayLike, samples: int, problem_draws: NDArray, rng: np.random.Generator
-) -> NDArray:
+def bootstrap_means(correct: ArrayLike, samples: int, problem_draws: NDArray, rng: np.random.Generator) -> NDArray:
     """Means over seeds and problems, in [0, 1], of as many resamples as `problem_draws` has rows.
 
     correct: "seeds problems", integers in 0..samples. problem_draws: "resamples problems", how often each is drawn.
@@ -63,9 +61,7 @@ def percentile_interval(value: float, resampled: NDArray) -> Interval:
     return Interval(float(value), float(low), float(high))
 
 
-def accuracy(
-    correct: ArrayLike, samples: int, rng: np.random.Generator, resamples: int = RESAMPLES
-) -> Interval:
+def accuracy(correct: ArrayLike, samples: int, rng: np.random.Generator, resamples: int = RESAMPLES) -> Interval:
     """Mean accuracy in [0, 1] with its hierarchical bootstrap interval. correct: "seeds problems"."""
     correct = np.asarray(correct)
     draws = draw_problems(correct.shape[1], rng, resamples)
@@ -95,13 +91,9 @@ def paired(
     """
     correct, other = np.asarray(correct), np.asarray(other)
     if correct.shape[1] != other.shape[1]:
-        raise ValueError(
-            f"{correct.shape[1]} and {other.shape[1]} problems: only the same ones can be paired"
-        )
+        raise ValueError(f"{correct.shape[1]} and {other.shape[1]} problems: only the same ones can be paired")
     draws = draw_problems(correct.shape[1], rng, resamples)
-    differences = bootstrap_means(correct, samples, draws, rng) - bootstrap_means(
-        other, other_samples, draws, rng
-    )
+    differences = bootstrap_means(correct, samples, draws, rng) - bootstrap_means(other, other_samples, draws, rng)
     value = correct.mean() / samples - other.mean() / other_samples
     return Comparison(percentile_interval(value, differences), bootstrap_p(differences))
 

@@ -75,9 +75,7 @@ class Table:
 
     def frame(self) -> pd.DataFrame:
         """One line for each number, all that a cell says."""
-        lines = [
-            {k: v for k, v in vars(cell).items() if k != "picks"} for cells in self.cells for cell in cells
-        ]
+        lines = [{k: v for k, v in vars(cell).items() if k != "picks"} for cells in self.cells for cell in cells]
         return pd.DataFrame(lines)
 
     def _quantity(self, row: Row, column: Column) -> str:
@@ -100,11 +98,7 @@ class Table:
             for run in self._runs[row.label]:
                 if name not in run.scores:
                     continue
-                at = (
-                    0
-                    if row.base or step == 0
-                    else chosen_step(run, run.scores[name], selection, wanted, averaged)
-                )
+                at = 0 if row.base or step == 0 else chosen_step(run, run.scores[name], selection, wanted, averaged)
                 if at is not None and at in run.scores[name].steps:
                     found.append(Pick(run, name, at))
             if not found:
@@ -112,9 +106,7 @@ class Table:
             picks.append(found)
         return picks
 
-    def _estimate(
-        self, row: Row, column: Column, step: int | None = None
-    ) -> tuple[Estimate | None, list[Pick]]:
+    def _estimate(self, row: Row, column: Column, step: int | None = None) -> tuple[Estimate | None, list[Pick]]:
         picks = self._picks(row, column, step)
         quantity = self._quantity(row, column)
         parts = [self.estimator.estimate(group, quantity, column.subject) for group in picks]
@@ -176,9 +168,7 @@ class Table:
         share = cell.paper / 100
         paper_noise = 100 * 1.96 * np.sqrt(share * (1 - share) / problems)
         half = float(np.hypot((ours.high - ours.low) / 2, paper_noise))
-        why = (
-            f"difference {cell.difference:+.1f} ± {half:.1f} points, the paper's own sampling noise included"
-        )
+        why = f"difference {cell.difference:+.1f} ± {half:.1f} points, the paper's own sampling noise included"
         if abs(cell.difference) + half <= SAME or (abs(cell.difference) <= half <= NOISY):
             return "reproduced", why
         return ("not" if abs(cell.difference) > half else "too noisy to say"), why

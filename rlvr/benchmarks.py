@@ -102,9 +102,7 @@ def reflection_words() -> list[str]:
     return list(_table()["reflection_words"])
 
 
-def select(
-    chosen: str | list[str], overrides: Mapping[str, Mapping[str, Any]] | None = None
-) -> list[Benchmark]:
+def select(chosen: str | list[str], overrides: Mapping[str, Mapping[str, Any]] | None = None) -> list[Benchmark]:
     """Rows of a group (`tiny`, `paper`, `arc`, `r1_8k`, `r1_32k`) or of names, with the overrides {name: {key: value}}.
 
     A name that only the overrides know is a benchmark of the user's own and needs `file` (or the `dataset` of a row).
@@ -147,9 +145,7 @@ def load(benchmark: Benchmark, data_root: str | None) -> tuple[list[dict], int]:
         )
     repeated = [id for id, count in Counter(example["id"] for example in examples).items() if count > 1]
     if repeated:
-        raise DataError(
-            f"{benchmark.name}: id {repeated[0]} occurs more than once: ids must tell problems apart"
-        )
+        raise DataError(f"{benchmark.name}: id {repeated[0]} occurs more than once: ids must tell problems apart")
     examples = examples[: benchmark.limit]
     with_gold = [example for example in examples if example["answer"].strip()]
     if not with_gold:

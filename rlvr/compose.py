@@ -75,9 +75,7 @@ def check_restated(cfg: DictConfig) -> None:
         for group, choice in default.items():
             group = group.removeprefix("override /")
             if chosen[group] == choice:
-                raise ConfigError(
-                    f"{where}: restates {group}={choice}, the choice of conf/config.yaml: leave it out"
-                )
+                raise ConfigError(f"{where}: restates {group}={choice}, the choice of conf/config.yaml: leave it out")
     changed = OmegaConf.merge(base, file)
     for key in leaves(OmegaConf.to_container(file, resolve=False)):
         if OmegaConf.select(changed, key) == OmegaConf.select(base, key):

@@ -49,19 +49,9 @@ def verl_config_dir() -> Path:
 
 def register_resolvers() -> None:
     """Makes `${exact_division:..}` and its like, used in `conf/`, known to OmegaConf."""
-    for resolver in (
-        chat_template,
-        exact_division,
-        package_path,
-        random_ranks,
-        run_name,
-        trackers,
-        train_set_name,
-    ):
+    for resolver in (chat_template, exact_division, package_path, random_ranks, run_name, trackers, train_set_name):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
-    OmegaConf.register_new_resolver(
-        "group_options", lambda group: ", ".join(group_options(group)), replace=True
-    )
+    OmegaConf.register_new_resolver("group_options", lambda group: ", ".join(group_options(group)), replace=True)
 
 
 def exact_division(total: int, parts: int) -> int:
@@ -101,11 +91,7 @@ def random_ranks(count: int, size: int, seed: int) -> list[int]:
 
 
 def run_name(
-    experiment: str,
-    variant: str | None,
-    example_file: str | None,
-    question: str | None,
-    reward_file: str | None,
+    experiment: str, variant: str | None, example_file: str | None, question: str | None, reward_file: str | None
 ) -> str:
     """The run's folder: the experiment, its variant, and what is the user's own, so that own runs get own folders."""
     own = Path(example_file).stem if example_file else None
@@ -120,9 +106,7 @@ def known_keys() -> dict[str, Any]:
     """The tree of all keys: verl's, with those of `conf/config.yaml` merged in; values are defaults or `???`."""
     verl = OmegaConf.load(verl_config_dir() / "_generated_ppo_trainer.yaml")
     ours = OmegaConf.load(CONF / "config.yaml")
-    known = OmegaConf.to_container(
-        OmegaConf.merge(ours, verl, ours)
-    )  # ours also first, to be suggested first
+    known = OmegaConf.to_container(OmegaConf.merge(ours, verl, ours))  # ours also first, to be suggested first
     del known["defaults"], known["hydra"]
     return known | {"model_engine": "dp"}  # the one key that verl's flat file leaves out
 
@@ -156,9 +140,7 @@ def unknown_key_message(path: str) -> str:
     elsewhere = {leaf.rpartition(".")[2]: leaf for leaf in reversed(list(_paths(known_keys())))}
     names = get_close_matches(parts[-1], elsewhere, n=1, cutoff=0.8)
     if siblings:
-        return (
-            f"{path}: no such key; did you mean {'.'.join([*parts[:right], *siblings, *parts[right + 1 :]])}?"
-        )
+        return f"{path}: no such key; did you mean {'.'.join([*parts[:right], *siblings, *parts[right + 1 :]])}?"
     if names:  # the right name in the wrong place
         return f"{path}: no such key; did you mean {elsewhere[names[0]]}?"
     return f"{path}: no such key in verl's ppo_trainer or conf/config.yaml"
@@ -219,11 +201,7 @@ DOMAINS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("reward_rule.name", lambda v: v in ("outcome", "format", "random"), "outcome, format or random"),
     ("base_model.template", lambda v: v in TEMPLATES, f"one of {', '.join(TEMPLATES)}"),
     ("scale.fail_fast", lambda v: isinstance(v, bool), "true or false"),
-    (
-        "retention.states",
-        lambda v: v is None or _is_integer(v) and v > 0,
-        "a whole number above 0, or null (all)",
-    ),
+    ("retention.states", lambda v: v is None or _is_integer(v) and v > 0, "a whole number above 0, or null (all)"),
     ("retention.weights_dtype", lambda v: v in ("bfloat16", "float32"), "bfloat16 or float32"),
     ("hardware.device", lambda v: v in ("cpu", "cuda"), "cpu or cuda"),
 )
@@ -263,9 +241,7 @@ def _check_updates(cfg: DictConfig) -> None:
 def _check_example(cfg: DictConfig) -> None:
     question, answer, file = (cfg.example[key] for key in ("question", "answer", "file"))
     if file is not None and (question is not None or answer is not None):
-        raise ConfigError(
-            "example.file and example.question: give one of them, or several questions in the file"
-        )
+        raise ConfigError("example.file and example.question: give one of them, or several questions in the file")
     if (question is None) != (answer is None):
         missing = "answer" if answer is None else "question"
         raise ConfigError(f"example.{missing}: no value; an example has a question and an answer")
@@ -304,9 +280,7 @@ def _check_benchmarks(cfg: DictConfig) -> None:
                 raise ConfigError(f"{where}: has no {key}; conf/config.yaml says what a benchmark has")
         if names.count(benchmark.name) > 1:
             raise ConfigError(f"{where}: the name occurs twice; results are filed under it")
-        if not (
-            _is_number(benchmark.temperature) and benchmark.temperature >= 0 and 0 < benchmark.top_p <= 1
-        ):
+        if not (_is_number(benchmark.temperature) and benchmark.temperature >= 0 and 0 < benchmark.top_p <= 1):
             raise ConfigError(f"{where}: expected temperature >= 0 and 0 < top_p <= 1")
         if not (_is_integer(benchmark.n) and (benchmark.n == 1 or benchmark.n > 1 and benchmark.temperature)):
             raise ConfigError(f"{where}: n={benchmark.n}: expected 1, or more with a temperature above 0")

@@ -155,9 +155,7 @@ def duration(seconds: float) -> str:
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
-def summary_table(
-    metrics: pd.DataFrame, benchmarks: Mapping[str, int], saturation: int | None, wall_s: float
-) -> Table:
+def summary_table(metrics: pd.DataFrame, benchmarks: Mapping[str, int], saturation: int | None, wall_s: float) -> Table:
     """Base against last step, one row per benchmark, with Wilson 95 % intervals over its problems.
 
     benchmarks: name -> number of problems. saturation: the step from which training accuracy is at its ceiling. The last
@@ -165,9 +163,7 @@ def summary_table(
     """
     steps = int(metrics["step"].max())
     title = f"{steps} steps in {duration(wall_s)}"
-    title += (
-        f"; training accuracy saturated at step {saturation}" if saturation is not None else "; not saturated"
-    )
+    title += f"; training accuracy saturated at step {saturation}" if saturation is not None else "; not saturated"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("benchmark")
     for name in ["n", "base", f"step {steps}", "change", "since saturated"]:
@@ -180,11 +176,7 @@ def summary_table(
         base, final = tested[0, 1], tested[-1, 1]
         before = tested[tested[:, 0] <= saturation] if saturation is not None else tested[:0]
         after = f"{100 * (final - before[-1, 1]):+.1f}" if len(before) and tested[-1, 0] > saturation else ""
-        cells = [
-            with_interval(base, problems),
-            with_interval(final, problems),
-            f"{100 * (final - base):+.1f}",
-        ]
+        cells = [with_interval(base, problems), with_interval(final, problems), f"{100 * (final - base):+.1f}"]
         table.add_row(name, str(problems), *cells, after)
     return table
 

@@ -86,9 +86,7 @@ def _check_labels(chosen: list[dict], pool: str) -> None:
             )
         braces = re.sub(r"\\[{}]", "", label)
         if braces.count("{") != braces.count("}") or grade(f"\\boxed{{{label}}}", label)[1] != "correct":
-            raise DataError(
-                f"{name}: the grader cannot read its label {label!r}: write a number or whole LaTeX"
-            )
+            raise DataError(f"{name}: the grader cannot read its label {label!r}: write a number or whole LaTeX")
 
 
 def evaluation_rows(cfg: DictConfig) -> list[dict]:

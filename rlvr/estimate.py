@@ -21,9 +21,7 @@ from rlvr.run_folder import RunFolder, metrics_lines
 GIB = 2**30
 MEAN_RESPONSE = 0.36  # of the longest allowed; paper Fig. 4: 1,117 of 3,072 tokens over pi1's 2,000 steps
 PROMPT_TOKENS = 150  # ours: a problem of DSR-sub in the chat template
-LOGITS_COPIES = (
-    4  # ours, read from verl's engine: logits, their gradient, softmax and its product for the entropy
-)
+LOGITS_COPIES = 4  # ours, read from verl's engine: logits, their gradient, softmax and its product for the entropy
 GPU_CONTEXT_GIB = 4  # ours: CUDA, NCCL and a sleeping vLLM
 GPU_PROCESS_GIB, DRIVER_GIB = (
     4,
@@ -142,9 +140,7 @@ def _models(cfg: DictConfig) -> int:
     return 2 if cfg.algorithm.adv_estimator == "gae" else 1
 
 
-def _gpu_gib(
-    cfg: DictConfig, a: Architecture, machine: Machine
-) -> tuple[float, float, dict[str, float], int]:
+def _gpu_gib(cfg: DictConfig, a: Architecture, machine: Machine) -> tuple[float, float, dict[str, float], int]:
     """GiB of a GPU in the update and in the rollout, the parts of both, and full-length sequences its cache holds."""
     if cfg.hardware.device != "cuda":
         return 0.0, 0.0, {}, cfg.scale.prompts_per_step * cfg.scale.samples_per_prompt
@@ -186,10 +182,7 @@ def _host_gib(cfg: DictConfig, a: Architecture) -> float:
     if cfg.hardware.device == "cpu":
         tokens = cfg.actor_rollout_ref.actor.ppo_max_token_len_per_gpu
         activations = (
-            4
-            * tokens
-            * (a.layers * (16 * a.hidden + 3 * a.intermediate) + LOGITS_COPIES * a.vocabulary)
-            / GIB
+            4 * tokens * (a.layers * (16 * a.hidden + 3 * a.intermediate) + LOGITS_COPIES * a.vocabulary) / GIB
         )
         # 16 P of training state, once over all workers; for each worker the reference's and the rollout's weights.
         return CPU_PROCESSES_GIB + _models(cfg) * 16 * weights + devices * (8 * weights + activations)
@@ -222,9 +215,7 @@ def _answers(benchmark: DictConfig) -> int:
     return benchmark.n * (benchmark.limit or ANSWERS.get(benchmark.dataset, 500))
 
 
-def _seconds(
-    cfg: DictConfig, a: Architecture, machine: Machine, sequences: int
-) -> tuple[float, float, str | None]:
+def _seconds(cfg: DictConfig, a: Architecture, machine: Machine, sequences: int) -> tuple[float, float, str | None]:
     """Seconds of a step and of an evaluation, and the run they were measured in."""
     if found := measured(cfg):
         return found

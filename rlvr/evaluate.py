@@ -60,9 +60,7 @@ class Options:
     seed: int = 0
     reflection_words: list[str] | None = None  # benchmarks.yaml's
     ladder: bool = False
-    examples: str | None = (
-        None  # ladder: JSONL with question and answer (a worked solution), the four MATH examples
-    )
+    examples: str | None = None  # ladder: JSONL with question and answer (a worked solution), the four MATH examples
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -130,13 +128,7 @@ def trained_protocol(
             }
             same = {key: protocol[key] for key in ("source", "revision")}
             # Greedy answers do not depend on a seed; training seeds its samples in its own way.
-            return {
-                **drawn,
-                **fixed,
-                **same,
-                "template": config["base_model"]["template"],
-                "seed": protocol["seed"],
-            }
+            return {**drawn, **fixed, **same, "template": config["base_model"]["template"], "seed": protocol["seed"]}
     return None
 
 
@@ -158,10 +150,7 @@ def ask(options: Options, subject: Subject) -> tuple[list[Asked], list[str]]:
         template = benchmark.template or subject.template
         if template not in prompts.TEMPLATES:
             raise ConfigError(f"template={template}: expected one of {', '.join(prompts.TEMPLATES)}")
-        protocol = benchmark.protocol() | {
-            "template": template,
-            "seed": options.seed if benchmark.temperature else 0,
-        }
+        protocol = benchmark.protocol() | {"template": template, "seed": options.seed if benchmark.temperature else 0}
         store = Store(
             subject.folder,
             benchmark,
@@ -248,9 +237,7 @@ def _evaluate(
             nonlocal counted
             counted += tokens
             elapsed = progress.tasks[task].elapsed or 0
-            progress.update(
-                task, advance=requests, rate=f"{counted / elapsed:,.0f} tokens/s" if elapsed else ""
-            )
+            progress.update(task, advance=requests, rate=f"{counted / elapsed:,.0f} tokens/s" if elapsed else "")
 
         for step, ones in missing.items():
             progress.update(task, description=f"step {step}")

@@ -58,9 +58,7 @@ SETTINGS = (
     Setting("top_p", "scale.top_p", None, 1.0, ""),
     Setting("top_k", "scale.top_k", None, -1, ""),
     Setting("prompt tokens", "scale.max_prompt_tokens", 1024, 1024, "§3.1"),
-    Setting(
-        "response tokens", "scale.max_response_tokens", "base_model.paper_response_tokens", 3072, "§3.1, B.4"
-    ),
+    Setting("response tokens", "scale.max_response_tokens", "base_model.paper_response_tokens", 3072, "§3.1, B.4"),
     Setting("evaluation every", "scale.evaluate_every", 20, 20, "Fig. 1"),
     Setting("checkpoint every", "scale.save_every", 20, 20, "§3.1"),
     Setting("benchmarks", "scale.benchmarks", BENCHMARKS, BENCHMARKS, "§3.1"),

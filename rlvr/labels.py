@@ -25,9 +25,7 @@ def with_labels(rows: list[dict], text: str | None, wrong_share: float, seed: in
     chooser = random.Random(seed)
     labelled = [i for i, row in enumerate(rows) if row["answer"].strip()]
     for i in sorted(chooser.sample(labelled, round(wrong_share * len(labelled)))):
-        others = [
-            rows[j]["true_answer"] for j in labelled if rows[j]["true_answer"] != rows[i]["true_answer"]
-        ]
+        others = [rows[j]["true_answer"] for j in labelled if rows[j]["true_answer"] != rows[i]["true_answer"]]
         rows[i]["answer"] = wrong_label(rows[i]["true_answer"], chooser, others)
     return rows
 

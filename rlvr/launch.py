@@ -62,9 +62,7 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
                     train(_from_step(cfg, folder, step), folder)
             except BaseException as error:
                 if folder.provenance_path.exists():
-                    ending: provenance.Ending = (
-                        "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-                    )
+                    ending: provenance.Ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
                     provenance.end(folder, ending, console.root_cause(error))
                 return console.report_failure(screen, error, folder.log_path)
             provenance.end(folder, "finished")

@@ -98,9 +98,7 @@ def ranking(source: str, path: str | None, data_root: str | None) -> list[int]:
         history = json.loads(data_file(data_root, "train/acc_step_500.json").read_text())
         return [int(index) for index in rank_by_variance(history)]
     if path is None or not Path(path).exists():
-        raise DataError(
-            f"pool.ranking={path}: no such file; `python -m rlvr.select run=<full_set run>` writes one"
-        )
+        raise DataError(f"pool.ranking={path}: no such file; `python -m rlvr.select run=<full_set run>` writes one")
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows or not {"rank", "index"} <= set(rows[0]):
@@ -129,9 +127,7 @@ def chosen_rows(pool: list[dict], ranked: list[int], ranks: list[int]) -> list[d
     by_index = {row["index"]: row for row in pool}
     for rank in ranks:
         if not 1 <= rank <= len(ranked):
-            raise DataError(
-                f"train_set rank pi{rank}: ranks start at 1 (pi1 .. pi{len(ranked)} in this pool)"
-            )
+            raise DataError(f"train_set rank pi{rank}: ranks start at 1 (pi1 .. pi{len(ranked)} in this pool)")
     return [by_index[ranked[rank - 1]] | {"rank": rank} for rank in ranks]
 
 
@@ -155,9 +151,7 @@ def evaluation_rows(examples: list[dict], name: str, sampling: dict) -> list[dic
     """verl's validation rows of one benchmark; `sampling` = {temperature, top_p, top_k, n}."""
     rows = []
     for i, example in enumerate(examples):
-        row = _verl_row(
-            {"index": i, "prompt": example["question"], "answer": example["answer"]}, "test", name
-        )
+        row = _verl_row({"index": i, "prompt": example["question"], "answer": example["answer"]}, "test", name)
         row["extra_info"] |= {"id": example["id"], "subject": example["subject"], "sampling": sampling}
         rows.append(row)
     return rows

@@ -22,11 +22,7 @@ def check_machine(cfg: DictConfig) -> None:
             f"hardware={hardware.name}: needs {hardware.devices_per_node} GPU(s), this machine has {found}; "
             "hardware=cpu runs scale=tiny anywhere"
         )
-    if (
-        hardware.device == "cuda"
-        and cfg.actor_rollout_ref.model.use_remove_padding
-        and not find_spec("flash_attn")
-    ):
+    if hardware.device == "cuda" and cfg.actor_rollout_ref.model.use_remove_padding and not find_spec("flash_attn"):
         raise ConfigError(
             f"hardware={hardware.name}: packed sequences need flash-attn, which is not installed: pip install flash-attn"
         )
@@ -85,14 +81,10 @@ def check_weights(path: str) -> None:
             raise ConfigError(f"base_model.path={path}: no such folder; give one, or a Hugging Face id")
         return
     if not (folder / "config.json").exists():
-        raise ConfigError(
-            f"base_model.path={path}: has no config.json, so it is not a Hugging Face model folder"
-        )
+        raise ConfigError(f"base_model.path={path}: has no config.json, so it is not a Hugging Face model folder")
     files = sorted(folder.glob("*.safetensors"))
     if not files and not list(folder.glob("*.bin")):
-        raise ConfigError(
-            f"base_model.path={path}: has no weights (*.safetensors); download or copy them again"
-        )
+        raise ConfigError(f"base_model.path={path}: has no weights (*.safetensors); download or copy them again")
     from safetensors import SafetensorError, safe_open
 
     for file in files:

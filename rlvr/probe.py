@@ -37,17 +37,13 @@ class Probe:
                 )
             return None
         if self.solved == 0:
-            return (
-                "no sampled answer is right: without a reward there is nothing to learn but from rarer luck"
-            )
+            return "no sampled answer is right: without a reward there is nothing to learn but from rarer luck"
         if self.solved == 1:
             return "every sampled answer is right already: groups of equal rewards teach nothing"
         return None
 
 
-def probe(
-    chosen: list[dict], model_path: str, template: str, samples: int, sampling: dict, seed: int
-) -> list[Probe]:
+def probe(chosen: list[dict], model_path: str, template: str, samples: int, sampling: dict, seed: int) -> list[Probe]:
     """Sample the model on the first examples; `sampling` = {temperature, top_p, top_k, max_tokens}.
 
     Raises ConfigError with the cause when the model cannot be loaded or sampled.
@@ -128,13 +124,9 @@ def _sample(request: dict) -> list[list[str]]:
             top_k=max(request["top_k"], 0),
             max_new_tokens=request["max_tokens"],
             num_return_sequences=request["samples"],
-            pad_token_id=tokenizer.pad_token_id
-            if tokenizer.pad_token_id is not None
-            else tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
         )
-        responses.append(
-            tokenizer.batch_decode(tokens[:, ids.input_ids.shape[1] :], skip_special_tokens=True)
-        )
+        responses.append(tokenizer.batch_decode(tokens[:, ids.input_ids.shape[1] :], skip_special_tokens=True))
     return responses
 
 

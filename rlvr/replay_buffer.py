@@ -19,6 +19,4 @@ class PromptReplayBuffer(ReplayBuffer):
         super()._sync_metadata_from_transfer_queue()
         failed = sum(len(keys) for keys in self.failure_keys.values())
         if failed:
-            raise RuntimeError(
-                f"{failed} group(s) of responses failed in the rollout or the reward: see the log above"
-            )
+            raise RuntimeError(f"{failed} group(s) of responses failed in the rollout or the reward: see the log above")

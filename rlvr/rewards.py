@@ -46,9 +46,7 @@ def compute_score(
     `solution_str` is the response without the prompt; a row of split "test" is scored by outcome. For the keywords see
     `compute_scores`.
     """
-    return compute_scores(
-        [data_source], [solution_str], [ground_truth], [extra_info or {}], rule=rule, **rules
-    )[0]
+    return compute_scores([data_source], [solution_str], [ground_truth], [extra_info or {}], rule=rule, **rules)[0]
 
 
 def compute_scores(
@@ -71,9 +69,7 @@ def compute_scores(
     """
     rows = []
     verdicts = grade_many(solution_strs, ground_truths, grader)
-    for text, label, info, (outcome, reason) in zip(
-        solution_strs, ground_truths, extra_infos, verdicts, strict=True
-    ):
+    for text, label, info, (outcome, reason) in zip(solution_strs, ground_truths, extra_infos, verdicts, strict=True):
         if info.get("split") == "test":
             reward = outcome
         elif file is not None:

@@ -87,15 +87,11 @@ class RunFolder:
         hole in the curve.
         """
         last = self.last_step()
-        return max(
-            (step for step in self.checkpoint_steps() if step <= last and self.is_resumable(step)), default=0
-        )
+        return max((step for step in self.checkpoint_steps() if step <= last and self.is_resumable(step)), default=0)
 
     def checkpoint_steps(self) -> list[int]:
         """Steps of which a checkpoint, or its weights only, is on disk."""
-        return sorted(
-            int(path.name.rpartition("_")[2]) for path in self.checkpoints_dir.glob("global_step_*")
-        )
+        return sorted(int(path.name.rpartition("_")[2]) for path in self.checkpoints_dir.glob("global_step_*"))
 
     def checkpoint_path(self, step: int) -> Path:
         return self.checkpoints_dir / f"global_step_{step}"
@@ -166,9 +162,7 @@ def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTE
         _refuse_full_disk(folder.path, min_free_bytes)
         if folder.config_path.exists():
             _refuse_other_config(folder, config)
-        elif left := sorted(
-            f.name for f in folder.path.iterdir() if f.name not in ("lock", "run.log", "phase")
-        ):
+        elif left := sorted(f.name for f in folder.path.iterdir() if f.name not in ("lock", "run.log", "phase")):
             raise RunFolderError(
                 f"{folder.path}: holds {', '.join(left[:3])} but no config.yaml, so what made them is unknown: "
                 "move the folder away, or give variant=<name>"
@@ -190,8 +184,7 @@ def config_differences(old: Mapping, new: Mapping) -> dict[str, tuple[Any, Any]]
     return {
         key: (old.get(key, "(none)"), new.get(key, "(none)"))
         for key in [*old, *(key for key in new if key not in old)]
-        if old.get(key) != new.get(key)
-        and not any(key == name or key.startswith(f"{name}.") for name in MAY_DIFFER)
+        if old.get(key) != new.get(key) and not any(key == name or key.startswith(f"{name}.") for name in MAY_DIFFER)
     }
 
 
@@ -276,9 +269,7 @@ class MetricsWriter:
     def write(self, line: dict[str, float]) -> None:
         """Append one line; its "step" must be later than every step before."""
         if line["step"] <= self.last_step:
-            raise ValueError(
-                f"{self.path}: step {line['step']} after step {self.last_step}: steps are written once"
-            )
+            raise ValueError(f"{self.path}: step {line['step']} after step {self.last_step}: steps are written once")
         with open(self.path, "a") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()

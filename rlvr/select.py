@@ -137,9 +137,7 @@ def score(accuracies: np.ndarray, method: str, seed: int = 0) -> np.ndarray:
     return np.where(visited.any(-1), scores, -np.inf)
 
 
-def rank_intervals(
-    accuracies: np.ndarray, method: str, resamples: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def rank_intervals(accuracies: np.ndarray, method: str, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """2.5 % and 97.5 % quantile ("examples") of each example's rank when its visits are drawn again with replacement.
 
     Tied scores share the mean of their places, so that a tie in every resample is not mistaken for certainty.
@@ -162,9 +160,7 @@ def write_csv(ranking: Ranking, out: Path) -> None:
     """One line per example, best first; no score, variance or mean for one that was never visited."""
     with open(out, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            ["rank", "index", "score", "variance", "mean_accuracy", "visits", "rank_low", "rank_high"]
-        )
+        writer.writerow(["rank", "index", "score", "variance", "mean_accuracy", "visits", "rank_low", "rank_high"])
         for i, index in enumerate(ranking.index):
             numbers = (
                 [f"{ranking.score[i]:.6f}", f"{ranking.variance[i]:.6f}", f"{ranking.mean_accuracy[i]:.4f}"]

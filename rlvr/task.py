@@ -28,9 +28,7 @@ class TaskRunner:
         # processes, which need no verl, while this one loads it; then servers and workers together.
         import ray
 
-        ray.remote(_nothing).options(
-            num_cpus=0
-        ).remote()  # a process at hand for verl's search for a free port
+        ray.remote(_nothing).options(num_cpus=0).remote()  # a process at hand for verl's search for a free port
         import transfer_queue as tq
 
         config.transfer_queue.enable = True

@@ -73,9 +73,7 @@ class RunFolderTrainer(PPOTrainerSync):
         self.queue.result()
         super()._load_checkpoint()
         resumed = self.global_steps > 0
-        self.metrics_writer = MetricsWriter(
-            self.folder.metrics_path, resume_at=self.global_steps if resumed else None
-        )
+        self.metrics_writer = MetricsWriter(self.folder.metrics_path, resume_at=self.global_steps if resumed else None)
         if resumed:
             self.config.trainer.val_before_train = False  # the metrics up to this step are there already
 
@@ -108,9 +106,7 @@ class RunFolderTrainer(PPOTrainerSync):
             tags = [{"is_prompt": True, "status": "pending", "global_steps": self.global_steps}] * len(batch)
             tq.kv_batch_put(keys=list(batch["uid"]), partition_id="val", tags=tags)
             self.agent_loop_manager.generate_sequences(batch)
-            sampled, _ = self.replay_buffer.sample(
-                self.global_steps, partition_id="val", batch_size=len(batch)
-            )
+            sampled, _ = self.replay_buffer.sample(self.global_steps, partition_id="val", batch_size=len(batch))
             for sample in self._samples(sampled):
                 extra = sample.pop("extra_info")
                 benchmark = sample.pop("data_source")
@@ -162,8 +158,7 @@ class RunFolderTrainer(PPOTrainerSync):
                     "score": float(verdict["acc"]),
                     "reason": verdict["reason"],
                     "boxed": bool(verdict["boxed"]),
-                    "truncated": len(responses[i]) >= limit
-                    and responses[i][-1] != self.tokenizer.eos_token_id,
+                    "truncated": len(responses[i]) >= limit and responses[i][-1] != self.tokenizer.eos_token_id,
                     "response_tokens": len(responses[i]),
                     "data_source": sources[i],
                     "extra_info": extra_infos[i],
@@ -198,12 +193,9 @@ class RunFolderTrainer(PPOTrainerSync):
         metrics["train/truncated"] = float(np.mean(columns["truncated"]))
         metrics["train/response_tokens"] = float(np.mean(columns["response_tokens"]))
         metrics |= {
-            f"train/grade_{reason}": columns["reason"].count(reason) / len(columns["reason"])
-            for reason in REASONS
+            f"train/grade_{reason}": columns["reason"].count(reason) / len(columns["reason"]) for reason in REASONS
         }
-        metrics["train/signal_groups"] = float(
-            np.mean([len(set(rewards)) > 1 for rewards in groups.values()])
-        )
+        metrics["train/signal_groups"] = float(np.mean([len(set(rewards)) > 1 for rewards in groups.values()]))
         line = {"step": global_steps}
         line |= {key: float(value) for key, value in metrics.items() if key.startswith(("train/", "eval/"))}
         line |= {ours: float(metrics[verls]) for verls, ours in VERL_NAMES.items() if verls in metrics}

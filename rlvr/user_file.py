@@ -16,9 +16,7 @@ def load_function(file: str, function: str, key: str, arguments: str) -> Callabl
     """
     spec = spec_from_file_location("user_file", file) if Path(file).suffix == ".py" else None
     if not Path(file).is_file():
-        raise ConfigError(
-            f"{key}={file}: no such file; expected a Python file with a function {function}{arguments}"
-        )
+        raise ConfigError(f"{key}={file}: no such file; expected a Python file with a function {function}{arguments}")
     if spec is None or spec.loader is None:
         raise ConfigError(f"{key}={file}: expected a Python file, *.py")
     module = module_from_spec(spec)

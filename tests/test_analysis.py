@@ -72,9 +72,7 @@ def runs_dir(tmp_path):
     root = tmp_path / "runs"
     make_run(root, "one_shot", 0, TESTS)
     make_run(root, "one_shot", 1, {"tiny500": {0: 30, 10: 50, 20: 40}, "tiny500_avg2": TESTS["tiny500_avg2"]})
-    make_run(
-        root, "full_set", 0, {"tiny500": {0: 30, 10: 90, 20: 95}, "tiny500_avg2": {0: 20, 10: 80, 20: 85}}
-    )
+    make_run(root, "full_set", 0, {"tiny500": {0: 30, 10: 90, 20: 95}, "tiny500_avg2": {0: 20, 10: 80, 20: 85}})
     return root
 
 

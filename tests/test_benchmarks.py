@@ -9,9 +9,7 @@ from rlvr import benchmarks
 from rlvr.sources import DataError
 
 ROOT = str(Path(__file__).resolve().parents[2] / "shared" / "data")
-needs_data = pytest.mark.skipif(
-    not Path(ROOT).exists(), reason="the authors' files are not beside the checkout"
-)
+needs_data = pytest.mark.skipif(not Path(ROOT).exists(), reason="the authors' files are not beside the checkout")
 
 
 def row(name, **overrides):
@@ -40,13 +38,7 @@ def test_protocols_of_the_paper():
 def test_protocols_of_r1_distill(group, tokens):
     for b in benchmarks.select(group):
         samples = 64 if b.dataset in ("aime24", "amc23", "aime25") else 16
-        assert (b.k, b.temperature, b.top_p, b.max_tokens, b.template) == (
-            samples,
-            0.6,
-            0.95,
-            tokens,
-            "r1-distill",
-        )
+        assert (b.k, b.temperature, b.top_p, b.max_tokens, b.template) == (samples, 0.6, 0.95, tokens, "r1-distill")
 
 
 @needs_data
@@ -101,12 +93,7 @@ def test_own_csv(tmp_path):
 
 def test_a_row_without_a_gold_is_left_out_and_counted(tmp_path):
     mine = own(
-        tmp_path,
-        [
-            {"question": "a", "answer": "1"},
-            {"question": "b", "answer": ""},
-            {"question": "c", "answer": None},
-        ],
+        tmp_path, [{"question": "a", "answer": "1"}, {"question": "b", "answer": ""}, {"question": "c", "answer": None}]
     )
     examples, left_out = benchmarks.load(mine, None)
     assert ([e["question"] for e in examples], left_out) == (["a"], 2)

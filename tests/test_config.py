@@ -28,17 +28,7 @@ from rlvr.config import (
 
 ROOT = CONF.parent
 GROUPS = ("scale", "hardware", "base_model", "pool", "train_set", "label", "reward_rule")
-OURS = {
-    *GROUPS,
-    "experiment_name",
-    "variant",
-    "seed",
-    "runs_dir",
-    "data_root",
-    "tracking",
-    "check",
-    "run_dir",
-}
+OURS = {*GROUPS, "experiment_name", "variant", "seed", "runs_dir", "data_root", "tracking", "check", "run_dir"}
 OURS |= {"experiment_folder", "loss", "updates_per_step", "example", "retention"}
 MACHINE = ("hardware", "ray_kwargs", "transfer_queue", "trainer")
 
@@ -86,9 +76,7 @@ def test_every_experiment_is_sound_and_restates_nothing(experiment: str, scale: 
     assert cfg["trainer"]["experiment_name"] == experiment
 
 
-@pytest.mark.parametrize(
-    "choice", [(group, name) for group in GROUPS for name in group_options(group)], ids="=".join
-)
+@pytest.mark.parametrize("choice", [(group, name) for group in GROUPS for name in group_options(group)], ids="=".join)
 def test_every_choice_is_sound_and_named_after_its_file(choice: tuple[str, str]) -> None:
     group, name = choice
     assert resolved("+experiment=one_shot", f"{group}={name}")[group]["name"] == name
@@ -103,9 +91,7 @@ def test_names_never_equal_verls() -> None:
     verl = verl_config_dir()
     assert not {*GROUPS, "experiment"} & {path.name for path in verl.iterdir() if path.is_dir()}
     assert not OURS & set(OmegaConf.load(verl / "_generated_ppo_trainer.yaml"))
-    assert OURS | {"model_engine"} | set(OmegaConf.load(verl / "_generated_ppo_trainer.yaml")) == set(
-        known_keys()
-    )
+    assert OURS | {"model_engine"} | set(OmegaConf.load(verl / "_generated_ppo_trainer.yaml")) == set(known_keys())
 
 
 def test_verls_flat_file_has_the_keys_verl_composes() -> None:
@@ -135,23 +121,13 @@ def test_the_papers_numbers_reach_verl() -> None:
     trainer = cfg["trainer"]
     assert [trainer[k] for k in ("total_training_steps", "test_freq", "save_freq")] == [2000, 20, 20]
     assert (trainer["device"], trainer["nnodes"], trainer["n_gpus_per_node"]) == ("cuda", 1, 8)
-    assert (
-        actor["ppo_max_token_len_per_gpu"] == 24000
-        and cfg["actor_rollout_ref"]["ref"]["log_prob_use_dynamic_bsz"]
-    )
-    assert {
-        cfg["data"]["seed"],
-        rollout["seed"],
-        actor["data_loader_seed"],
-        actor["fsdp_config"]["seed"],
-    } == {3}
+    assert actor["ppo_max_token_len_per_gpu"] == 24000 and cfg["actor_rollout_ref"]["ref"]["log_prob_use_dynamic_bsz"]
+    assert {cfg["data"]["seed"], rollout["seed"], actor["data_loader_seed"], actor["fsdp_config"]["seed"]} == {3}
 
 
 def test_the_papers_text_has_eight_updates_per_step() -> None:
     cfg = resolved("+experiment=one_shot", "scale=paper", "updates_per_step=8")
-    assert (
-        cfg["actor_rollout_ref"]["actor"]["ppo_mini_batch_size"] == 16
-    )  # prompts; x 8 answers = 128, paper §3.1
+    assert cfg["actor_rollout_ref"]["actor"]["ppo_mini_batch_size"] == 16  # prompts; x 8 answers = 128, paper §3.1
 
 
 @pytest.mark.parametrize(
@@ -181,11 +157,7 @@ def test_ppo_has_a_critic_and_its_own_estimator() -> None:
     critic = cfg["critic"]
     assert (cfg["algorithm"]["adv_estimator"], critic["optim"]["lr"]) == ("gae", 1e-5)
     assert critic["model"]["path"] == cfg["actor_rollout_ref"]["model"]["path"]
-    assert (critic["cliprange_value"], critic["optim"]["weight_decay"], critic["fsdp"]["seed"]) == (
-        0.5,
-        0.01,
-        3,
-    )
+    assert (critic["cliprange_value"], critic["optim"]["weight_decay"], critic["fsdp"]["seed"]) == (0.5, 0.01, 3)
     assert critic["ppo_mini_batch_size"] == 128 and critic["ppo_epochs"] == 1
 
 
@@ -227,18 +199,13 @@ def test_scale_picks_model_and_pool_and_the_command_line_overrules_it() -> None:
 
 
 def test_small_is_paper_but_for_batch_and_steps() -> None:
-    paper, small = (
-        resolved("+experiment=one_shot", f"scale={scale}")["scale"] for scale in ("paper", "small")
-    )
+    paper, small = (resolved("+experiment=one_shot", f"scale={scale}")["scale"] for scale in ("paper", "small"))
     assert {key for key in paper if paper[key] != small[key]} == {"name", "steps", "prompts_per_step"}
 
 
 def test_reward_rule_reaches_the_reward() -> None:
     rewards = [resolved(f"+experiment={name}")["reward"] for name in ("one_shot", "format_reward")]
-    assert [reward["custom_reward_function"]["reward_kwargs"]["rule"] for reward in rewards] == [
-        "outcome",
-        "format",
-    ]
+    assert [reward["custom_reward_function"]["reward_kwargs"]["rule"] for reward in rewards] == ["outcome", "format"]
 
 
 def test_variant_and_ranks_name_themselves() -> None:
@@ -265,9 +232,7 @@ def science(hardware: str, scale: str) -> dict:
         OmegaConf.create(resolved("+experiment=one_shot", f"scale={scale}", f"hardware={hardware}"))
     )
     trainer = cfg["trainer"]
-    cfg["steps"] = [
-        trainer[key] for key in ("total_training_steps", "test_freq", "save_freq", "val_before_train")
-    ]
+    cfg["steps"] = [trainer[key] for key in ("total_training_steps", "test_freq", "save_freq", "val_before_train")]
     for group in MACHINE:
         del cfg[group]
     del cfg["data"]["dataloader_num_workers"], cfg["reward"]["num_workers"]
@@ -285,19 +250,10 @@ def science(hardware: str, scale: str) -> dict:
         del cfg["critic"][key]
     del cfg["critic"]["ppo_infer_max_token_len_per_gpu"]
     del ours["ref"]["log_prob_max_token_len_per_gpu"]
-    machine = (
-        "name",
-        "dtype",
-        "agent",
-        "tensor_model_parallel_size",
-        "gpu_memory_utilization",
-        "free_cache_engine",
-    )
+    machine = ("name", "dtype", "agent", "tensor_model_parallel_size", "gpu_memory_utilization", "free_cache_engine")
     for key in (*machine, "n_gpus_per_node", "log_prob_max_token_len_per_gpu"):
         del ours["rollout"][key]
-    for teacher in cfg["distillation"][
-        "teacher_models"
-    ].values():  # verl repeats the rollout engine there, disabled
+    for teacher in cfg["distillation"]["teacher_models"].values():  # verl repeats the rollout engine there, disabled
         del teacher["inference"]
     return cfg
 
@@ -328,9 +284,7 @@ def test_every_experiment_opens_with_question_place_command_cost_and_result(expe
 
 
 @pytest.mark.parametrize(
-    "file",
-    sorted(set(CONF.rglob("*.yaml")) - set(CONF.glob("hydra/**/*"))),
-    ids=lambda f: str(f.relative_to(CONF)),
+    "file", sorted(set(CONF.rglob("*.yaml")) - set(CONF.glob("hydra/**/*"))), ids=lambda f: str(f.relative_to(CONF))
 )
 def test_every_number_has_its_source_on_its_line(file: Path) -> None:
     """paper, authors (of the code, or of a model) or ours. An experiment's numbers are the paper's: its header says where."""
@@ -394,10 +348,7 @@ def test_a_typo_inside_an_experiment_is_caught(tmp_path: Path, line: str, messag
         ("base_model.template=qwen", "base_model.template=qwen: expected one of chat, none, qwen25-math-cot"),
         ("example.question=Why?", "example.answer: no value; an example has a question and an answer"),
         ("scale.top_p=???", "scale.top_p: no value; set it in the file of conf/scale"),
-        (
-            "scale.benchmarks.0.n=2",
-            "scale.benchmarks: validation: n=2: expected 1, or more with a temperature",
-        ),
+        ("scale.benchmarks.0.n=2", "scale.benchmarks: validation: n=2: expected 1, or more with a temperature"),
         ("scale.benchmarks=[{name: x}]", "scale.benchmarks: x: has no dataset"),
     ],
 )
@@ -461,10 +412,7 @@ def test_sixteen_at_random() -> None:
         (("experiment=one_shot",), "error: experiment: write +experiment=NAME, with a plus sign"),
         (("+experiment=one_shto",), "error: experiment=one_shto: no such choice; did you mean one_shot?"),
         (("+experiment=one_shot", "train_set=pi0"), "from 1 up: train_set.ranks=[3,7]"),
-        (
-            ("+experiment=one_shot", "loss.entrop=1"),
-            "error: loss.entrop: no such key; did you mean loss.entropy?",
-        ),
+        (("+experiment=one_shot", "loss.entrop=1"), "error: loss.entrop: no such key; did you mean loss.entropy?"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(arguments: tuple[str, ...], message: str) -> None:
@@ -493,8 +441,6 @@ def test_the_command_is_light(arguments: list[str]) -> None:
         "try: runpy.run_path('run.py', run_name='__main__')\n"
         "finally: print('HEAVY', sorted({'torch', 'ray', 'verl', 'transformers'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "HEAVY []"
     assert len(done.stdout) > 60

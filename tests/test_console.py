@@ -26,13 +26,7 @@ RAY_TEXT = (
 LINES = [
     {"step": 0, "eval/tiny500/accuracy": 0.36, "time/eval_s": 3.0},
     {"step": 1, "train/reward": 0.5, "train/accuracy": 0.5, "time/step_s": 2.0},
-    {
-        "step": 2,
-        "train/reward": 0.75,
-        "train/accuracy": 0.75,
-        "time/step_s": 4.0,
-        "eval/tiny500/accuracy": 0.5,
-    },
+    {"step": 2, "train/reward": 0.75, "train/accuracy": 0.75, "time/step_s": 4.0, "eval/tiny500/accuracy": 0.5},
 ]
 
 
@@ -54,14 +48,14 @@ print("after")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split("\n") == ["for the user", "after", ""] and done.stderr == ""
     log = (tmp_path / "run.log").read_text()
-    assert (
-        all(text in log for text in ("from python", "from c", "from a child")) and "for the user" not in log
-    )
+    assert all(text in log for text in ("from python", "from c", "from a child")) and "for the user" not in log
 
 
 def test_the_log_of_an_earlier_attempt_is_kept(tmp_path):
     (tmp_path / "run.log").write_text("first attempt\n")
-    code = f"from rlvr.console import capture_output\nwith capture_output({str(tmp_path / 'run.log')!r}): print('second')"
+    code = (
+        f"from rlvr.console import capture_output\nwith capture_output({str(tmp_path / 'run.log')!r}): print('second')"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     assert (tmp_path / "run.log").read_text() == "first attempt\nsecond\n"
 

@@ -20,15 +20,7 @@ from rlvr.run_folder import RunFolder, write_eval
 from rlvr.verl_cpu.generation import Sampling
 
 MODEL = Path(rlvr.tiny.__file__).parent / "model"
-TRAINED = {
-    "dataset": "tiny500",
-    "name": "trained",
-    "temperature": 0.0,
-    "top_p": 1.0,
-    "top_k": -1,
-    "n": 1,
-    "limit": 8,
-}
+TRAINED = {"dataset": "tiny500", "name": "trained", "temperature": 0.0, "top_p": 1.0, "top_k": -1, "n": 1, "limit": 8}
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +65,7 @@ def samples(run, benchmark, step):
 def test_base_and_every_checkpoint_with_the_answers_of_an_engine_of_their_own(run):
     assert command(run) == 0
     examples = load(select("validation")[0], None)[0][:12]
-    for step, path in {
-        0: MODEL,
-        20: checkpoints.model_folder(run, 20),
-        40: checkpoints.model_folder(run, 40),
-    }.items():
+    for step, path in {0: MODEL, 20: checkpoints.model_folder(run, 20), 40: checkpoints.model_folder(run, 40)}.items():
         rows = samples(run, "a", step)
         alone = engines.start("torch", str(path))
         prompts = [alone.tokenizer(e["question"] + "\n")["input_ids"] for e in examples]
@@ -88,10 +76,7 @@ def test_base_and_every_checkpoint_with_the_answers_of_an_engine_of_their_own(ru
         assert [r["truncated"] for r in rows] == [a.stop_reason != "completed" for a in answers]
     assert [r["response"] for r in samples(run, "a", 0)] != [r["response"] for r in samples(run, "a", 40)]
     record = json.loads((run.eval_dir / "a/protocol.json").read_text())
-    assert (
-        record["protocol"]["max_tokens"] == 24
-        and record["steps"]["40"]["versions"]["torch"] == torch.__version__
-    )
+    assert record["protocol"]["max_tokens"] == 24 and record["steps"]["40"]["versions"]["torch"] == torch.__version__
     rows = [r for r in metrics.summary(run.eval_dir) if r["metric"] == "accuracy" and not r["subject"]]
     assert [(r["step"], r["value"]) for r in rows] == [
         (step, sum(r["score"] for r in samples(run, "a", step)) / 12) for step in (0, 20, 40)
@@ -184,12 +169,7 @@ def test_what_training_evaluated_with_this_protocol_is_taken_as_it_is(run):
         "prompt": ["p"] * 8,
         "gold": [e["answer"] for e in examples],
     }
-    rows |= {
-        "response": ["so \\boxed{7}"] * 8,
-        "score": [0.0] * 8,
-        "reason": ["wrong"] * 8,
-        "boxed": [True] * 8,
-    }
+    rows |= {"response": ["so \\boxed{7}"] * 8, "score": [0.0] * 8, "reason": ["wrong"] * 8, "boxed": [True] * 8}
     write_eval(run, "trained", 20, rows | {"truncated": [False] * 8, "response_tokens": [5] * 8})
     same = ["benchmarks.trained.dataset=tiny500", "benchmarks.trained.limit=8"]
     assert evaluate.main([f"run={run.path}", *same, "benchmarks.trained.max_tokens=24", "steps=20"]) == 0
@@ -240,9 +220,7 @@ def test_a_context_too_short_for_the_budget_is_an_error(run, capsys):
 
 def test_own_benchmark_with_own_grader(run, tmp_path):
     (tmp_path / "mine.jsonl").write_text(json.dumps({"q": "Question: What is 3+4?", "a": "7"}) + "\n")
-    (tmp_path / "mine.py").write_text(
-        "def longest(response, gold):\n    return min(1.0, len(response) / 1000)\n"
-    )
+    (tmp_path / "mine.py").write_text("def longest(response, gold):\n    return min(1.0, len(response) / 1000)\n")
     mine = [
         "file=" + str(tmp_path / "mine.jsonl"),
         "question=q",
@@ -257,10 +235,7 @@ def test_own_benchmark_with_own_grader(run, tmp_path):
 
 def test_loglikelihood_is_the_sum_over_the_continuation():
     engine = engines.start("torch", str(MODEL))
-    texts = [
-        ("Question: grass?\n", "green"),
-        ("A much longer question than that one, about a cow?\n", "a young cow"),
-    ]
+    texts = [("Question: grass?\n", "green"), ("A much longer question than that one, about a cow?\n", "a young cow")]
     pairs = [[engine.tokenizer(t)["input_ids"] for t in pair] for pair in texts]
     got = engine.loglikelihood([p for p, _ in pairs], [c for _, c in pairs])
     for (prompt, continuation), value in zip(pairs, got, strict=True):
@@ -284,9 +259,7 @@ def test_several_threads_give_the_answers_of_one():
     answers = []
     for threads in (1, 3):
         engine.generators = [engines.Generator(engine.model, engine.eos) for _ in range(threads)]
-        answers.append(
-            [a.token_ids for a in engine.generate(prompts, how, lambda n, tokens: counted.append(n))]
-        )
+        answers.append([a.token_ids for a in engine.generate(prompts, how, lambda n, tokens: counted.append(n))])
     assert answers[0] == answers[1] and sum(counted) == 24
 
 

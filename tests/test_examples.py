@@ -128,8 +128,7 @@ def own(tmp_path, text):
 
 def test_an_own_reward(tmp_path):
     file = own(
-        tmp_path,
-        "def reward(response, label, info):\n    return len(response) + info['index'] + (label == '7')\n",
+        tmp_path, "def reward(response, label, info):\n    return len(response) + info['index'] + (label == '7')\n"
     )
     score = compute_score(**SAMPLE, extra_info={"index": 3, "split": "train"}, file=file)
     assert score["score"] == len(SAMPLE["solution_str"]) + 4 and score["acc"] == 1
@@ -142,10 +141,7 @@ def test_an_own_reward(tmp_path):
         ("def reward(r, l, i): return 'good'", "returned 'good', expected a finite number"),
         ("def reward(r, l, i): return float('nan')", "returned nan, expected a finite number"),
         ("def reward(r, l, i): return None", "returned None, expected a finite number"),
-        (
-            "def reward(r, l, i): return 1/0",
-            "raised ZeroDivisionError: division by zero; label '",
-        ),
+        ("def reward(r, l, i): return 1/0", "raised ZeroDivisionError: division by zero; label '"),
         ("def score(r, l, i): return 1", "has no function reward(response, label, info)"),
         ("import nothing_like_this", "cannot be imported (ModuleNotFoundError"),
     ],
@@ -165,9 +161,7 @@ def test_a_pinned_base_model_that_cannot_be_had(tmp_path, monkeypatch):
     cfg = compose("+experiment=one_shot", "base_model.path=nobody/nothing", "base_model.revision=abc123")
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
-    with pytest.raises(
-        ConfigError, match="base_model.revision=abc123: nobody/nothing cannot be had"
-    ) as error:
+    with pytest.raises(ConfigError, match="base_model.revision=abc123: nobody/nothing cannot be had") as error:
         launch._pinned(cfg, folder)
     assert "\n" not in str(error.value)
 

@@ -53,9 +53,7 @@ def test_the_papers_run_differs_only_where_it_is_known_to():
 
 
 def test_where_a_difference_comes_from():
-    found = marks(
-        "+experiment=no_kl", "scale=paper", "hardware=eight_gpus", "updates_per_step=8", "scale.top_p=0.9"
-    )
+    found = marks("+experiment=no_kl", "scale=paper", "hardware=eight_gpus", "updates_per_step=8", "scale.top_p=0.9")
     assert found["loss.kl"] == "experiment"
     assert found["updates_per_step"] == "paper"
     assert found["scale.top_p"] == "changed"
@@ -217,9 +215,7 @@ def test_the_command_compares_and_estimates_without_ray_or_torch():
         "finally: print('HEAVY', sorted({'torch', 'ray', 'verl', 'transformers'} & set(sys.modules)))"
     )
     arguments = ["+experiment=entropy_only", "scale=paper", "hardware=eight_gpus", "check=true"]
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], cwd=CONF.parent, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=CONF.parent, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "HEAVY []"
     rows = [line.split() for line in done.stdout.splitlines()]
     assert ["policy", "loss", "none", "vanilla", "vanilla", "experiment", "§2"] in rows
@@ -245,10 +241,7 @@ def step(rewards, reasons, truncated=False, gold="12.8"):
     ("columns", "message"),
     [
         (step([0.0] * 4, ["no_answer"] * 4), "no response has an answer in .*base_model.template"),
-        (
-            step([0.0] * 4, ["no_answer"] * 4, truncated=True),
-            "cut off at 3072 tokens: raise scale.max_response_tokens",
-        ),
+        (step([0.0] * 4, ["no_answer"] * 4, truncated=True), "cut off at 3072 tokens: raise scale.max_response_tokens"),
         (
             step([0.0] * 4, ["unparsable"] * 3 + ["no_answer"], gold="\\frac{"),
             r"with the label '\\\\frac\{'.*does it parse",

@@ -51,17 +51,11 @@ def test_greedy_equals_transformers_generate(model):
 
 @pytest.mark.usefixtures("prefill")
 def test_log_probs_equal_a_plain_forward_pass(model):
-    sampling = [
-        Sampling(max_tokens=20, temperature=t, seed=i) for i, t in enumerate([0.6, 1.0, 1.5, 0.0, 1.0])
-    ]
-    for prompt, s, c in zip(
-        PROMPTS, sampling, Generator(model, (EOS,)).generate(PROMPTS, sampling), strict=True
-    ):
+    sampling = [Sampling(max_tokens=20, temperature=t, seed=i) for i, t in enumerate([0.6, 1.0, 1.5, 0.0, 1.0])]
+    for prompt, s, c in zip(PROMPTS, sampling, Generator(model, (EOS,)).generate(PROMPTS, sampling), strict=True):
         with torch.no_grad():
             logits = model(torch.tensor([prompt + c.token_ids])).logits[0, len(prompt) - 1 : -1]
-        expected = torch.log_softmax(logits / (s.temperature or 1.0), -1).gather(
-            -1, torch.tensor(c.token_ids)[:, None]
-        )
+        expected = torch.log_softmax(logits / (s.temperature or 1.0), -1).gather(-1, torch.tensor(c.token_ids)[:, None])
         assert torch.allclose(torch.tensor(c.log_probs), expected[:, 0], atol=1e-5)
 
 
@@ -78,9 +72,7 @@ def test_sampled_frequencies_match_the_softmax(model, temperature, top_p, top_k)
     order = probs.argsort(descending=True)
     allowed = torch.zeros_like(probs, dtype=torch.bool)
     mass = 0.0
-    for rank, token in enumerate(
-        order.tolist()
-    ):  # the definition of top_k and of the nucleus, token by token
+    for rank, token in enumerate(order.tolist()):  # the definition of top_k and of the nucleus, token by token
         if (top_k > 0 and rank >= top_k) or mass >= top_p:
             break
         allowed[token] = True
@@ -98,9 +90,7 @@ def test_sampled_frequencies_match_the_softmax(model, temperature, top_p, top_k)
 def test_a_seed_fixes_a_row_whatever_else_is_in_the_batch(model):
     alone = Generator(model, (EOS,)).generate([PROMPTS[3]], [Sampling(30, seed=7)])[0]
     crowd = [Sampling(30, seed=100 + i) for i in range(4)] + [Sampling(30, seed=7)]
-    together = Generator(model, (EOS,), max_rows=3).generate([*PROMPTS[:3], PROMPTS[4], PROMPTS[3]], crowd)[
-        -1
-    ]
+    together = Generator(model, (EOS,), max_rows=3).generate([*PROMPTS[:3], PROMPTS[4], PROMPTS[3]], crowd)[-1]
     assert alone.token_ids == together.token_ids
 
 
@@ -108,8 +98,7 @@ def test_limits_and_stop_tokens(model):
     free = Generator(model, ()).generate([PROMPTS[0]], [Sampling(12, temperature=0)])[0]
     stop = free.token_ids[4]
     cut = Generator(model, ()).generate(
-        [PROMPTS[0], PROMPTS[0]],
-        [Sampling(12, temperature=0, stop_token_ids=(stop,)), Sampling(3, temperature=0)],
+        [PROMPTS[0], PROMPTS[0]], [Sampling(12, temperature=0, stop_token_ids=(stop,)), Sampling(3, temperature=0)]
     )
     assert cut[0].token_ids == free.token_ids[: free.token_ids.index(stop) + 1]
     assert (cut[0].stop_reason, cut[1].stop_reason) == ("completed", "length")
@@ -118,9 +107,7 @@ def test_limits_and_stop_tokens(model):
 
 def test_abort_keeps_what_was_sampled(model):
     calls = iter([False, False, True])
-    (completion,) = Generator(model, ()).generate(
-        [PROMPTS[0]], [Sampling(20, temperature=0)], lambda: next(calls)
-    )
+    (completion,) = Generator(model, ()).generate([PROMPTS[0]], [Sampling(20, temperature=0)], lambda: next(calls))
     assert completion.stop_reason == "aborted"
     assert len(completion.token_ids) == 3
 

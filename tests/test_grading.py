@@ -181,13 +181,7 @@ def test_disagreement_gives_the_rate_and_the_rows():
     rate, rows = disagreement(responses, ["12", "\\frac{4}{3}", "12", "12"])
     assert rate == 0.25
     assert rows == [
-        {
-            "index": 1,
-            "gold": "\\frac{4}{3}",
-            "answer": "\\frac{8}{6}",
-            "math_verify": "correct",
-            "authors": "wrong",
-        }
+        {"index": 1, "gold": "\\frac{4}{3}", "answer": "\\frac{8}{6}", "math_verify": "correct", "authors": "wrong"}
     ]
 
 
@@ -330,8 +324,7 @@ PIECES = st.sampled_from(
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=25).map("".join)),
-    st.sampled_from(["12", "x^2", "(1,2)"]),
+    st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=25).map("".join)), st.sampled_from(["12", "x^2", "(1,2)"])
 )
 def test_grading_never_raises_and_never_hangs(text, gold):
     for grader in ("math_verify", "authors"):

@@ -84,9 +84,7 @@ def test_only_command_lines_import_hydra():
 
 def loaded_by(module):
     code = f"import {module}, sys; print(*[m for m in {HEAVY!r} if m in sys.modules])"
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
 def analysis_modules():

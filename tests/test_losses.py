@@ -208,20 +208,12 @@ def update(worker, rows, copies=1, mini_batch_size=None, **actor):
     """One step of verl's optimiser loop on the rows, each `copies` times, with the loss of an actor configuration."""
     from verl.utils import tensordict_utils as tu
 
-    prompts, responses = (
-        [p for p in rows[0] for _ in range(copies)],
-        [r for r in rows[1] for _ in range(copies)],
-    )
+    prompts, responses = ([p for p in rows[0] for _ in range(copies)], [r for r in rows[1] for _ in range(copies)])
     columns = {name: [v for v in column for _ in range(copies)] for name, column in rows[2].items()}
     batch = make_batch(prompts, responses, TEMPERATURE, **columns)
     size = mini_batch_size or len(prompts)
     tu.assign_non_tensor(
-        batch,
-        mini_batch_size=size,
-        epochs=1,
-        seed=0,
-        dataloader_kwargs={"shuffle": False},
-        global_batch_size=size,
+        batch, mini_batch_size=size, epochs=1, seed=0, dataloader_kwargs={"shuffle": False}, global_batch_size=size
     )
     worker.train_mini_batch(batch)
 
@@ -311,25 +303,15 @@ def test_the_critic_gives_a_value_to_every_token_and_learns(rows):
     worker.set_loss_fn(partial(value_loss, config=CriticConfig(strategy="fsdp2", use_dynamic_bsz=True)))
 
     def at_responses(all_values):
-        return [
-            v[len(p) - 1 : len(p) - 1 + len(r)]
-            for v, p, r in zip(all_values, prompts, responses, strict=True)
-        ]
+        return [v[len(p) - 1 : len(p) - 1 + len(r)] for v, p, r in zip(all_values, prompts, responses, strict=True)]
 
     old = at_responses(before)
     returns = [v + 0.3 for v in old]
     batch = make_batch(prompts, responses, TEMPERATURE, values=old, returns=returns, **columns)
     size = len(prompts)
     tu.assign_non_tensor(
-        batch,
-        mini_batch_size=size,
-        epochs=20,
-        seed=0,
-        dataloader_kwargs={"shuffle": False},
-        global_batch_size=size,
+        batch, mini_batch_size=size, epochs=20, seed=0, dataloader_kwargs={"shuffle": False}, global_batch_size=size
     )
     worker.train_mini_batch(batch)
-    errors = [
-        float((torch.cat(at_responses(v)) - torch.cat(returns)).square().mean()) for v in (before, values())
-    ]
+    errors = [float((torch.cat(at_responses(v)) - torch.cat(returns)).square().mean()) for v in (before, values())]
     assert errors[1] < 0.5 * errors[0]

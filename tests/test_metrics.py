@@ -54,9 +54,7 @@ def test_wilson_interval():
 
 def test_repetition_counts_four_grams_seen_before():
     assert metrics.repetition("a b c d e f") == 0
-    assert metrics.repetition("a b c d a b c d") == pytest.approx(
-        1 / 5
-    )  # the fifth window is the first again
+    assert metrics.repetition("a b c d a b c d") == pytest.approx(1 / 5)  # the fifth window is the first again
     assert metrics.repetition("no no no no no no") == pytest.approx(2 / 3)
 
 
@@ -110,20 +108,14 @@ def test_a_gain_is_split_into_format_and_reasoning():
         {i: [s] for i, s in zip("abcd", [1, 0, 0, 0], strict=True)},
         reasons=["correct", "wrong", "no_answer", "no_answer"],
     )
-    after = columns(
-        {i: [s] for i, s in zip("abcd", [1, 1, 1, 0], strict=True)}, reasons=["correct"] * 3 + ["wrong"]
-    )
+    after = columns({i: [s] for i, s in zip("abcd", [1, 1, 1, 0], strict=True)}, reasons=["correct"] * 3 + ["wrong"])
     parts = {name: value for name, (value, _, _) in metrics.split_gain(before, after).items()}
     # Parsable 1/2 -> 1, right among those 1/2 -> 3/4.
     assert parts == pytest.approx({"gain": 1 / 2, "format": 1 / 2 * 5 / 8, "reasoning": 1 / 4 * 3 / 4})
 
 
 def test_more_boxes_with_equal_accuracy_among_them_are_all_format():
-    before = columns(
-        {"a": [1], "b": [0], "c": [0], "d": [0]}, reasons=["correct", "wrong", "no_answer", "no_answer"]
-    )
-    after = columns(
-        {"a": [1], "b": [0], "c": [1], "d": [0]}, reasons=["correct", "wrong", "correct", "wrong"]
-    )
+    before = columns({"a": [1], "b": [0], "c": [0], "d": [0]}, reasons=["correct", "wrong", "no_answer", "no_answer"])
+    after = columns({"a": [1], "b": [0], "c": [1], "d": [0]}, reasons=["correct", "wrong", "correct", "wrong"])
     parts = metrics.split_gain(before, after)
     assert parts["format"][0] == pytest.approx(parts["gain"][0]) and parts["reasoning"][0] == 0

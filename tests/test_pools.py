@@ -120,9 +120,7 @@ def test_the_authors_files_are_downloaded_once_and_checked(tmp_path, monkeypatch
         with pytest.raises(DataError, match="not the published file"):
             sources.data_file(None, "train/acc_step_500.json")
         digest = hashlib.sha256(content).hexdigest()
-        monkeypatch.setitem(
-            sources.AUTHORS_FILES, "train/acc_step_500.json", ("data/acc_step_500.json", digest)
-        )
+        monkeypatch.setitem(sources.AUTHORS_FILES, "train/acc_step_500.json", ("data/acc_step_500.json", digest))
         path = sources.data_file(None, "train/acc_step_500.json")
         assert path.read_bytes() == content
         with pytest.raises(DataError, match="cannot be downloaded .*data_root=<clone>$"):
@@ -164,9 +162,7 @@ def test_ranking_by_variance():
 
 
 def test_a_batch_is_filled_in_blocks():
-    chosen = [
-        {"index": i, "prompt": f"q{i}", "answer": str(i), "rank": i + 1, "source": "train"} for i in range(3)
-    ]
+    chosen = [{"index": i, "prompt": f"q{i}", "answer": str(i), "rank": i + 1, "source": "train"} for i in range(3)]
     rows = pools.training_rows(chosen, 8)
     assert [row["rank"] for row in rows] == [1, 1, 1, 2, 2, 2, 3, 3]
     assert len(pools.training_rows(chosen, 2)) == 3

@@ -31,13 +31,7 @@ def test_the_gain_starts_at_the_first_evaluation_after_saturation():
 
 @pytest.mark.parametrize(
     ("saturation", "span", "strict"),
-    [
-        (0, (0, 30), (0, 30)),
-        (10, (10, 30), (10, 30)),
-        (11, (20, 30), (20, 30)),
-        (21, (20, 30), None),
-        (30, None, None),
-    ],
+    [(0, (0, 30), (0, 30)), (10, (10, 30), (10, 30)), (11, (20, 30), (20, 30)), (21, (20, 30), None), (30, None, None)],
 )
 def test_the_only_evaluation_after_saturation_is_counted_from_the_last_before(saturation, span, strict):
     assert gain_span(saturation, [0, 10, 20, 30]) == span

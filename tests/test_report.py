@@ -43,9 +43,7 @@ def test_the_first_page_is_small_and_every_file_it_names_is_there(built):
 def test_the_stored_answers_are_those_of_the_run(built):
     root, index = built
     (path,) = (index.parent / "data").glob("tiny.tiny.one_shot.seed0/tiny500-20-0.js")
-    part = json.loads(
-        path.read_text().removeprefix(f'arrived("{path.relative_to(index.parent)}",').rstrip()[:-1]
-    )
+    part = json.loads(path.read_text().removeprefix(f'arrived("{path.relative_to(index.parent)}",').rstrip()[:-1])
     run = next(run for run in load(root / "runs", root / "none") if run.name == "one_shot")
     right = sum(row[report.ROW.index("score")] for row in part["rows"])
     assert len(part["rows"]) == 120 and right == run.scores["tiny500"].at(20).sum()
@@ -95,9 +93,7 @@ def page():
         browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         page = browser.new_page()
         page.errors = []
-        page.on(
-            "console", lambda message: page.errors.append(message.text) if message.type == "error" else None
-        )
+        page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         yield page
         browser.close()

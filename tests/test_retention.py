@@ -17,9 +17,7 @@ MODEL = Path(__file__).resolve().parents[1] / "rlvr" / "tiny" / "model"
 
 
 def policy(states=1, weights_every=1, weights_dtype="bfloat16"):
-    return OmegaConf.create(
-        {"states": states, "weights_every": weights_every, "weights_dtype": weights_dtype}
-    )
+    return OmegaConf.create({"states": states, "weights_every": weights_every, "weights_dtype": weights_dtype})
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +55,7 @@ def test_the_newest_state_stays_and_every_ones_weights(tmp_path, weights):
         assert folder.resume_step() == step
     assert [step for step in folder.checkpoint_steps() if folder.is_resumable(step)] == [60]
     for step in (20, 40):
-        left = {
-            str(p.relative_to(folder.checkpoint_path(step))) for p in folder.checkpoint_path(step).rglob("*")
-        }
+        left = {str(p.relative_to(folder.checkpoint_path(step))) for p in folder.checkpoint_path(step).rglob("*")}
         assert {p for p in left if "huggingface" not in p} == {"actor"}
     assert (folder.checkpoint_path(60) / "critic" / "optim_world_size_1_rank_0.pt").exists()
 

@@ -53,9 +53,7 @@ def test_a_run_leaves_a_complete_folder(finished):
     metrics = read_metrics(folder.metrics_path)
     assert metrics["step"].tolist() == [0, 1, 2, 3, 4]
     assert metrics["eval/tiny500/accuracy"].notna().tolist() == [True, False, True, False, True]
-    assert (
-        metrics.loc[1:, ["actor/entropy", "actor/kl", "actor/grad_norm", "time/step_s"]].notna().all().all()
-    )
+    assert metrics.loc[1:, ["actor/entropy", "actor/kl", "actor/grad_norm", "time/step_s"]].notna().all().all()
     assert metrics.loc[1, "actor/kl"] == 0  # before the first update the policy is the reference
     assert metrics.loc[4, "actor/kl"] > 0
     for step in (1, 4):
@@ -146,9 +144,7 @@ def test_a_failing_reward_ends_the_run_with_its_cause(tmp_path):
 )
 def test_two_steps_of_every_mechanism(experiment, moved, tmp_path):
     arguments = [f"+experiment={experiment}", *SMALL, "scale.steps=2", f"runs_dir={tmp_path}"]
-    done = subprocess.run(
-        [sys.executable, "run.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600
-    )
+    done = subprocess.run([sys.executable, "run.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     metrics = read_metrics(folder_of(tmp_path, experiment).metrics_path)
     assert metrics["step"].tolist() == [0, 1, 2]
@@ -211,9 +207,7 @@ def test_corrupt_weights_are_refused_before_ray_starts(tmp_path):
     model = tmp_path / "model"
     model.mkdir()
     for file in (ROOT / "rlvr" / "tiny" / "model").iterdir():
-        (model / file.name).write_bytes(
-            file.read_bytes()[: 100_000 if file.suffix == ".safetensors" else None]
-        )
+        (model / file.name).write_bytes(file.read_bytes()[: 100_000 if file.suffix == ".safetensors" else None])
     done = run(f"runs_dir={tmp_path}", f"base_model.path={model}")
     assert done.returncode == 1
     assert "corrupt weights file" in done.stderr

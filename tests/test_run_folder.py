@@ -79,14 +79,9 @@ def test_a_refusal_shows_eight_keys_and_counts_the_rest(tmp_path):
 
 
 def test_tracking_check_and_the_folders_own_place_may_differ(tmp_path):
-    old, new = (
-        config("runs/a", tracking="off"),
-        config("/elsewhere/runs/a", check=True, runs_dir="/elsewhere/runs"),
-    )
+    old, new = (config("runs/a", tracking="off"), config("/elsewhere/runs/a", check=True, runs_dir="/elsewhere/runs"))
     assert config_differences(old, new) == {}
-    limited = config(
-        "runs/a", scale={"learning_rate": 1e-6, "benchmarks": [{"name": "math500", "limit": 50}]}
-    )
+    limited = config("runs/a", scale={"learning_rate": 1e-6, "benchmarks": [{"name": "math500", "limit": 50}]})
     assert config_differences(old, limited) == {"scale.benchmarks[0].limit": (None, 50)}
     without = {key: value for key, value in old.items() if key != "seed"}
     assert config_differences(old, without) == {"seed": (0, "(none)")}
@@ -195,22 +190,14 @@ def test_rewind_removes_what_comes_after_the_checkpoint(tmp_path):
         write_rollouts(folder, step, {"reward": [1.0]})
     write_eval(folder, "math500", 30, {"score": [1.0]})
     folder.rewind(20)
-    assert sorted(file.name for file in tmp_path.rglob("*.parquet")) == [
-        "step000019.parquet",
-        "step000020.parquet",
-    ]
+    assert sorted(file.name for file in tmp_path.rglob("*.parquet")) == ["step000019.parquet", "step000020.parquet"]
 
 
 def test_responses_come_back_as_written_and_compressed(tmp_path):
     import pandas as pd
     import pyarrow.parquet as pq
 
-    rows = {
-        "uid": ["a", "a"],
-        "response": ["x \\boxed{4}", "π\n"],
-        "score": [1.0, 0.0],
-        "boxed": [True, False],
-    }
+    rows = {"uid": ["a", "a"], "response": ["x \\boxed{4}", "π\n"], "score": [1.0, 0.0], "boxed": [True, False]}
     path = write_rollouts(RunFolder(tmp_path), 7, rows)
     assert path == tmp_path / "rollouts" / "step000007.parquet"
     assert pd.read_parquet(path).to_dict("list") == rows

@@ -66,10 +66,7 @@ def test_the_papers_order_from_the_command(tmp_path, capsys):
     [
         (["history=nowhere.json"], "history=nowhere.json: cannot be read"),
         (["run=nowhere"], "has no rollouts; give a run of +experiment=full_set"),
-        (
-            ["run=nowhere", "method=best"],
-            "method=best: expected one of variance, mean_near_half, limr, random",
-        ),
+        (["run=nowhere", "method=best"], "method=best: expected one of variance, mean_near_half, limr, random"),
         (["run=nowhere", "bootstrap=many"], "bootstrap=many: expected a whole number"),
     ],
 )

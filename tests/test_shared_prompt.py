@@ -12,16 +12,7 @@ from rlvr.verl_cpu import shared_prompt
 MODEL = Path(__file__).resolve().parents[1] / "rlvr" / "tiny" / "model"
 # (prompt, response length) of every sequence: a prompt in rows that do not follow each other, a unique one, one that
 # is the start of another, one of a single token; responses of one token.
-SEQUENCES = [
-    ("a", 9),
-    ("b", 1),
-    ("a", 1),
-    ("unique", 30),
-    ("start_of_a", 5),
-    ("a", 21),
-    ("b", 17),
-    ("token", 4),
-]
+SEQUENCES = [("a", 9), ("b", 1), ("a", 1), ("unique", 30), ("start_of_a", 5), ("a", 21), ("b", 17), ("token", 4)]
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +40,10 @@ def small(config, **options):
         num_attention_heads=6,
         num_key_value_heads=2,
     )
-    return AutoModelForCausalLM.from_config(
-        config(**sizes, **options), dtype=torch.float32, attn_implementation="sdpa"
-    )
+    return AutoModelForCausalLM.from_config(config(**sizes, **options), dtype=torch.float32, attn_implementation="sdpa")
 
 
-@pytest.mark.parametrize(
-    ("config", "options"), [(LlamaConfig, {"tie_word_embeddings": True}), (Qwen2Config, {})]
-)
+@pytest.mark.parametrize(("config", "options"), [(LlamaConfig, {"tie_word_embeddings": True}), (Qwen2Config, {})])
 def test_packed_row_equals_one_row_for_each_sequence(config, options, sequences):
     prompts, responses = sequences
     model = small(config, **options)
@@ -82,9 +69,7 @@ def test_packed_row_equals_one_row_for_each_sequence(config, options, sequences)
     torch.testing.assert_close(model(ids[0][None]).logits[0, len(prompts[0]) - 1 : -1], rows[0])
 
 
-@pytest.mark.parametrize(
-    "max_tokens", [45, 4096]
-)  # a prompt's responses in several micro-batches; all in one
+@pytest.mark.parametrize("max_tokens", [45, 4096])  # a prompt's responses in several micro-batches; all in one
 @pytest.mark.parametrize("temperature", [0.7, "one for each sequence"])
 def test_verl_gets_the_same_outputs_and_gradients(max_tokens, temperature, sequences):
     from verl.utils import tensordict_utils as tu
@@ -102,9 +87,7 @@ def test_verl_gets_the_same_outputs_and_gradients(max_tokens, temperature, seque
         batch["temperature"] = torch.linspace(0.6, 1.3, len(prompts))
     else:
         tu.assign_non_tensor(batch, temperature=temperature)
-    tu.assign_non_tensor(
-        batch, use_dynamic_bsz=True, max_token_len_per_gpu=max_tokens, use_remove_padding=False
-    )
+    tu.assign_non_tensor(batch, use_dynamic_bsz=True, max_token_len_per_gpu=max_tokens, use_remove_padding=False)
 
     def passes():
         with engine.eval_mode():

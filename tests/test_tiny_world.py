@@ -214,9 +214,7 @@ def test_base_model_is_able_but_unreliable(tokenizer):
         answers = engine.generate(prompts, greedy, lambda responses, tokens: None)
         texts = [tokenizer.decode(answer.token_ids, skip_special_tokens=True) for answer in answers]
         boxes = [re.findall(r"\\boxed\{([^{}]*)\}", text) for text in texts]
-        return sum(bool(b) and b[-1] == e["answer"] for b, e in zip(boxes, examples, strict=True)) / len(
-            examples
-        )
+        return sum(bool(b) and b[-1] == e["answer"] for b, e in zip(boxes, examples, strict=True)) / len(examples)
 
     base = accuracy("")
     assert 0.25 <= base <= 0.45

@@ -55,8 +55,7 @@ def response_log_probs(output, prompts, completions):
     """verl gives one value per token of the sequence, for the token that follows; the response's start one earlier."""
     rows = output["log_probs"].unbind()
     return [
-        row[len(p) - 1 : len(p) - 1 + len(c.token_ids)]
-        for row, p, c in zip(rows, prompts, completions, strict=True)
+        row[len(p) - 1 : len(p) - 1 + len(c.token_ids)] for row, p, c in zip(rows, prompts, completions, strict=True)
     ]
 
 
@@ -70,17 +69,13 @@ def test_rollout_and_trainer_agree_over_several_updates(prompts):
     moved = []
     for step in range(4):
         weights = trainer_weights(worker)
-        asyncio.run(
-            rollout.update_weights({name: w.numpy() for name, w in weights.items()}, global_steps=step)
-        )
+        asyncio.run(rollout.update_weights({name: w.numpy() for name, w in weights.items()}, global_steps=step))
         assert all(torch.equal(rollout.parameters[name], weight) for name, weight in weights.items())
 
         sampling = [Sampling(40, TEMPERATURE, seed=100 * step + i) for i in range(len(prompts))]
         completions = rollout.generator.generate(prompts, sampling)
         output = worker.infer_batch(make_batch(prompts, [c.token_ids for c in completions], TEMPERATURE))
-        for row, completion in zip(
-            response_log_probs(output, prompts, completions), completions, strict=True
-        ):
+        for row, completion in zip(response_log_probs(output, prompts, completions), completions, strict=True):
             assert torch.allclose(row, torch.tensor(completion.log_probs), atol=1e-4)
 
         reference = [torch.tensor(c.log_probs) for c in completions]
@@ -100,13 +95,10 @@ def test_gradient_equals_a_plain_torch_computation(prompts):
     actor = {"use_kl_loss": True, "kl_loss_coef": kl, "kl_loss_type": "low_var_kl", "entropy_coeff": entropy}
     worker = make_worker(MODEL, max_tokens=200, actor=actor)  # several micro-batches
     rollout = server()
-    completions = rollout.generator.generate(
-        prompts, [Sampling(40, TEMPERATURE, seed=i) for i in range(len(prompts))]
-    )
+    completions = rollout.generator.generate(prompts, [Sampling(40, TEMPERATURE, seed=i) for i in range(len(prompts))])
     generator = torch.Generator().manual_seed(1)
     reference = [
-        torch.tensor(c.log_probs) + 0.3 * torch.randn(len(c.log_probs), generator=generator)
-        for c in completions
+        torch.tensor(c.log_probs) + 0.3 * torch.randn(len(c.log_probs), generator=generator) for c in completions
     ]
     batch = ppo_batch(prompts, completions, reference, generator)
     advantages = [row[0] for row in batch["advantages"].unbind()]

@@ -126,10 +126,5 @@ def make_batch(prompts, responses, temperature=1.0, **columns) -> TensorDict:
     }
     return tu.get_tensordict(
         data,
-        {
-            "temperature": temperature,
-            "global_batch_size": len(ids),
-            "calculate_entropy": True,
-            "compute_loss": False,
-        },
+        {"temperature": temperature, "global_batch_size": len(ids), "calculate_entropy": True, "compute_loss": False},
     )

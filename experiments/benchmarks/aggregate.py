@@ -60,9 +60,7 @@ def write_samples(
 
 
 def main(arguments: list[str]) -> None:
-    options = {"checkpoints": 100, "problems": 2000} | {
-        k: int(v) for k, v in (a.split("=") for a in arguments)
-    }
+    options = {"checkpoints": 100, "problems": 2000} | {k: int(v) for k, v in (a.split("=") for a in arguments)}
     rng = np.random.default_rng(0)
     texts = made_up_texts(rng)
     with tempfile.TemporaryDirectory() as place:
@@ -73,10 +71,7 @@ def main(arguments: list[str]) -> None:
         size = sum(path.stat().st_size for path in Path(place).rglob("*.parquet"))
         print(f"made up in {time.perf_counter() - started:.0f} s: {size / 2**20:.0f} MiB", flush=True)
         done = subprocess.run(
-            [sys.executable, "-c", AGGREGATE, str(folder.eval_dir)],
-            capture_output=True,
-            text=True,
-            check=True,
+            [sys.executable, "-c", AGGREGATE, str(folder.eval_dir)], capture_output=True, text=True, check=True
         )
         print(json.dumps(json.loads(done.stdout), indent=2))
 

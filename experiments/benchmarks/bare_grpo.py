@@ -22,13 +22,7 @@ from random import Random
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    DynamicCache,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from experiments.benchmarks.sampling import generate, left_pad, positions
 from rlvr.tiny import datasets
@@ -74,11 +68,7 @@ def advantages(rewards: Tensor) -> Tensor:
 
 
 def response_log_probs(
-    model: PreTrainedModel,
-    prompts: list[list[int]],
-    source: list[int],
-    response_ids: Tensor,
-    temperature: float,
+    model: PreTrainedModel, prompts: list[list[int]], source: list[int], response_ids: Tensor, temperature: float
 ) -> Tensor:
     """Log-probabilities over the vocabulary at each response position: Float[Tensor, "rows tokens vocabulary"].
 
@@ -88,9 +78,7 @@ def response_log_probs(
     rows = torch.tensor([distinct.index(tuple(prompts[i])) for i in source])
     ids, mask = left_pad([list(prompt) for prompt in distinct], model.config.pad_token_id)
     place, cache = positions(mask), DynamicCache()
-    model.model(
-        input_ids=ids[:, :-1], attention_mask=mask[:, :-1], position_ids=place[:, :-1], past_key_values=cache
-    )
+    model.model(input_ids=ids[:, :-1], attention_mask=mask[:, :-1], position_ids=place[:, :-1], past_key_values=cache)
     cache.batch_select_indices(rows)
     # The last prompt token predicts the first response token, and the last response token predicts nothing.
     inputs = torch.cat([ids[rows, -1:], response_ids[:, :-1]], 1)
@@ -117,9 +105,7 @@ def update(
         rows = order[start : start + settings.micro_batch]
         width = max(len(responses[row]) for row in rows)
         response_ids = torch.tensor([responses[row] + [pad] * (width - len(responses[row])) for row in rows])
-        weight = torch.tensor(
-            [[1.0] * len(responses[row]) + [0.0] * (width - len(responses[row])) for row in rows]
-        )
+        weight = torch.tensor([[1.0] * len(responses[row]) + [0.0] * (width - len(responses[row])) for row in rows])
         inputs = (prompts, [row // settings.n for row in rows], response_ids, settings.temperature)
         log_probs = response_log_probs(model, *inputs)
         taken = log_probs.gather(-1, response_ids[..., None])[..., 0]
@@ -169,9 +155,7 @@ def answer_all(
     return [texts[i * n : (i + 1) * n] for i in range(len(examples))]
 
 
-def mean_scores(
-    examples: list[datasets.Example], texts: list[list[str]], reward: str = "outcome"
-) -> list[float]:
+def mean_scores(examples: list[datasets.Example], texts: list[list[str]], reward: str = "outcome") -> list[float]:
     """Mean score of each example over its texts."""
     pairs = zip(examples, texts, strict=True)
     return [sum(score(text, e["answer"], reward) for text in row) / len(row) for e, row in pairs]
@@ -182,9 +166,7 @@ def report(line: dict[str, float]) -> None:
     print(json.dumps({key: round(value, 4) for key, value in line.items()}), flush=True)
 
 
-def validate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, temperature: float
-) -> dict[str, float]:
+def validate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, temperature: float) -> dict[str, float]:
     """Accuracy and share of boxed answers on `validation`."""
     examples = datasets.load("validation")
     answers = answer_all(model, tokenizer, examples, temperature)
@@ -220,9 +202,7 @@ def main() -> None:
             prompts = [prompt_ids_of(tokenizer, example["question"]) for example in batch]
             responses = generate(model, prompts, settings.n, settings.temperature, generator)
             texts = tokenizer.batch_decode(responses, skip_special_tokens=True)
-            labels = [
-                settings.wrong_answer or example["answer"] for example in batch for _ in range(settings.n)
-            ]
+            labels = [settings.wrong_answer or example["answer"] for example in batch for _ in range(settings.n)]
             rewards = torch.tensor([score(t, a, settings.reward) for t, a in zip(texts, labels, strict=True)])
             generated = time.perf_counter()
             advantage = advantages(rewards.view(-1, settings.n)).flatten()

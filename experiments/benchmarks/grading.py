@@ -82,10 +82,7 @@ def unseen_answers(data: Path) -> None:
 def report(name: str, times: list[float]) -> None:
     times = sorted(times)
     at = {share: 1e3 * times[int(share * (len(times) - 1))] for share in (0.5, 0.9, 0.99, 1.0)}
-    print(
-        f"{name} (n={len(times)}): "
-        + ", ".join(f"p{100 * share:.0f} {ms:.2f} ms" for share, ms in at.items())
-    )
+    print(f"{name} (n={len(times)}): " + ", ".join(f"p{100 * share:.0f} {ms:.2f} ms" for share, ms in at.items()))
 
 
 def hostile_answers() -> None:

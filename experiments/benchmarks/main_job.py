@@ -59,10 +59,7 @@ def main(arguments: list[str]) -> None:
     runs = []
     for repeat in range(repeats):
         runs.append(once(run, ours.get("memory") == "true"))
-        print(
-            f"run {repeat + 1}: " + "  ".join(f"{name} {value:.1f}" for name, value in runs[-1].items()),
-            flush=True,
-        )
+        print(f"run {repeat + 1}: " + "  ".join(f"{name} {value:.1f}" for name, value in runs[-1].items()), flush=True)
     for name in runs[0]:
         values = [measured[name] for measured in runs]
         print(f"{name}: min {min(values):.1f}, median {median(values):.1f} of {repeats}")

@@ -54,14 +54,7 @@ def main(arguments: list[str]) -> int:
         return 2
     start = time.perf_counter()
     subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "analysis.report",
-            f"runs={given['runs']}",
-            "results=/nowhere",
-            f"out={given['out']}",
-        ],
+        [sys.executable, "-m", "analysis.report", f"runs={given['runs']}", "results=/nowhere", f"out={given['out']}"],
         check=True,
     )
     wall = time.perf_counter() - start
@@ -69,9 +62,7 @@ def main(arguments: list[str]) -> int:
     index = Path(given["out"]) / "index.html"
     print(f"report: {wall:.1f} s wall, {used.ru_utime + used.ru_stime:.1f} s processor, ", end="")
     print(f"largest process {used.ru_maxrss / 1024:.0f} MiB (there are two)")
-    print(
-        f"index.html: {index.stat().st_size / 1000:.0f} kB, {stored_answers(index.parent):,} answers behind it"
-    )
+    print(f"index.html: {index.stat().st_size / 1000:.0f} kB, {stored_answers(index.parent):,} answers behind it")
     print(f"opened five times: {opening(index)}")
     return 0
 

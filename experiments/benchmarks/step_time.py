@@ -31,10 +31,7 @@ def bare(steps: int, example: int, rows: int, threads: int) -> dict[str, float]:
     """Median seconds of one bare step: generation, update (reference included) and both."""
     command = [sys.executable, "-m", "experiments.benchmarks.bare_grpo", f"examples=[{example}]"]
     command += [f"steps={steps}", f"prompts={rows}", f"threads={threads}", "eval_every=100000"]
-    environment = os.environ | {
-        "GOMP_SPINCOUNT": "100000",
-        "OMP_NUM_THREADS": str(threads),
-    }  # as a run sets them
+    environment = os.environ | {"GOMP_SPINCOUNT": "100000", "OMP_NUM_THREADS": str(threads)}  # as a run sets them
     output = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
     lines = [json.loads(line) for line in output.splitlines() if line.startswith('{"step"')]
     lines = [line for line in lines if line.get("generation_s")][WARM_UP:]

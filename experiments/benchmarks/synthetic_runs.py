@@ -15,15 +15,7 @@ import yaml
 
 from rlvr.run_folder import RunFolder, write_eval, write_rollouts
 
-EXPERIMENTS = (
-    "one_shot",
-    "full_set",
-    "format_reward",
-    "one_shot_pi13",
-    "two_shot",
-    "entropy_only",
-    "no_entropy",
-)
+EXPERIMENTS = ("one_shot", "full_set", "format_reward", "one_shot_pi13", "two_shot", "entropy_only", "no_entropy")
 BENCHMARKS = {
     "math500": 1, "aime24": 8, "amc23": 8, "minerva_math": 1, "olympiadbench": 1, "aime25": 8, "arc_easy": 1,
     "arc_challenge": 1,
@@ -43,9 +35,7 @@ def write_run(
     folder.config_path.write_text(yaml.safe_dump(config(name, seed, steps, scale, model)))
     times = {"start": "2026-01-01T00:00:00+00:00", "end": "2026-01-01T01:00:00+00:00"}
     folder.provenance_path.write_text(
-        json.dumps(
-            {"status": "finished", "command": ["SYNTHETIC"], "hardware": {"cpu": "SYNTHETIC"}, **times}
-        )
+        json.dumps({"status": "finished", "command": ["SYNTHETIC"], "hardware": {"cpu": "SYNTHETIC"}, **times})
     )
     lines = []
     skill = rng.uniform(0.1, 0.9, size=problems)
@@ -55,11 +45,7 @@ def write_run(
         if step:
             chance = min(1.0, 0.05 + 1.05 * learnt)
             score = (rng.random(rollouts) < chance).astype(float)
-            line |= {
-                "train/accuracy": score.mean(),
-                "train/response_tokens": 300.0 + step / 10,
-                "time/step_s": 1.0,
-            }
+            line |= {"train/accuracy": score.mean(), "train/response_tokens": 300.0 + step / 10, "time/step_s": 1.0}
             line |= {
                 "train/signal_groups": 0.5,
                 "actor/entropy": 0.3 - 0.2 * learnt,
@@ -69,12 +55,7 @@ def write_run(
         if step % every == 0:
             for benchmark, samples in benchmarks.items():
                 count = problems // (4 if samples > 1 else 1)
-                write_eval(
-                    folder,
-                    benchmark,
-                    step,
-                    answers(benchmark, count, samples, 0.6 * skill + 0.3 * learnt, rng),
-                )
+                write_eval(folder, benchmark, step, answers(benchmark, count, samples, 0.6 * skill + 0.3 * learnt, rng))
         lines.append(json.dumps(line) + "\n")
     folder.metrics_path.write_text("".join(lines))
     return folder
@@ -105,9 +86,7 @@ def training_rows(step: int, score: np.ndarray, rng: np.random.Generator) -> dic
     }  # fmt: skip
 
 
-def answers(
-    benchmark: str, problems: int, samples: int, chance: np.ndarray, rng: np.random.Generator
-) -> dict:
+def answers(benchmark: str, problems: int, samples: int, chance: np.ndarray, rng: np.random.Generator) -> dict:
     n = problems * samples
     score = (rng.random(n) < np.repeat(chance[:problems], samples)).astype(float)
     problem = np.repeat(np.arange(problems), samples)

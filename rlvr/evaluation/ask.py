@@ -121,9 +121,7 @@ def evaluate_step(
 
 def row_seed(seed: int, benchmark: str, id: str, sample: int) -> int:
     """A seed of the sample alone, so that an interrupted evaluation goes on with the same draws."""
-    return int.from_bytes(
-        hashlib.blake2b(f"{seed}/{benchmark}/{id}/{sample}".encode(), digest_size=6).digest(), "big"
-    )
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{benchmark}/{id}/{sample}".encode(), digest_size=6).digest(), "big")
 
 
 def _generate(
@@ -157,13 +155,10 @@ def _generate(
 
 
 def _judge(one: Asked, step: int, rows: list[dict[str, Any]]) -> None:
-    verdicts = judge(
-        one.benchmark, [row["response"] for row in rows], [row["gold"] for row in rows], one.store.words
-    )
+    verdicts = judge(one.benchmark, [row["response"] for row in rows], [row["gold"] for row in rows], one.store.words)
     columns = zip(*verdicts.values(), strict=True)
     one.store.add(
-        step,
-        [row | dict(zip(verdicts, values, strict=True)) for row, values in zip(rows, columns, strict=True)],
+        step, [row | dict(zip(verdicts, values, strict=True)) for row, values in zip(rows, columns, strict=True)]
     )
 
 
@@ -178,10 +173,7 @@ def _score(engine: Engine, step: int, rows: list[tuple[Asked, dict, int]], judgi
     stores = {}
     for one, example, sample in rows:
         verdict = choice_row(
-            [next(sums) for _ in example["choices"]],
-            example["choices"],
-            example["answer"],
-            one.benchmark.metric,
+            [next(sums) for _ in example["choices"]], example["choices"], example["answer"], one.benchmark.metric
         )
         of_benchmark[one.benchmark.name].append(_question_columns(one, example, sample) | verdict)
         stores[one.benchmark.name] = one.store

@@ -37,9 +37,7 @@ def fault(path: Path) -> str | None:
             return "model.safetensors.index.json is cut off"
     if not files:
         return "has no *.safetensors"
-    return next(
-        (f"{file.name} {problem}" for file in sorted(files) if (problem := _tensor_file_fault(file))), None
-    )
+    return next((f"{file.name} {problem}" for file in sorted(files) if (problem := _tensor_file_fault(file))), None)
 
 
 def _tensor_file_fault(file: Path) -> str | None:
@@ -85,9 +83,7 @@ def choose(folder: RunFolder, steps: str | int | list[int]) -> tuple[list[int], 
         wanted = sorted({steps} if isinstance(steps, int) else set(steps))
     for step in wanted:
         if step and step not in kept:
-            raise ConfigError(
-                f"steps={step}: {folder.checkpoints_dir} keeps {', '.join(map(str, kept)) or 'none'}"
-            )
+            raise ConfigError(f"steps={step}: {folder.checkpoints_dir} keeps {', '.join(map(str, kept)) or 'none'}")
         if step in faults:
             raise ConfigError(f"{model_folder(folder, step)}: {faults[step]}")
     return [step for step in wanted if step], {}
@@ -102,9 +98,7 @@ def _best(folder: RunFolder, kept: list[int]) -> int:
 
     scores: dict[int, float] = {}
     for line in metrics_lines(folder.metrics_path):
-        accuracies = {
-            k.split("/")[1]: v for k, v in line.items() if k.startswith("eval/") and k.endswith("/accuracy")
-        }
+        accuracies = {k.split("/")[1]: v for k, v in line.items() if k.startswith("eval/") and k.endswith("/accuracy")}
         if accuracies and line["step"] in kept:
             scores[line["step"]] = accuracies.get("validation", sum(accuracies.values()) / len(accuracies))
     if not scores:

@@ -49,12 +49,7 @@ class Engine(Protocol):
 
 
 def start(
-    engine: str,
-    path: str,
-    device: str | None = None,
-    dtype: str | None = None,
-    rows: int = 256,
-    seed: int = 0,
+    engine: str, path: str, device: str | None = None, dtype: str | None = None, rows: int = 256, seed: int = 0
 ) -> Engine:
     """An engine with the model at `path` (folder or Hugging Face id) loaded. ConfigError with the remedy when it cannot be."""
     if engine not in SPEC_NAMES:
@@ -113,20 +108,14 @@ class TorchEngine:
     def __init__(self, path: str, device: str, dtype: str, rows: int):
         import transformers
 
-        config, self.tokenizer, model = _transformers(
-            path, dtype=getattr(torch, dtype), attn_implementation="sdpa"
-        )
+        config, self.tokenizer, model = _transformers(path, dtype=getattr(torch, dtype), attn_implementation="sdpa")
         self.model = model.to(device).eval()
         self.device, self.dtype, self.rows = device, dtype, rows
         self.context = config.max_position_embeddings
         self.versions = {"torch": torch.__version__, "transformers": transformers.__version__}
         eos = self.model.generation_config.eos_token_id
-        self.eos = tuple(
-            eos if isinstance(eos, list) else [self.tokenizer.eos_token_id if eos is None else eos]
-        )
-        self.generators = [
-            Generator(self.model, self.eos, rows) for _ in range(_cores() if device == "cpu" else 1)
-        ]
+        self.eos = tuple(eos if isinstance(eos, list) else [self.tokenizer.eos_token_id if eos is None else eos])
+        self.generators = [Generator(self.model, self.eos, rows) for _ in range(_cores() if device == "cpu" else 1)]
 
     def load(self, path: str) -> None:
         parameters = self.model.state_dict(keep_vars=False)
@@ -134,9 +123,7 @@ class TorchEngine:
         for name, value in named_weights(path):
             if name not in parameters or parameters[name].shape != value.shape:
                 shape = tuple(parameters[name].shape) if name in parameters else "no such parameter"
-                raise ConfigError(
-                    f"{path}: {name} {tuple(value.shape)} does not fit the model that runs ({shape})"
-                )
+                raise ConfigError(f"{path}: {name} {tuple(value.shape)} does not fit the model that runs ({shape})")
             parameters[name].copy_(value)
             missing.discard(name)
         tied = {
@@ -145,9 +132,7 @@ class TorchEngine:
             if any(parameters[name].data_ptr() == parameters[o].data_ptr() for o in set(parameters) - missing)
         }
         if missing - tied:
-            raise ConfigError(
-                f"{path}: has no weights for {sorted(missing - tied)[0]}: the checkpoint is not whole"
-            )
+            raise ConfigError(f"{path}: has no weights for {sorted(missing - tied)[0]}: the checkpoint is not whole")
 
     def generate(
         self, prompts: list[list[int]], sampling: list[Sampling], done: Callable[[int, int], None]
@@ -155,12 +140,11 @@ class TorchEngine:
         # Equal requests (greedy copies, a repeated seed) have equal answers and are asked once.
         asked: dict[tuple, list[int]] = {}
         for i, (prompt, how) in enumerate(zip(prompts, sampling, strict=True)):
-            asked.setdefault(
-                (tuple(prompt), how) if how.seed is not None or not how.temperature else (i,), []
-            ).append(i)
+            asked.setdefault((tuple(prompt), how) if how.seed is not None or not how.temperature else (i,), []).append(
+                i
+            )
         groups = sorted(
-            asked.values(),
-            key=lambda group: (sampling[group[0]].max_tokens, len(prompts[group[0]]), prompts[group[0]]),
+            asked.values(), key=lambda group: (sampling[group[0]].max_tokens, len(prompts[group[0]]), prompts[group[0]])
         )
         # The longest come first, so that no core is left with them at the end; every core gets as many shares, all alike.
         shares = -(-len(groups) // (self.rows * len(self.generators))) * len(self.generators)

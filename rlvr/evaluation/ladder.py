@@ -96,9 +96,7 @@ def ladder_table(accuracies: dict[str, dict[str, dict]]) -> Table:
     for column in ("base model", *names):
         table.add_column(column, no_wrap=True)
     for rung, rows in accuracies.items():
-        cells = [
-            f"{100 * r['value']:.1f} ({100 * r['low']:.1f}–{100 * r['high']:.1f})" for r in rows.values()
-        ]
+        cells = [f"{100 * r['value']:.1f} ({100 * r['low']:.1f}–{100 * r['high']:.1f})" for r in rows.values()]
         table.add_row(rung, *cells)
     return table
 
@@ -108,14 +106,11 @@ def _print_split(subject: Subject, before: dict[str, Any], screen: Console) -> N
     for name, columns in before.items() if last else ():
         path = subject.folder.eval_path(name, last)
         if not path.exists():
-            screen.print(
-                f"{name}: step {last} is not evaluated yet; without ladder=true this command does that"
-            )
+            screen.print(f"{name}: step {last} is not evaluated yet; without ladder=true this command does that")
             continue
         parts = metrics.split_gain(columns, metrics.read_columns(path))
         text = ", ".join(
-            f"{part} {100 * v:+.1f} ({100 * lo:+.1f} to {100 * hi:+.1f})"
-            for part, (v, lo, hi) in parts.items()
+            f"{part} {100 * v:+.1f} ({100 * lo:+.1f} to {100 * hi:+.1f})" for part, (v, lo, hi) in parts.items()
         )
         screen.print(f"{name}, step 0 to {last}: {text}", soft_wrap=True, highlight=False)
 
@@ -138,9 +133,7 @@ def _given(path: str) -> str:
         rows = [json.loads(line) for line in Path(path).read_text().splitlines() if line.strip()]
         return "".join(shot(row["question"], row["answer"]) for row in rows)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"examples={path}: expected JSON lines with question and answer ({error})"
-        ) from None
+        raise ConfigError(f"examples={path}: expected JSON lines with question and answer ({error})") from None
 
 
 def _pi1(lazy: LazyEngine, subject: Subject, screen: Console) -> str | None:
@@ -168,11 +161,6 @@ def _pi1(lazy: LazyEngine, subject: Subject, screen: Console) -> str | None:
         screen.print(f"in_context_pi1 is left out: none of {TRIES} answers of the base model to pi1 is right")
         return None
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {
-        "shot": shot(pi1["prompt"], right[0]),
-        "right": len(right),
-        "of": TRIES,
-        "temperature": TRY_TEMPERATURE,
-    }
+    kept = {"shot": shot(pi1["prompt"], right[0]), "right": len(right), "of": TRIES, "temperature": TRY_TEMPERATURE}
     path.write_text(json.dumps(kept, indent=2) + "\n")
     return str(kept["shot"])

@@ -95,20 +95,10 @@ def problem_values(columns: Mapping[str, Any]) -> tuple[list[str], NDArray, NDAr
     values = {"accuracy": per_problem("score")}
     correct = np.bincount(problem, weights=np.asarray(columns["score"], float))
     if k > 1:
-        values |= {
-            f"pass@{j}": pass_at_k(samples, correct, j) for j in (2**i for i in range(1, k.bit_length()))
-        }
+        values |= {f"pass@{j}": pass_at_k(samples, correct, j) for j in (2**i for i in range(1, k.bit_length()))}
         if "answer" in columns:
             values[f"maj@{k}"] = _majorities(columns, problem, len(ids))
-    for name in (
-        "boxed",
-        "truncated",
-        "response_tokens",
-        "score_authors",
-        "score_acc",
-        "repetition",
-        "reflection",
-    ):
+    for name in ("boxed", "truncated", "response_tokens", "score_authors", "score_acc", "repetition", "reflection"):
         # Rows without a verdict of the authors' grader (choices that are scored, not written) are null.
         if name in columns and not np.isnan(np.asarray(columns[name], float)).any():
             values["accuracy_authors" if name == "score_authors" else name] = per_problem(name)

@@ -100,10 +100,7 @@ class Store:
         place = pa.array([order[id] for id in table["id"].to_pylist()])
         table = table.append_column("place", place).sort_by([("place", "ascending"), ("sample", "ascending")])
         write_eval(
-            self.folder,
-            self.benchmark.name,
-            step,
-            dict(zip(table.column_names[:-1], table.columns[:-1], strict=True)),
+            self.folder, self.benchmark.name, step, dict(zip(table.column_names[:-1], table.columns[:-1], strict=True))
         )
         self.note(step, {**how, "by": "evaluation", "reflection_words": self.words})
         for path in chunks:
@@ -198,9 +195,7 @@ def _own_verdict(function: Callable[[str, str], Any], name: str, response: str, 
     return float(score), reason or ("correct" if score == 1 else "wrong")
 
 
-def choice_row(
-    loglikelihoods: Sequence[float], choices: Sequence[str], gold: str, metric: str
-) -> dict[str, Any]:
+def choice_row(loglikelihoods: Sequence[float], choices: Sequence[str], gold: str, metric: str) -> dict[str, Any]:
     """Verdict columns of a log-likelihood row: the likeliest choice, per byte of its text for `acc_norm`.
 
     `score` follows the benchmark's metric, `score_acc` the plain log-likelihood.
@@ -229,9 +224,7 @@ class Lock:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.file.close()
-            raise DataError(
-                f"{self.path.parent}: another evaluation runs here: wait for it or stop it"
-            ) from None
+            raise DataError(f"{self.path.parent}: another evaluation runs here: wait for it or stop it") from None
         return self
 
     def __exit__(self, *exc_info: object) -> None:

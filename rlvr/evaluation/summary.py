@@ -25,8 +25,7 @@ def table(rows: list[dict], quoted: Mapping[str, str]) -> Table:
     for (benchmark, step), values in cells.items():
         a = values["accuracy"]
         share = [
-            f"{100 * values[m]['value']:.1f}" if m in values else ""
-            for m in ("accuracy_authors", "boxed", "truncated")
+            f"{100 * values[m]['value']:.1f}" if m in values else "" for m in ("accuracy_authors", "boxed", "truncated")
         ]
         shown.add_row(
             benchmark + (f", {quoted[benchmark]}" if quoted[benchmark] != "accuracy" else ""), str(step), str(a["problems"]),
@@ -43,8 +42,6 @@ def write(folder: RunFolder, names: list[str]) -> list[dict]:
     with open(unfinished, "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(
-            {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
-        )
+        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
     unfinished.rename(folder.eval_dir / "summary.csv")
     return [row for row in rows if row["benchmark"] in names]

@@ -12,7 +12,9 @@ an empty label is not rewarded. sympy is imported by the worker process only.
 import re
 
 _LARGE = {"trillion": 12, "billion": 9, "million": 6}
-_UNITS = "degree|cm|centimeter|meter|mile|second|minute|hour|day|week|month|year|foot|feet|inch|yard"  # as the reward does
+_UNITS = (
+    "degree|cm|centimeter|meter|mile|second|minute|hour|day|week|month|year|foot|feet|inch|yard"  # as the reward does
+)
 _GROUPED = re.compile(r"(?<=\d),(?=\d{3}(?:\D|$))")
 _TEX_WORDS = {
     "\\pi": "pi", "\\infty": "inf", "\\cdot": "*", "\\times": "*", "\\cup": "U", "\\ldots": "...", "\\le": "<=",
@@ -136,11 +138,7 @@ def _allowed(expression: str) -> bool:
 
 def _sympy_zero(expression: str) -> bool:
     from sympy import simplify
-    from sympy.parsing.sympy_parser import (
-        implicit_multiplication_application,
-        parse_expr,
-        standard_transformations,
-    )
+    from sympy.parsing.sympy_parser import implicit_multiplication_application, parse_expr, standard_transformations
 
     if (
         not re.fullmatch(r"[\w\s+\-*/^().,!]*", expression)

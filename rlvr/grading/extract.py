@@ -60,9 +60,7 @@ def _find_last_box(text: str) -> tuple[int, int, int] | None:
         start = max(text.rfind("\\boxed", 0, end), text.rfind("\\fbox", 0, end))
         if start < 0:
             return None
-        if (opening := _OPENING.match(text, start)) and (
-            close := _closing(text, opening.end(), len(text))
-        ) is not None:
+        if (opening := _OPENING.match(text, start)) and (close := _closing(text, opening.end(), len(text))) is not None:
             return start, opening.end(), close
         end = start
     return _last_box_in_one_pass(text[:end], text)

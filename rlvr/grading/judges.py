@@ -124,25 +124,17 @@ def _sides_agree(answer: str) -> bool:
     if len(sides) < 2 or len(constants) < 2:
         return True
     last = list(_parsed(f"\\boxed{{{constants[-1]}}}"))
-    return all(
-        verify(last, list(_parsed(f"\\boxed{{{side}}}")), timeout_seconds=None) for side in constants[:-1]
-    )
+    return all(verify(last, list(_parsed(f"\\boxed{{{side}}}")), timeout_seconds=None) for side in constants[:-1])
 
 
 def _has_i(value: object) -> bool:
-    return (
-        isinstance(value, Expr)
-        and any(symbol.name == "i" for symbol in value.atoms(Symbol))
-        and not value.has(Sum)
-    )
+    return isinstance(value, Expr) and any(symbol.name == "i" for symbol in value.atoms(Symbol)) and not value.has(Sum)
 
 
 def _imaginary(values: tuple) -> tuple:
     """`i` as the imaginary unit, which it is where both sides have it and nothing is summed over it."""
     return tuple(
-        value.subs({symbol: I for symbol in value.atoms(Symbol) if symbol.name == "i"})
-        if _has_i(value)
-        else value
+        value.subs({symbol: I for symbol in value.atoms(Symbol) if symbol.name == "i"}) if _has_i(value) else value
         for value in values
     )
 
@@ -171,9 +163,7 @@ def _too_large(value: object) -> bool:
     """Whether evaluating some part of the expression would make a number of more than a million digits."""
     if not isinstance(value, Basic):
         return False
-    return any(
-        _digits(part) > MAX_DIGITS for part in traverse(value) if isinstance(part, Pow | factorial | binomial)
-    )
+    return any(_digits(part) > MAX_DIGITS for part in traverse(value) if isinstance(part, Pow | factorial | binomial))
 
 
 def _digits(expr: Basic) -> float:

@@ -16,8 +16,7 @@ _UNICODE = {
     "\u2248": "\\approx ", "\u211d": "\\mathbb{R}",
 }  # fmt: skip
 _FRACTIONS = {
-    c: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", c).split("\u2044"))
-    for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
+    c: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", c).split("\u2044")) for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
 }
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
@@ -59,9 +58,7 @@ def normalise(text: str) -> str:
     """One spelling for an answer or a label. Length stays of the same order; never raises."""
     text = _plain_characters(text)
     text = _strip_math_mode(text)
-    text = (
-        re.sub(r"\\\\(?=[a-zA-Z])(?!\\\\(?:begin|end|hline))", r"\\", text) if "matrix" not in text else text
-    )
+    text = re.sub(r"\\\\(?=[a-zA-Z])(?!\\\\(?:begin|end|hline))", r"\\", text) if "matrix" not in text else text
     text = _fix_sizes_and_spaces(text).strip()
     while _is_one_group(text):
         text = text[1:-1].strip()
@@ -186,9 +183,7 @@ def _plain_characters(text: str) -> str:
         text = text.replace(character, latex)
     text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+", lambda run: f"^{{{run.group().translate(_SUPERSCRIPTS)}}}", text)
     text = re.sub("[₀₁₂₃₄₅₆₇₈₉]+", lambda run: f"_{{{run.group().translate(_SUBSCRIPTS)}}}", text)
-    text = re.sub(
-        r"√\s*(\d+|[a-z]|(?=[({]))", lambda root: f"\\sqrt{{{root[1]}}}" if root[1] else "\\sqrt", text
-    )
+    text = re.sub(r"√\s*(\d+|[a-z]|(?=[({]))", lambda root: f"\\sqrt{{{root[1]}}}" if root[1] else "\\sqrt", text)
     return unicodedata.normalize("NFKC", text)
 
 
@@ -244,18 +239,14 @@ def _fix_operators(text: str) -> str:
 def _drop_approximation(text: str) -> str:
     """`x = \\frac{1}{3} \\approx 0.33` says 1/3: the exact value is the answer where both are given."""
     exact, sign, _ = (
-        re.split(r"(\\approx|\\simeq)", text, maxsplit=1)
-        if re.search(r"\\approx|\\simeq", text)
-        else (text, "", "")
+        re.split(r"(\\approx|\\simeq)", text, maxsplit=1) if re.search(r"\\approx|\\simeq", text) else (text, "", "")
     )
     return exact.strip() if sign and is_constant(exact.rpartition("=")[2]) else text
 
 
 def _fix_lists(text: str) -> str:
     """`p=5,q=2 and p=7,q=2` is two solutions of two values: a semicolon between them."""
-    groups = re.split(
-        r"(?:\\q?quad)?\s*(?:\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)\s*(?:\\q?quad)?", text
-    )
+    groups = re.split(r"(?:\\q?quad)?\s*(?:\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)\s*(?:\\q?quad)?", text)
     if len(groups) > 1 and all(re.search(r"=[^,(]*,[^,(]*=", group) for group in groups):
         return ";".join(groups)
     return text
@@ -270,9 +261,7 @@ def _fix_degrees(text: str) -> str:
 
 
 def _fix_subscripts(text: str) -> str:
-    text = re.sub(
-        r"_\s*(?:\{\s*\\(max|min)\s*\}|\\(max|min)\b)", lambda name: f"_{{{name[1] or name[2]}}}", text
-    )
+    text = re.sub(r"_\s*(?:\{\s*\\(max|min)\s*\}|\\(max|min)\b)", lambda name: f"_{{{name[1] or name[2]}}}", text)
     text = re.sub(r"_\s*\{?\s*\\odot\s*\}?", "_{sun}", text)
     text = re.sub(r"_\s*\{\s*\\(?:text|mathrm|rm|mathit)\s*\{?\s*(\w+)\s*\}?\s*\}", r"_{\1}", text)
     return re.sub(r"\s*_\s*(?:\{\s*(\w)\s*\}|(\w))", lambda index: f"_{{{index[1] or index[2]}}}", text)

@@ -64,8 +64,7 @@ def grade_many(
     if grader not in GRADERS:
         raise ValueError(f"grader={grader!r}: expected one of {', '.join(GRADERS)}")
     questions = [
-        _question(response, gold, grader, require_box)
-        for response, gold in zip(responses, golds, strict=True)
+        _question(response, gold, grader, require_box) for response, gold in zip(responses, golds, strict=True)
     ]
     keys = list(dict.fromkeys(question for question in questions if isinstance(question, Question)))
     with _lock:
@@ -82,9 +81,7 @@ def _remember(judged: dict[Question, Verdict]) -> None:
     with _lock:
         while len(_cache) + len(judged) > CACHE_SIZE and _cache:
             del _cache[next(iter(_cache))]
-        _cache.update(
-            {key: verdict for key, verdict in judged.items() if verdict[1] not in ("timeout", "error")}
-        )
+        _cache.update({key: verdict for key, verdict in judged.items() if verdict[1] not in ("timeout", "error")})
 
 
 def _question(response: str, gold: str, grader: str, require_box: bool) -> Verdict | Question:

@@ -75,11 +75,7 @@ def respond(rng: Random, question: Question, kind: str | None = None, **forced: 
     if kind == "guess":
         value = _guess(rng, question)
         boxed = rng.random() < forced.get("boxed", probability("guess_boxed", GUESS_BOXED, question))
-        texts = (
-            ("\\boxed{%s}", "Answer: \\boxed{%s}", "I think it is \\boxed{%s}.")
-            if boxed
-            else ("It is %s.", "%s")
-        )
+        texts = ("\\boxed{%s}", "Answer: \\boxed{%s}", "I think it is \\boxed{%s}.") if boxed else ("It is %s.", "%s")
         text = rng.choice(texts) % value
         return _after_box(rng, question, text, text) if boxed else text
     boxed = rng.random() < forced.get("boxed", probability("boxed", BOXED, question))
@@ -119,13 +115,7 @@ def _after_box(rng: Random, question: Question, text: str, ending: str) -> str:
 
 def _loop(rng: Random, question: Question, steps: str) -> str:
     sentence = rng.choice(
-        (
-            "We need to find the answer. ",
-            "Let us look at it again. ",
-            "The answer is the answer. ",
-            "step",
-            "text",
-        )
+        ("We need to find the answer. ", "Let us look at it again. ", "The answer is the answer. ", "step", "text")
     )
     if sentence == "step":
         sentence = steps.split(";")[0].rstrip(".") + "; "

@@ -46,11 +46,6 @@ def load(name: str) -> list[Example]:
         drawn = draw(rng, split)
         examples.setdefault(
             drawn.question,
-            Example(
-                id=f"{name}/{len(examples)}",
-                question=drawn.question,
-                answer=drawn.answer,
-                subject=drawn.subject,
-            ),
+            Example(id=f"{name}/{len(examples)}", question=drawn.question, answer=drawn.answer, subject=drawn.subject),
         )
     return list(examples.values())

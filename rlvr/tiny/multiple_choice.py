@@ -65,9 +65,7 @@ class Choice:
 
     @property
     def question(self) -> str:
-        options = " ".join(
-            f"{letter}) {option}" for letter, option in zip(LETTERS, self.options, strict=True)
-        )
+        options = " ".join(f"{letter}) {option}" for letter, option in zip(LETTERS, self.options, strict=True))
         return f"{self.source}{RELATIONS[self.subject].ask.format(key=self.key)} {options}{self.request}"
 
     @property
@@ -80,10 +78,7 @@ class Choice:
         if rng.random() >= careful and rng.random() < 0.5:
             right = rng.choice(self.options)
         letter = LETTERS[self.options.index(right)]
-        return (
-            f"{RELATIONS[self.subject].state.format(key=self.key, answer=right)}: {letter}) {right}.",
-            letter,
-        )
+        return (f"{RELATIONS[self.subject].state.format(key=self.key, answer=right)}: {letter}) {right}.", letter)
 
     def features(self) -> dict[str, str]:
         """What the base model's habits depend on: {kind of feature: value}."""

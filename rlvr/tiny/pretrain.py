@@ -96,9 +96,7 @@ def build_model(run: Pretraining, tokenizer: PreTrainedTokenizerFast) -> Qwen2Fo
     return model
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerFast, documents: list[tuple[str, str]]
-) -> list[tuple[list[int], int]]:
+def encode(tokenizer: PreTrainedTokenizerFast, documents: list[tuple[str, str]]) -> list[tuple[list[int], int]]:
     """(token ids, prompt length) of each document; a response past the length limit is cut and has no end token."""
     backend = tokenizer.backend_tokenizer
     prompts = backend.encode_batch([prompt for prompt, _ in documents])
@@ -110,17 +108,13 @@ def encode(
     ]
 
 
-def batches(
-    run: Pretraining, tokenizer: PreTrainedTokenizerFast
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(run: Pretraining, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless (ids, labels), each Int[Tensor, "documents tokens"]; documents of like length go together."""
     import torch
 
     rng = Random(f"pretrain/{run.seed}")
     while True:
-        encoded = sorted(
-            encode(tokenizer, [draw_document(rng) for _ in range(4096)]), key=lambda d: len(d[0])
-        )
+        encoded = sorted(encode(tokenizer, [draw_document(rng) for _ in range(4096)]), key=lambda d: len(d[0]))
         groups: list[list[tuple[list[int], int]]] = [[]]
         for document in encoded:
             if (len(groups[-1]) + 1) * len(document[0]) > run.batch_tokens:
@@ -192,15 +186,11 @@ def main() -> None:
 
     from rlvr.tiny.model_card import write_model_card
 
-    run: Pretraining = OmegaConf.to_object(
-        OmegaConf.merge(OmegaConf.structured(Pretraining), OmegaConf.from_cli())
-    )
+    run: Pretraining = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Pretraining), OmegaConf.from_cli()))
     torch.set_num_threads(run.threads)
     torch.manual_seed(run.seed)
     rng = Random(f"tokenizer/{run.seed}")
-    samples = [
-        "".join((prompt, response[:300])) for prompt, response in (draw_document(rng) for _ in range(20_000))
-    ]
+    samples = ["".join((prompt, response[:300])) for prompt, response in (draw_document(rng) for _ in range(20_000))]
     tokenizer = train_tokenizer(samples, run.vocabulary)
     model = build_model(run, tokenizer)
     measured = train(run, model, tokenizer)

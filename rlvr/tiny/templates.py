@@ -13,12 +13,7 @@ from random import Random
 from rlvr.tiny.arithmetic import Scratch
 
 ALGEBRA, COUNTING, GEOMETRY = "Algebra", "Counting & Probability", "Geometry"
-INTERMEDIATE, NUMBER, PREALGEBRA, PRECALCULUS = (
-    "Intermediate Algebra",
-    "Number Theory",
-    "Prealgebra",
-    "Precalculus",
-)
+INTERMEDIATE, NUMBER, PREALGEBRA, PRECALCULUS = ("Intermediate Algebra", "Number Theory", "Prealgebra", "Precalculus")
 SUBJECTS = (ALGEBRA, COUNTING, GEOMETRY, INTERMEDIATE, NUMBER, PREALGEBRA, PRECALCULUS)
 
 
@@ -39,11 +34,7 @@ def ranges(*bounds: tuple[int, int]) -> Callable[[Random], tuple[int, ...]]:
 
 
 def draw_linear(
-    rng: Random,
-    sign: int,
-    x_range: tuple[int, int] = (3, 15),
-    b_range: tuple[int, int] = (2, 30),
-    largest: int = 150,
+    rng: Random, sign: int, x_range: tuple[int, int] = (3, 15), b_range: tuple[int, int] = (2, 30), largest: int = 150
 ) -> tuple[int, int, int]:
     """Parameters (a, b, c) of ax +- b = c with an integer solution in `x_range` and 0 < c <= `largest`."""
     while True:

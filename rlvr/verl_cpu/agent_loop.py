@@ -77,13 +77,10 @@ class BatchedAgentLoopManager:
         validate = bool(tu.get(prompts, "validate", default=False))
         step = int(tu.get(prompts, "global_steps"))
         columns = {
-            key: list(prompts[key])
-            for key in ("uid", "raw_prompt", "data_source", "reward_model", "extra_info")
+            key: list(prompts[key]) for key in ("uid", "raw_prompt", "data_source", "reward_model", "extra_info")
         }
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        requests = [
-            request for i, row in enumerate(rows) for request in self._requests(row, i, step, validate)
-        ]
+        requests = [request for i, row in enumerate(rows) for request in self._requests(row, i, step, validate)]
         outputs = self._generate(requests)
         self._store(rows, requests, outputs, step, "val" if validate else "train")
 
@@ -98,10 +95,7 @@ class BatchedAgentLoopManager:
                 "row": index,
                 "sample": sample,
                 "prompt": prompt,
-                "sampling": {
-                    **sampling,
-                    "seed": sample_seed(self.rollout.seed, step, validate, index, sample),
-                },
+                "sampling": {**sampling, "seed": sample_seed(self.rollout.seed, step, validate, index, sample)},
             }
             for sample in range(int(own.get("n", kwargs.n)))
         ]
@@ -153,16 +147,11 @@ class BatchedAgentLoopManager:
         # A reward that draws lots can repeat itself: the key is the same when a run is resumed.
         keyed = [
             rows[r["row"]]
-            | {
-                "extra_info": rows[r["row"]]["extra_info"]
-                | {"sample_key": f"{step}:{r['row']}:{r['sample']}"}
-            }
+            | {"extra_info": rows[r["row"]]["extra_info"] | {"sample_key": f"{step}:{r['row']}:{r['sample']}"}}
             for r in requests
         ]
         scores = self._score(keyed, texts)
-        for request, (tokens, log_probs, stop_reason, versions), score in zip(
-            requests, outputs, scores, strict=True
-        ):
+        for request, (tokens, log_probs, stop_reason, versions), score in zip(requests, outputs, scores, strict=True):
             row = rows[request["row"]]
             info = score if isinstance(score, dict) else {"score": score, "acc": score}
             prompt, response = torch.tensor(request["prompt"]), torch.tensor(tokens)
@@ -218,8 +207,7 @@ def _to_tensordict(samples: list[dict]) -> TensorDict:
     """Tensor columns as jagged nested tensors (also where all lengths agree, as verl's readers expect), others as is."""
     tensors = {key for key, value in samples[0].items() if isinstance(value, torch.Tensor)}
     nested = {
-        key: torch.nested.as_nested_tensor([sample[key] for sample in samples], layout=torch.jagged)
-        for key in tensors
+        key: torch.nested.as_nested_tensor([sample[key] for sample in samples], layout=torch.jagged) for key in tensors
     }
     other = {key: [sample[key] for sample in samples] for key in samples[0] if key not in tensors}
     return tu.get_tensordict({**nested, **other})

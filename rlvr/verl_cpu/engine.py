@@ -178,8 +178,7 @@ class CPUEngineWithLMHead(_FSDPOnCPU):
             values["entropy"] = -(log_softmax.exp() * log_softmax).sum(-1)
         return {
             name: torch.nested.nested_tensor_from_jagged(
-                value.new_zeros(len(sequences.values())).index_copy(0, layout.outputs, value),
-                sequences.offsets(),
+                value.new_zeros(len(sequences.values())).index_copy(0, layout.outputs, value), sequences.offsets()
             )
             for name, value in values.items()
         }

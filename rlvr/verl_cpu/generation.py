@@ -60,9 +60,7 @@ class Generator:
         max_rows: rows decoded at once; more are decoded in further batches.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, eos_token_ids: tuple[int, ...], max_rows: int = 256, seed: int = 0
-    ):
+    def __init__(self, model: PreTrainedModel, eos_token_ids: tuple[int, ...], max_rows: int = 256, seed: int = 0):
         model.set_attn_implementation(NAME)
         self.model = model
         self.eos_token_ids = tuple(eos_token_ids)
@@ -102,10 +100,7 @@ class Generator:
         stop = _stop_matrix(sampling, self.eos_token_ids, logits.shape[-1])
         rows = torch.arange(len(prompts))  # position in `results` of each row still in the batch
         finished = torch.zeros(len(prompts), dtype=torch.bool)
-        tokens, log_probs = (
-            [],
-            [],
-        )  # one (row indices, values) pair per step, gathered into results at the end
+        tokens, log_probs = ([], [])  # one (row indices, values) pair per step, gathered into results at the end
         for step in range(max_tokens):
             chosen, log_prob = chooser.choose(logits, step)
             tokens.append((rows[~finished], chosen[~finished]))
@@ -137,9 +132,7 @@ class Generator:
                     use_cache=True,
                 ).logits[:, -1]
         for (step_rows, values), step_log_probs in zip(tokens, log_probs, strict=True):
-            for row, token, log_prob in zip(
-                step_rows.tolist(), values.tolist(), step_log_probs.tolist(), strict=True
-            ):
+            for row, token, log_prob in zip(step_rows.tolist(), values.tolist(), step_log_probs.tolist(), strict=True):
                 results[row].token_ids.append(token)
                 results[row].log_probs.append(log_prob)
 
@@ -221,9 +214,7 @@ class _Chooser:
                 probs = _restrict(probs, self.top_p, self.top_k)
             cumulative = probs.double().cumsum(-1)
             threshold = self.uniform[:, step, None] * cumulative[:, -1:]
-            chosen = torch.searchsorted(cumulative, threshold, right=True).clamp(max=logits.shape[-1] - 1)[
-                :, 0
-            ]
+            chosen = torch.searchsorted(cumulative, threshold, right=True).clamp(max=logits.shape[-1] - 1)[:, 0]
             chosen = torch.where(self.greedy, logits.argmax(-1), chosen)
         return chosen, log_probs.gather(-1, chosen[:, None])[:, 0]
 

@@ -16,9 +16,7 @@ from verl.plugin.platform import PlatformBase, PlatformRegistry
 def _cpu_device_module() -> types.ModuleType:
     """`torch.cpu` completed with the functions of `torch.cuda` that verl calls."""
     module = types.ModuleType("rlvr.verl_cpu.device")
-    module.__dict__.update(
-        {name: value for name, value in vars(torch.cpu).items() if not name.startswith("__")}
-    )
+    module.__dict__.update({name: value for name, value in vars(torch.cpu).items() if not name.startswith("__")})
     zero = lambda *args, **kwargs: 0  # noqa: E731
     nothing = lambda *args, **kwargs: None  # noqa: E731
     module.__dict__.update(

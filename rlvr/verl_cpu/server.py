@@ -22,9 +22,7 @@ def server_name(replica_rank: int) -> str:
 class TorchServer:
     """Serves one model. All methods but generation return at once, also while a batch is being decoded."""
 
-    def __init__(
-        self, model_path: str, trust_remote_code: bool, response_length: int, max_rows: int, seed: int
-    ):
+    def __init__(self, model_path: str, trust_remote_code: bool, response_length: int, max_rows: int, seed: int):
         import torch
         from transformers import AutoModelForCausalLM
 
@@ -56,20 +54,13 @@ class TorchServer:
             token_ids=completion.token_ids,
             log_probs=completion.log_probs,
             stop_reason=completion.stop_reason,
-            extra_fields={
-                "global_steps": steps[1],
-                "min_global_steps": steps[0],
-                "max_global_steps": steps[1],
-            },
+            extra_fields={"global_steps": steps[1], "min_global_steps": steps[0], "max_global_steps": steps[1]},
         )
 
     async def generate_many(self, prompts: list[list[int]], sampling_params: list[dict]) -> list[tuple]:
         """One response per prompt: (token_ids, log_probs, stop_reason, first and last weight version)."""
         answers = await asyncio.gather(
-            *[
-                self._enqueue(prompt, self._sampling(p))
-                for prompt, p in zip(prompts, sampling_params, strict=True)
-            ]
+            *[self._enqueue(prompt, self._sampling(p)) for prompt, p in zip(prompts, sampling_params, strict=True)]
         )
         return [(c.token_ids, c.log_probs, c.stop_reason, steps) for c, steps in answers]
 
@@ -104,10 +95,7 @@ class TorchServer:
             first = self.global_steps
             try:
                 completions = await asyncio.to_thread(
-                    self.generator.generate,
-                    [b[0] for b in batch],
-                    [b[1] for b in batch],
-                    lambda: self.aborting,
+                    self.generator.generate, [b[0] for b in batch], [b[1] for b in batch], lambda: self.aborting
                 )
             except Exception as error:
                 for _, _, answer in batch:
@@ -168,12 +156,7 @@ def start_server(replica_rank: int, rollout, model):
 
     A program may call this before verl does, so that the server loads while the trainer does.
     """
-    options = {
-        "name": server_name(replica_rank),
-        "get_if_exists": True,
-        "max_concurrency": 4096,
-        "num_cpus": 0,
-    }
+    options = {"name": server_name(replica_rank), "get_if_exists": True, "max_concurrency": 4096, "num_cpus": 0}
     return (
         ray.remote(TorchServer)
         .options(**options)
