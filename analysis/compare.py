@@ -16,7 +16,7 @@ import numpy as np
 
 from analysis import dynamics, stats
 from analysis.results import Run, load_run
-from rlvr.run_folder import RunFolder, config_differences
+from rlvr.runs.folder import RunFolder, config_differences
 
 ABSENT = "(none)"  # what `config_differences` puts for a key that is not there
 MOST_FLIPS = 10

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.style import DASHES, PALETTE, TRAIN
-from rlvr.run_folder import RunFolder, read_metrics
+from rlvr.runs.folder import RunFolder, read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

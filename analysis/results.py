@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from analysis.responses import REFLECTION, TextModel, degenerate
-from rlvr.run_folder import RunFolder, read_json, read_metrics
+from rlvr.runs.folder import RunFolder, read_json, read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"

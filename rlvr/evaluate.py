@@ -7,7 +7,7 @@
     python -m rlvr.evaluate run=<folder> benchmarks.mine.file=my.jsonl benchmarks.mine.question=q benchmarks.mine.answer=a
     python -m rlvr.evaluate run=<folder> ladder=true                                 # what prompting alone gives the base model
 
-Groups and protocols: rlvr/benchmarks.yaml. Samples go to <folder>/eval/<benchmark>/step<k>.parquet (rlvr/evaluation/samples.py),
+Groups and protocols: rlvr/data/protocols.yaml. Samples go to <folder>/eval/<benchmark>/step<k>.parquet (rlvr/evaluation/samples.py),
 metrics with intervals to <folder>/eval/summary.csv. What is there is not asked again, also what training evaluated
 with the same protocol; an interrupted evaluation goes on where it stopped.
 
@@ -29,13 +29,14 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rlvr import benchmarks, prompts
-from rlvr.config import ConfigError
+from rlvr.cli import ConfigError
+from rlvr.data import prompts
+from rlvr.data import protocols as benchmarks
 from rlvr.evaluation import checkpoints
 from rlvr.evaluation.ask import Asked, Judging, evaluate_step
 from rlvr.evaluation.samples import Lock, Store, own_grader
 from rlvr.evaluation.summary import table, write
-from rlvr.run_folder import RunFolder, RunFolderError
+from rlvr.runs.folder import RunFolder, RunFolderError
 
 if TYPE_CHECKING:
     from rlvr.evaluation.engines import Engine
@@ -257,7 +258,7 @@ def main(arguments: list[str]) -> int:
         options = parse(arguments)
         subject = subject_of(options)
         if options.ladder:
-            from rlvr.evaluation.ladder import climb
+            from rlvr.evaluation.baselines import climb
 
             return climb(options, subject, screen)
         asked, notes = ask(options, subject)

@@ -26,9 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rlvr.config import ConfigError
-from rlvr.pools import variance
-from rlvr.run_folder import RunFolder
+from rlvr.cli import ConfigError
+from rlvr.data.pools import variance
+from rlvr.runs.folder import RunFolder
 
 METHODS = ("variance", "mean_near_half", "limr", "random")
 DEFAULTS = {"method": "variance", "seed": "0", "bootstrap": "1000"}

@@ -15,8 +15,8 @@ from analysis.responses import TextModel, degenerate, is_foreign, is_repeated
 from analysis.results import load, load_run, spread, write_csv
 from analysis.stats import Interval
 from analysis.tables import Table, direction
-from rlvr.config import experiments
-from rlvr.run_folder import RunFolder, write_eval, write_rollouts
+from rlvr.config.schema import experiments
+from rlvr.runs.folder import RunFolder, write_eval, write_rollouts
 
 SETTINGS = {
     "experiment_name": "one_shot", "variant": None, "label": {"name": "correct"}, "updates_per_step": 1,

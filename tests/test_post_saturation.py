@@ -5,7 +5,7 @@ import pytest
 
 from analysis import post_saturation
 from analysis.post_saturation import gain_after, gain_span, saturation_step, wilson
-from rlvr.run_folder import MetricsWriter, RunFolder, write_eval
+from rlvr.runs.folder import MetricsWriter, RunFolder, write_eval
 
 STEPS = [1, 2, 3, 4, 5, 6, 7]
 TRAIN = [0.5, 0.99, 0.9, 1.0, 0.995, 1.0, 0.98]

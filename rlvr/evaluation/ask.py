@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rlvr.benchmarks import Benchmark
+from rlvr.cli import DataError
+from rlvr.data.protocols import Benchmark
 from rlvr.evaluation.samples import Store, choice_row, judge
-from rlvr.sources import DataError
 
 if TYPE_CHECKING:
     from rlvr.evaluation.engines import Engine

@@ -6,8 +6,8 @@ import json
 import struct
 from pathlib import Path
 
-from rlvr.config import ConfigError
-from rlvr.run_folder import RunFolder, in_this_copy
+from rlvr.cli import ConfigError
+from rlvr.runs.folder import RunFolder, in_this_copy
 
 
 def model_folder(folder: RunFolder, step: int) -> Path:
@@ -94,7 +94,7 @@ def _best(folder: RunFolder, kept: list[int]) -> int:
 
     The paper's choice (B.5) is the best average on the test sets themselves, which flatters; a validation set does not.
     """
-    from rlvr.run_folder import metrics_lines
+    from rlvr.runs.folder import metrics_lines
 
     scores: dict[int, float] = {}
     for line in metrics_lines(folder.metrics_path):

@@ -17,12 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlvr.benchmarks import LETTERS, Benchmark, reflection_words
+from rlvr.cli import DataError
+from rlvr.data.protocols import LETTERS, Benchmark, reflection_words
 from rlvr.evaluation.metrics import reflects, repetition
 from rlvr.grading import grade_many, last_boxed
-from rlvr.run_folder import RunFolder, read_json, write_atomically, write_eval
-from rlvr.sources import DataError
-from rlvr.user_file import load_function
+from rlvr.grading.own import load_function
+from rlvr.runs.folder import RunFolder, read_json, write_atomically, write_eval
 
 Verdict = tuple[float, str]
 SCHEMA = {

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from rlvr.evaluation import metrics
-from rlvr.run_folder import RunFolder
+from rlvr.runs.folder import RunFolder
 
 COLUMNS = ("benchmark", "step", "n", "percent (95 %)", "authors", "boxed", "cut off", "tokens", "repeats")
 
