@@ -44,14 +44,14 @@ def train(cfg: DictConfig) -> None:
 def summarise(cfg: DictConfig, folder: RunFolder, screen, wall_s: float) -> None:
     """The table of a run on the screen, and its post-saturation figure in the run folder."""
     from analysis import post_saturation
-    from rlvr.data import protocols as benchmarks
+    from rlvr.data import protocols
     from rlvr.training import console
 
     sentences = post_saturation.report(folder)
     metrics = read_metrics(folder.metrics_path)
     steps = metrics.dropna(subset=["train/accuracy"])
     saturation = post_saturation.saturation_step(steps["step"], steps["train/accuracy"])
-    problems = {b.name: len(benchmarks.load_benchmark(b.dataset, cfg.data_root, b.limit)) for b in cfg.scale.benchmarks}
+    problems = {p.name: len(protocols.load(p, cfg.data_root)[0]) for p in protocols.of_run(cfg)}
     screen.print(console.summary_table(metrics, problems, saturation, wall_s))
     screen.print("\n".join([*sentences, f"figure: {folder.figure_path}"]), highlight=False, soft_wrap=True)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.style import DASHES, PALETTE, TRAIN
+from rlvr.cli import ConfigError, command, option
 from rlvr.runs.folder import RunFolder, read_metrics
 
 if TYPE_CHECKING:
@@ -172,19 +174,20 @@ def _at(step: int | None) -> str:
     return "never" if step is None else f"from step {step}"
 
 
-def main(arguments: list[str]) -> int:
-    if len(arguments) != 1 or not arguments[0].startswith("run="):
-        print("usage: python -m analysis.post_saturation run=<run folder>", file=sys.stderr)
-        return 2
-    folder = RunFolder(arguments[0].removeprefix("run="))
+@dataclass
+class Options:
+    run: Path = option("the run folder")
+
+
+def show(options: Options) -> None:
+    """Print the sentences of a run and write its figure. ConfigError where there is no run."""
+    folder = RunFolder(options.run)
     if not folder.metrics_path.exists():
-        print(f"{folder.path}: no metrics.jsonl here; a run folder is runs/.../seed<k>", file=sys.stderr)
-        return 1
+        raise ConfigError(f"run={options.run}: no metrics.jsonl here; a run folder is runs/.../seed<k>")
     print("\n".join(report(folder)))
     if folder.figure_path.exists():
         print(f"figure: {folder.figure_path}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(command(Options, show, __doc__))

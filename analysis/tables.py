@@ -89,6 +89,8 @@ class Table:
         names = [name for part in column.benchmark for name in benchmarks_at(self.scale, part)]
         if row.protocol and self.scale == "paper":
             names = [f"{name}_{row.protocol}" for name in names]
+        if row.baseline and step is None:
+            names = [f"{row.baseline}/{name}" for name in names]
         averaged = len(names) > 1
         selection = "step" if column.step is not None else row.selection or self.manifest.selection
         wanted = column.step if column.step is not None else row.step
@@ -98,7 +100,11 @@ class Table:
             for run in self._runs[row.label]:
                 if name not in run.scores:
                     continue
-                at = 0 if row.base or step == 0 else chosen_step(run, run.scores[name], selection, wanted, averaged)
+                at = (
+                    0
+                    if row.base or row.baseline or step == 0
+                    else chosen_step(run, run.scores[name], selection, wanted, averaged)
+                )
                 if at is not None and at in run.scores[name].steps:
                     found.append(Pick(run, name, at))
             if not found:
@@ -141,7 +147,7 @@ class Table:
             return cell
         interval = estimate.interval()
         cell.ours, cell.low, cell.high = interval.value, interval.low, interval.high
-        cell.seeds = 1 if row.base else len({pick.run.seed for pick in cell.picks})
+        cell.seeds = 1 if row.base or row.baseline else len({pick.run.seed for pick in cell.picks})
         cell.model = cell.picks[0].run.base_model
         cell.steps = ", ".join(str(step) for step in sorted({pick.step for pick in cell.picks}))
         base, _ = self._estimate(row, column, step=0)

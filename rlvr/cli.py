@@ -41,9 +41,17 @@ def did_you_mean(given: str, known: Sequence[str], otherwise: str | None = None)
     return f"did you mean {close[0]}?" if close else otherwise or f"expected one of {', '.join(known)}"
 
 
-def option(help: str, default: Any = MISSING, *, at_least: float | None = None, positional: bool = False) -> Any:
-    """A field of an options dataclass. `positional`: arguments without an equals sign are its values."""
-    about = {"help": help, "at_least": at_least, "positional": positional}
+def option(
+    help: str,
+    default: Any = MISSING,
+    *,
+    at_least: float | None = None,
+    positional: bool = False,
+    key: str | None = None,
+) -> Any:
+    """A field of an options dataclass. `positional`: arguments without an equals sign are its values. `key`: of a dict, what
+    its arguments begin with, where that is not the field's name."""
+    about = {"help": help, "at_least": at_least, "positional": positional, "key": key}
     if isinstance(default, list | dict):
         return field(default_factory=default.copy, metadata=about)
     return field(default=default, metadata=about)
@@ -72,7 +80,7 @@ def usage(options: type, doc: str | None) -> str:
     lines = [(doc or "").strip(), "", "options:"]
     for one, kind in _typed(options):
         default = "" if _default(one) in (None, MISSING, [], {}) else f" (default: {_default(one)})"
-        lines.append(f"  {one.name + _shape(kind):<28} {one.metadata['help']}{default}")
+        lines.append(f"  {(one.metadata['key'] or one.name) + _shape(kind):<34} {one.metadata['help']}{default}")
     return "\n".join(lines)
 
 
@@ -89,8 +97,10 @@ def read(options: type[T], arguments: Sequence[str]) -> T:
                 hint = did_you_mean(name.lstrip("-"), list(known), f"known: {', '.join(known)}")
                 raise ConfigError(f"{argument}: expected key=value; {hint} (-h explains)")
             name, text = free.name, argument
+        if below and (group := next((o for o, _ in known.values() if o.metadata["key"] == name), None)):
+            name = group.name
         one, kind = known[name]
-        if get_origin(kind) is dict:
+        if kind is dict:
             _put(values.setdefault(name, {}), below, text, argument)
         elif below:
             raise ConfigError(f"{argument}: {name} has no keys below it")
@@ -124,7 +134,7 @@ def _default(one: Field) -> Any:
 
 
 def _shape(kind: Any) -> str:
-    if get_origin(kind) is dict:
+    if kind is dict:
         return ".<name>.<key>=..."
     if get_origin(kind) is Literal:
         return "=" + "|".join(map(str, get_args(kind)))

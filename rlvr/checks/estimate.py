@@ -16,6 +16,7 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 
 from rlvr.cli import ConfigError
+from rlvr.data import protocols
 from rlvr.runs.folder import RunFolder, metrics_lines
 
 GIB = 2**30
@@ -36,10 +37,7 @@ GPU_DECODE_S, CPU_DECODE_S = (
 CPU_FLOPS = 3e10  # ours: of one core; 0.71 s an update on two (experiments/LOG.md)
 STARTUP_S = {"cpu": 35, "cuda": 180}  # ours: cpu measured (experiments/LOG.md), cuda a guess
 BYTES_PER_TOKEN = 1.5  # ours: of a stored response in Parquet; 0.6 to 1.25 at scale=tiny
-ANSWERS = {  # problems of a benchmark
-    "math500": 500, "aime24": 30, "amc23": 40, "minerva_math": 272, "olympiadbench": 675, "aime25": 30,
-    "arc_easy": 2376, "arc_challenge": 1172, "validation": 500, "tiny500": 500, "tiny_hard": 200, "tiny_arc": 200,
-}  # fmt: skip
+UNKNOWN_PROBLEMS = 500
 
 
 class Architecture(NamedTuple):
@@ -202,7 +200,7 @@ def _disk_gib(cfg: DictConfig, a: Architecture) -> tuple[float, float]:
     stored = {"bfloat16": 2, "float32": 4}[cfg.retention.weights_dtype] * a.parameters
     state = _models(cfg) * 12 * a.parameters
     tokens = MEAN_RESPONSE * cfg.scale.max_response_tokens
-    answers = sum(_answers(benchmark) for benchmark in cfg.scale.benchmarks)
+    answers = evaluation_answers(cfg)
     responses = cfg.scale.steps * cfg.scale.prompts_per_step * cfg.scale.samples_per_prompt
     responses += (1 + cfg.scale.steps // cfg.scale.evaluate_every) * answers
     text = responses * tokens * BYTES_PER_TOKEN
@@ -211,8 +209,9 @@ def _disk_gib(cfg: DictConfig, a: Architecture) -> tuple[float, float]:
     return end / GIB, (end + another) / GIB
 
 
-def _answers(benchmark: DictConfig) -> int:
-    return benchmark.n * (benchmark.limit or ANSWERS.get(benchmark.dataset, 500))
+def evaluation_answers(cfg: DictConfig) -> int:
+    """Answers of one evaluation on all benchmarks of a run; a file of unknown length counts as 500 problems."""
+    return sum(p.answers or UNKNOWN_PROBLEMS * p.k for p in protocols.of_run(cfg))
 
 
 def _seconds(cfg: DictConfig, a: Architecture, machine: Machine, sequences: int) -> tuple[float, float, str | None]:
@@ -242,7 +241,7 @@ def _seconds(cfg: DictConfig, a: Architecture, machine: Machine, sequences: int)
         each = ceil(answers / (devices / tp))  # of a replica; a wave lasts as long as its longest answer
         return scale.max_response_tokens * ceil(each / sequences) * decode_s + each * response * token_s
 
-    answers = sum(_answers(benchmark) for benchmark in scale.benchmarks)
+    answers = evaluation_answers(cfg)
     return generation_s(rows) + flops / rate, generation_s(answers), None
 
 

@@ -12,9 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 from rlvr.config.schema import CONF
+from rlvr.data import protocols
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
-BENCHMARKS = ["math500", "aime24", "amc23", "minerva_math", "olympiadbench", "aime25"]
+BENCHMARKS = protocols.group("paper")
 
 
 class Setting(NamedTuple):
@@ -114,8 +115,6 @@ def compare(cfg: DictConfig) -> list[dict]:
 
 def _value(cfg: DictConfig, key: str) -> Any:
     value = OmegaConf.select(cfg, key)
-    if key == "scale.benchmarks":
-        return [benchmark.name for benchmark in value]
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 

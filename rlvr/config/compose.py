@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import ConfigError
 from rlvr.config.schema import CONF, register_resolvers, unknown_key_message, verl_config_dir
+from rlvr.runs.naming import science
 
 # Written on the command line as they are: question and answer of an own example, and a label.
 FREE_TEXT = ("example.question", "example.answer", "label.text")
@@ -53,7 +54,8 @@ def compose(*overrides: str, conf: Path = CONF) -> DictConfig:
     with nullcontext() if inside else hydra.initialize_config_dir(str(conf), version_base="1.3"):
         cfg = hydra.compose("config", [quoted(override) for override in overrides], return_hydra_config=True)
     OmegaConf.set_struct(cfg, False)
-    cfg.experiment_name = cfg.pop("hydra").runtime.choices.get("experiment")
+    chosen = cfg.pop("hydra")
+    cfg.experiment_name, cfg.overrides = chosen.runtime.choices.get("experiment"), science(chosen.overrides.task)
     OmegaConf.set_struct(cfg, True)
     return cfg
 

@@ -4,7 +4,6 @@
 it was written (Hydra itself accepts a misspelt key inside an experiment file in silence).
 """
 
-import hashlib
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -18,12 +17,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import ConfigError
+from rlvr.data import protocols
 from rlvr.data.prompts import TEMPLATES, chat_template
+from rlvr.runs.naming import run_name, science
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 # Mappings that are handed on as they are: their keys are arguments of somebody else's function.
-FREE_FORM = ("ray_kwargs.ray_init",)
+FREE_FORM = ("ray_kwargs.ray_init", "benchmarks", "scale.columns")
 
 
 def group_options(group: str) -> list[str]:
@@ -46,7 +47,16 @@ def verl_config_dir() -> Path:
 
 def register_resolvers() -> None:
     """Makes `${exact_division:..}` and its like, used in `conf/`, known to OmegaConf."""
-    for resolver in (chat_template, exact_division, package_path, random_ranks, run_name, trackers, train_set_name):
+    for resolver in (
+        chat_template,
+        exact_division,
+        package_path,
+        random_ranks,
+        run_name,
+        science,
+        trackers,
+        train_set_name,
+    ):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
     OmegaConf.register_new_resolver("group_options", lambda group: ", ".join(group_options(group)), replace=True)
 
@@ -87,17 +97,6 @@ def random_ranks(count: int, size: int, seed: int) -> list[int]:
     return sorted(random.Random(seed).sample(range(1, size + 1), count))
 
 
-def run_name(
-    experiment: str, variant: str | None, example_file: str | None, question: str | None, reward_file: str | None
-) -> str:
-    """The run's folder: the experiment, its variant, and what is the user's own, so that own runs get own folders."""
-    own = Path(example_file).stem if example_file else None
-    if question:
-        own = f"example_{hashlib.sha256(str(question).encode()).hexdigest()[:6]}"
-    parts = [experiment, variant, own, Path(reward_file).stem if reward_file else None]
-    return "-".join(re.sub(r"[^\w.]+", "_", str(part)) for part in parts if part)
-
-
 @cache
 def known_keys() -> dict[str, Any]:
     """The tree of all keys: verl's, with those of `conf/config.yaml` merged in; values are defaults or `???`."""
@@ -118,9 +117,6 @@ def unknown_keys(config: dict[str, Any], known: dict[str, Any], path: str = "") 
             continue
         elif isinstance(value, dict) and isinstance(known[key], dict):
             yield from unknown_keys(value, known[key], f"{here}.")
-        elif isinstance(value, list) and isinstance(known[key], list) and isinstance(known[key][0], dict):
-            for item in value:
-                yield from unknown_keys(item, known[key][0], f"{here}.")
 
 
 def unknown_key_message(path: str) -> str:
@@ -269,15 +265,24 @@ def _check_ranks(cfg: DictConfig) -> None:
 
 
 def _check_benchmarks(cfg: DictConfig) -> None:
-    names = [benchmark.get("name") for benchmark in cfg.scale.benchmarks]
-    for benchmark in cfg.scale.benchmarks:
-        where = f"scale.benchmarks: {benchmark.get('name')}"
-        for key in known_keys()["scale"]["benchmarks"][0]:
-            if key not in benchmark:
-                raise ConfigError(f"{where}: has no {key}; conf/config.yaml says what a benchmark has")
-        if names.count(benchmark.name) > 1:
-            raise ConfigError(f"{where}: the name occurs twice; results are filed under it")
-        if not (_is_number(benchmark.temperature) and benchmark.temperature >= 0 and 0 < benchmark.top_p <= 1):
-            raise ConfigError(f"{where}: expected temperature >= 0 and 0 < top_p <= 1")
-        if not (_is_integer(benchmark.n) and (benchmark.n == 1 or benchmark.n > 1 and benchmark.temperature)):
-            raise ConfigError(f"{where}: n={benchmark.n}: expected 1, or more with a temperature above 0")
+    listed = protocols.of_run(cfg)
+    if not listed:
+        raise ConfigError("scale.benchmarks=[]: a run is evaluated on one benchmark or more, such as [validation]")
+    for row in listed:
+        if row.scoring != "generate":
+            raise ConfigError(
+                f"scale.benchmarks: {row.name}: its choices are scored, which training does not do; "
+                f"afterwards: python -m rlvr.evaluate run=<folder> benchmarks={row.name}"
+            )
+        if row.template != cfg.base_model.template:
+            raise ConfigError(
+                f"scale.benchmarks: {row.name}: its template is {row.template}, the run's base_model.template={cfg.base_model.template}: "
+                "training puts all prompts in one template"
+            )
+        if (row.max_tokens or 0) > cfg.scale.max_response_tokens:
+            raise ConfigError(
+                f"scale.benchmarks: {row.name}: its answers may have {row.max_tokens} tokens, a run's "
+                f"scale.max_response_tokens={cfg.scale.max_response_tokens}: raise that, or lower benchmarks.{row.name}.max_tokens"
+            )
+    for names in cfg.scale.columns.values():
+        protocols.select(names if isinstance(names, str) else list(names))

@@ -14,10 +14,12 @@ Nothing here imports torch.
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rlvr.cli import DataError
+from rlvr.data.protocols import Protocol
 from rlvr.data.sources import data_file, hub_rows
 from rlvr.grading import last_boxed
 
@@ -123,13 +125,19 @@ def rank_by_variance(history: dict[str, list[float]]) -> list[str]:
     return sorted(history, key=lambda key: -variance(history[key]))
 
 
-def chosen_rows(pool: list[dict], ranked: list[int], ranks: list[int]) -> list[dict]:
-    """The pool's rows of these ranks (from 1), each with its `rank`."""
-    by_index = {row["index"]: row for row in pool}
+def ranked_rows(
+    pool: Mapping[str, Any], data_root: str | None, ranks: list[int], rows: list[dict] | None = None
+) -> list[dict]:
+    """The pool's rows of these ranks (from 1), each with its `rank`; `pool` is that group of a configuration.
+
+    `rows`: the pool, where the caller has loaded it already. DataError for a rank that the ranking does not reach.
+    """
+    by_index = {row["index"]: row for row in rows or load_pool(pool["source"], data_root)}
+    order = ranking(pool["source"], pool["ranking"], data_root)
     for rank in ranks:
-        if not 1 <= rank <= len(ranked):
-            raise DataError(f"train_set rank pi{rank}: ranks start at 1 (pi1 .. pi{len(ranked)} in this pool)")
-    return [by_index[ranked[rank - 1]] | {"rank": rank} for rank in ranks]
+        if not 1 <= rank <= len(order):
+            raise DataError(f"train_set rank pi{rank}: ranks start at 1 (pi1 .. pi{len(order)} in this pool)")
+    return [by_index[order[rank - 1]] | {"rank": rank} for rank in ranks]
 
 
 def training_rows(chosen: list[dict], batch: int) -> list[dict]:
@@ -141,20 +149,22 @@ def training_rows(chosen: list[dict], batch: int) -> list[dict]:
     if len(chosen) < batch:
         each, more = divmod(batch, len(chosen))
         chosen = [row for i, row in enumerate(chosen) for _ in range(each + (i < more))]
-    return [
-        _verl_row(row, "train", row["source"])
-        | {"rank": row.get("rank", 0), "true_answer": row.get("true_answer", row["answer"])}
-        for row in chosen
-    ]
+    rows = []
+    for one in chosen:
+        row = _verl_row(one, "train", one["source"])
+        row["extra_info"] |= {"id": str(one["index"]), "subject": one.get("subject", "")}
+        rows.append(row | {"rank": one.get("rank", 0), "true_answer": one.get("true_answer", one["answer"])})
+    return rows
 
 
-def evaluation_rows(examples: list[dict], name: str, sampling: dict) -> list[dict]:
-    """verl's validation rows of one benchmark; `sampling` = {temperature, top_p, top_k, n}."""
+def evaluation_rows(examples: list[dict], protocol: Protocol) -> list[dict]:
+    """verl's validation rows of one benchmark, each with its sampling (in verl's words: n answers) and its grader."""
+    sampling = {name: getattr(protocol, name) for name in ("temperature", "top_p", "top_k", "max_tokens")}
     rows = []
     for i, example in enumerate(examples):
-        row = _verl_row({"index": i, "prompt": example["question"], "answer": example["answer"]}, "test", name)
-        row["extra_info"] |= {"id": example["id"], "subject": example["subject"], "sampling": sampling}
-        rows.append(row)
+        row = _verl_row({"index": i, "prompt": example["question"], "answer": example["answer"]}, "test", protocol.name)
+        row["extra_info"] |= {"id": example["id"], "subject": example["subject"], "grader": protocol.grader}
+        rows.append(row | {"extra_info": row["extra_info"] | {"sampling": sampling | {"n": protocol.k}}})
     return rows
 
 

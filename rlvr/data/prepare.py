@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from omegaconf import DictConfig
 
 from rlvr.cli import DataError
-from rlvr.data import labels, pools
+from rlvr.data import labels, pools, protocols
 from rlvr.data import own as examples
-from rlvr.data import protocols as benchmarks
 from rlvr.grading import grade
 from rlvr.runs.folder import RunFolder
 
@@ -56,8 +55,7 @@ def chosen_examples(cfg: DictConfig) -> tuple[list[dict], list[str]]:
                 if not row["answer"].strip():
                     notes.append(f"pool {cfg.pool.name}: example {row['index']} has no label and is left out")
         else:
-            ranked = pools.ranking(cfg.pool.source, cfg.pool.ranking, cfg.data_root)
-            chosen = pools.chosen_rows(pool, ranked, list(cfg.train_set.ranks))
+            chosen = pools.ranked_rows(cfg.pool, cfg.data_root, list(cfg.train_set.ranks), pool)
     text = None if cfg.label.text is None else str(cfg.label.text)
     chosen = labels.with_labels(chosen, text, cfg.label.wrong_share, cfg.label.seed)
     if cfg.label.replaces is not None:
@@ -94,10 +92,8 @@ def _check_labels(chosen: list[dict], pool: str) -> None:
 def evaluation_rows(cfg: DictConfig) -> list[dict]:
     """verl's rows of every benchmark, each with its own sampling."""
     rows = []
-    for benchmark in cfg.scale.benchmarks:
-        questions = benchmarks.load_benchmark(benchmark.dataset, cfg.data_root, benchmark.limit)
-        sampling = {name: benchmark[name] for name in ("temperature", "top_p", "top_k", "n")}
-        rows += pools.evaluation_rows(questions, benchmark.name, sampling)
+    for protocol in protocols.of_run(cfg):
+        rows += pools.evaluation_rows(protocols.load(protocol, cfg.data_root)[0], protocol)
     return rows
 
 

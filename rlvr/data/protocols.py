@@ -1,4 +1,4 @@
-"""Benchmarks: the table of protocols (benchmarks.yaml), and the problems behind each row. Loads neither torch nor pandas.
+"""Benchmarks: the table of protocols (protocols.yaml), and the problems behind each row. Loads neither torch nor pandas.
 
 An example is {id, question, answer, subject}, ARC's with `choices` (texts) besides. Golds are as the sources define them
 (the authors' harness): MATH500's `answer`, Minerva's last box of the solution, OlympiadBench's first final answer, AMC's
@@ -11,44 +11,47 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from functools import cache
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from rlvr.cli import DataError
+from rlvr.cli import DataError, did_you_mean
+from rlvr.data.prompts import TEMPLATES
 from rlvr.data.sources import data_file, hub_rows
 from rlvr.grading import last_boxed
 
 TINY = ("validation", "tiny500", "tiny_hard", "tiny_arc")
 LETTERS = "ABCDEFGH"
 BOX_THE_LETTER = "Answer with the letter of the right choice within \\boxed{}."
-METRICS = ("accuracy", "avg@k", "acc", "acc_norm")
+MAX_TOKENS = 3072  # paper B.5: of an answer, where no run says otherwise
+SCORINGS = ("generate", "loglikelihood", "loglikelihood_per_byte")
+GRADERS = ("math_verify", "authors")
+SCALES = Path(__file__).resolve().parents[2] / "conf" / "scale"
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    """One row of the table; benchmarks.yaml says what each key means. Raises DataError for a value out of its domain."""
+class Protocol:
+    """One row of the table; protocols.yaml says what each key means. Raises DataError for a value out of its domain."""
 
     name: str
     dataset: str | None
     source: str | None
     revision: str | None
     file: str | None
-    n: int | None
+    problems: int | None
     limit: int | None
     template: str | None
     k: int
     temperature: float
     top_p: float
     top_k: int
-    max_tokens: int
+    max_tokens: int | None
     scoring: str
-    metric: str
     grader: str
     question: str
     answer: str
@@ -57,36 +60,47 @@ class Benchmark:
 
     def __post_init__(self):
         rules = (
-            ("k", self.k >= 1 and (self.k == 1 or self.temperature > 0),
+            ("k", _whole(self.k) and (self.k == 1 or self.temperature > 0),
              "1, or more with a temperature above 0 (greedy answers are all alike)"),
-            ("temperature", self.temperature >= 0, "0 (greedy) or more"),
-            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
-            ("max_tokens", self.max_tokens >= 1, "at least 1"),
-            ("scoring", self.scoring in ("generate", "loglikelihood"), "generate or loglikelihood"),
-            ("metric", self.metric in METRICS, ", ".join(METRICS)),
+            ("limit", self.limit is None or _whole(self.limit), "a whole number above 0, or null (all)"),
+            ("temperature", _number(self.temperature) and self.temperature >= 0, "0 (greedy) or more"),
+            ("top_p", _number(self.top_p) and 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("max_tokens", self.max_tokens is None or _whole(self.max_tokens), "a whole number above 0"),
+            ("scoring", self.scoring in SCORINGS, f"one of {', '.join(SCORINGS)}"),
+            ("grader", self.grader in GRADERS or ":" in str(self.grader), "math_verify, authors or file.py:function"),
+            ("template", self.template is None or self.template in TEMPLATES, f"one of {', '.join(TEMPLATES)}"),
             ("file", bool(self.dataset or self.file), "a JSONL or CSV file of your own, or a dataset of the table"),
         )  # fmt: skip
         for key, holds, expected in rules:
             if not holds:
                 raise DataError(f"benchmarks.{self.name}.{key}={getattr(self, key)}: expected {expected}")
 
-    def protocol(self) -> dict[str, Any]:
-        """What decides a response and its verdict, besides the model and the template; plain data."""
-        keys = [
-            "dataset",
-            "source",
-            "revision",
-            "limit",
-            "k",
-            "temperature",
-            "top_p",
-            "top_k",
-            "max_tokens",
-            "scoring",
-            "grader",
-        ]
-        protocol = {key: getattr(self, key) for key in keys}
-        return protocol | ({} if self.dataset else {"file": self.file})
+    @property
+    def metric(self) -> str:
+        """What its number is called: accuracy, avg@k, acc (likeliest choice) or acc_norm (likeliest per byte)."""
+        if self.scoring != "generate":
+            return "acc" if self.scoring == "loglikelihood" else "acc_norm"
+        return f"avg@{self.k}" if self.k > 1 else "accuracy"
+
+    @property
+    def answers(self) -> int | None:
+        """How many answers one evaluation asks for; None for a file whose length the table does not say."""
+        asked = [count for count in (self.limit, self.problems) if count is not None]
+        return self.k * min(asked) if asked else None
+
+    def record(self, seed: int) -> dict[str, Any]:
+        """What decides a response and its verdict, besides the model; plain data, kept beside the samples."""
+        left_out = {"name", "problems", "question", "answer", "id", "subject"} | ({"file"} if self.dataset else set())
+        kept = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
+        return kept | {"seed": seed if self.temperature else 0}
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 @cache
@@ -98,38 +112,82 @@ def names() -> list[str]:
     return list(_table()["benchmarks"])
 
 
+def group(name: str) -> list[str]:
+    """The benchmarks of a group: `tiny`, `paper`, `arc`, `r1_8k`, `r1_32k`."""
+    return list(_table()["groups"][name])
+
+
 def reflection_words() -> list[str]:
     """What marks an answer as self-reflecting."""
     return list(_table()["reflection_words"])
 
 
-def select(chosen: str | list[str], overrides: Mapping[str, Mapping[str, Any]] | None = None) -> list[Benchmark]:
-    """Rows of a group (`tiny`, `paper`, `arc`, `r1_8k`, `r1_32k`) or of names, with the overrides {name: {key: value}}.
+def select(chosen: str | Sequence[str], changes: Mapping[str, Mapping[str, Any]] | None = None) -> list[Protocol]:
+    """The rows of groups or of names, with changes {name: {key: value}}.
 
-    A name that only the overrides know is a benchmark of the user's own and needs `file` (or the `dataset` of a row).
+    A name that only the changes know is a benchmark of the user's own and needs `file` (or the `dataset` of a row).
     """
-    table, overrides = _table(), overrides or {}
+    table, changes = _table(), changes or {}
     wanted = [chosen] if isinstance(chosen, str) else list(chosen)
     wanted = [name for item in wanted for name in table["groups"].get(item, [item])]
-    wanted += [name for name in overrides if name not in wanted]
-    known = {field.name for field in fields(Benchmark)} - {"name"}
+    known = [field.name for field in fields(Protocol) if field.name != "name"]
     rows = []
-    for name in wanted:
-        own = dict(overrides.get(name, {}))
-        for key in own.keys() - known:
-            close = get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}"
-            raise DataError(f"benchmarks.{name}.{key}: no such key; {hint}")
+    for name in dict.fromkeys(wanted):
+        own = dict(changes.get(name, {}))
+        for key in own:
+            if key not in known:
+                raise DataError(f"benchmarks.{name}.{key}: no such key; {did_you_mean(key, known)}")
         if name not in table["benchmarks"] and not own:
-            close = get_close_matches(name, [*table["groups"], *table["benchmarks"]], n=1)
-            hint = f"did you mean {close[0]}?" if close else f"groups: {', '.join(table['groups'])}"
+            hint = did_you_mean(name, [*table["groups"], *table["benchmarks"]], f"groups: {', '.join(table['groups'])}")
             raise DataError(f"benchmarks={name}: no such benchmark or group; {hint}")
         base = table["benchmarks"].get(name) or table["benchmarks"].get(own.get("dataset"), {})
-        rows.append(Benchmark(name=name, **{**table["defaults"], **base, **own}))
+        rows.append(Protocol(name=name, **{**table["defaults"], **base, **own}))
     return rows
 
 
-def load(benchmark: Benchmark, data_root: str | None) -> tuple[list[dict], int]:
+def of_run(config: Mapping[str, Any]) -> list[Protocol]:
+    """The protocols that a run evaluates while it trains, in the order of its configuration (plain or OmegaConf)."""
+    changes = {name: dict(keys) for name, keys in (config.get("benchmarks") or {}).items()}
+    listed = list(config["scale"]["benchmarks"])
+    for i, entry in enumerate(listed):
+        if isinstance(entry, Mapping):  # runs of the first versions: the protocol itself, `n` for k
+            changes[entry["name"]] = {"k" if key == "n" else key: entry[key] for key in entry if key != "name"}
+            listed[i] = entry["name"]
+    return [complete(row, config) for row in select(listed, changes)]
+
+
+def complete(row: Protocol, config: Mapping[str, Any]) -> Protocol:
+    """A row with what it leaves to the run: the template and the longest answer."""
+    return replace(
+        row,
+        template=row.template or config["base_model"]["template"],
+        max_tokens=row.max_tokens or config["scale"]["max_response_tokens"],
+    )
+
+
+@cache
+def scale_file(scale: str) -> dict[str, Any]:
+    """`scale` of conf/scale/<scale>.yaml over the files it builds on, with the name of its own base model; {} if unknown."""
+    path = SCALES / f"{scale}.yaml"
+    if not path.exists():
+        return {}
+    file = yaml.safe_load(path.read_text())
+    merged: dict[str, Any] = {}
+    for default in file.get("defaults", []):
+        if isinstance(default, str) and default != "_self_":
+            merged |= scale_file(default)
+        elif isinstance(default, Mapping) and "override /base_model" in default:
+            merged["base_model"] = default["override /base_model"]
+    return merged | file["scale"]
+
+
+def paper_columns(scale: str) -> dict[str, tuple[str, ...]]:
+    """Column of the paper -> the benchmarks of a scale whose mean stands for it (`scale.columns`)."""
+    columns = scale_file(scale).get("columns", {})
+    return {name: tuple([given] if isinstance(given, str) else given) for name, given in columns.items()}
+
+
+def load(benchmark: Protocol, data_root: str | None) -> tuple[list[dict], int]:
     """The examples of a benchmark in its own order, and how many rows were left out for want of a gold.
 
     Raises DataError for a file that is not there, lacks a column or a row, or gives an id twice.
@@ -140,9 +198,9 @@ def load(benchmark: Benchmark, data_root: str | None) -> tuple[list[dict], int]:
         examples: list[dict] = [dict(example) for example in datasets.load(benchmark.dataset)]
     else:
         examples = _read(benchmark, data_root)
-    if benchmark.n is not None and len(examples) != benchmark.n:
+    if benchmark.problems is not None and len(examples) != benchmark.problems:
         raise DataError(
-            f"{benchmark.name}: {len(examples)} rows, expected {benchmark.n}: the file is not the published one"
+            f"{benchmark.name}: {len(examples)} rows, expected {benchmark.problems}: the file is not the published one"
         )
     repeated = [id for id, count in Counter(example["id"] for example in examples).items() if count > 1]
     if repeated:
@@ -154,14 +212,7 @@ def load(benchmark: Benchmark, data_root: str | None) -> tuple[list[dict], int]:
     return with_gold, len(examples) - len(with_gold)
 
 
-def load_benchmark(name: str, data_root: str | None, limit: int | None = None) -> list[dict]:
-    """The first `limit` examples (all by default) of one dataset of the table."""
-    if name not in names():
-        raise DataError(f"benchmark {name}: expected one of {', '.join(names())}")
-    return load(replace(select(name)[0], limit=limit), data_root)[0]
-
-
-def _read(benchmark: Benchmark, data_root: str | None) -> list[dict]:
+def _read(benchmark: Protocol, data_root: str | None) -> list[dict]:
     if benchmark.dataset is None:
         rows, convert = _records(Path(str(benchmark.file)), benchmark.name), _own(benchmark)
     else:
@@ -196,7 +247,7 @@ def _records(path: Path, name: str) -> list[dict]:
     return rows
 
 
-def _published(benchmark: Benchmark, data_root: str | None) -> list[dict]:
+def _published(benchmark: Protocol, data_root: str | None) -> list[dict]:
     """The rows from `data_root`, else from where the table says; DataError with the remedy when they cannot be had."""
     source = str(benchmark.source)
     if data_root is None and source.startswith("hf:"):
@@ -205,7 +256,7 @@ def _published(benchmark: Benchmark, data_root: str | None) -> list[dict]:
     return _records(data_file(data_root, str(benchmark.file)), benchmark.name)
 
 
-def _own(benchmark: Benchmark) -> Callable[[dict], dict]:
+def _own(benchmark: Protocol) -> Callable[[dict], dict]:
     def convert(row: dict) -> dict:
         missing = [c for c in (benchmark.question, benchmark.answer) if c not in row]
         if missing:
@@ -213,7 +264,7 @@ def _own(benchmark: Benchmark) -> Callable[[dict], dict]:
                 f"no column {missing[0]}; benchmarks.{benchmark.name}.question= and .answer= name the columns"
             )
         gold = row[benchmark.answer]
-        example = {"question": str(row[benchmark.question]), "answer": "" if gold is None else _number(gold)}
+        example = {"question": str(row[benchmark.question]), "answer": "" if gold is None else _plain(gold)}
         for key, column in (("id", benchmark.id), ("subject", benchmark.subject)):
             if row.get(column) is not None:
                 example[key] = str(row[column])
@@ -222,7 +273,7 @@ def _own(benchmark: Benchmark) -> Callable[[dict], dict]:
     return convert
 
 
-def _number(gold: Any) -> str:
+def _plain(gold: Any) -> str:
     """A gold as text; a float without a fraction, and digits with leading zeros, as a plain integer."""
     if isinstance(gold, float) and gold.is_integer():
         return str(int(gold))
@@ -244,9 +295,9 @@ def _arc(row: dict) -> dict:
 
 CONVERT: dict[str, Callable[[dict], dict]] = {
     "math500": lambda r: {"id": r["unique_id"], "question": r["problem"], "answer": r["answer"], "subject": r["subject"]},
-    "aime24": lambda r: {"id": f"aime24/{r['id']}", "question": r["problem"], "answer": _number(r["answer"])},
-    "amc23": lambda r: {"id": f"amc23/{r['id']}", "question": r["problem"], "answer": _number(r["answer"])},
-    "aime25": lambda r: {"question": r["problem"], "answer": _number(r["answer"])},
+    "aime24": lambda r: {"id": f"aime24/{r['id']}", "question": r["problem"], "answer": _plain(r["answer"])},
+    "amc23": lambda r: {"id": f"amc23/{r['id']}", "question": r["problem"], "answer": _plain(r["answer"])},
+    "aime25": lambda r: {"question": r["problem"], "answer": _plain(r["answer"])},
     "minerva_math": _minerva,
     "olympiadbench": lambda r: {"id": f"olympiadbench/{r['id']}", "question": r["question"],
                                 "answer": r["final_answer"][0].strip("$"), "subject": r["subfield"]},

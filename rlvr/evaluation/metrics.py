@@ -7,7 +7,6 @@ other training seeds.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -16,6 +15,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from rlvr.evaluation.judging import reflects
+from rlvr.runs import samples
 
 Z95 = 1.959963984540054
 RESAMPLES = 1000
@@ -39,18 +41,6 @@ def maj_at_k(answers: Sequence[str | None], scores: Sequence[float]) -> float:
     most = max(votes.values())
     right = {answer: [s for a, s in zip(answers, scores, strict=True) if a == answer] for answer in votes}
     return float(np.mean([np.mean(right[answer]) for answer, count in votes.items() if count == most]))
-
-
-def repetition(text: str, n: int = 4) -> float:
-    """Share of the n-grams of words that occurred earlier in the text; 0 for a text of at most n words."""
-    words = text.split()
-    total = len(words) - n + 1
-    return 1 - len(set(zip(*(words[i:] for i in range(n)), strict=False))) / total if total > 1 else 0.0
-
-
-def reflects(text: str, words: Sequence[str]) -> bool:
-    """Does one of these words occur, in any case (paper 3.2.4 counts such responses)?"""
-    return re.search("|".join(map(re.escape, words)), text, re.IGNORECASE) is not None
 
 
 def wilson(share: ArrayLike, n: int) -> tuple[NDArray, NDArray]:
@@ -163,25 +153,22 @@ def split_gain(
     return {name: (float(p[0]), float(ends[name][0]), float(ends[name][1])) for name, p in parts.items()}
 
 
-def read_columns(path: Path, columns: Sequence[str] | None = None) -> dict[str, Any]:
-    """Columns of one samples file, without its long texts unless named; numbers as arrays, texts as lists of str."""
-    import pyarrow.parquet as pq
-
-    if columns is None:
-        present = set(pq.read_schema(path).names)
-        columns = [*COLUMNS, *(name for name in OPTIONAL if name in present)]
-    table = pq.read_table(path, columns=list(columns), use_threads=False)
-    return {
-        name: column.to_numpy() if str(column.type) in ("double", "int64", "bool") else column.to_pylist()
-        for name, column in zip(table.column_names, table.columns, strict=True)
-    }
+def read_columns(path: Path) -> dict[str, Any]:
+    """What the metrics need of one samples file, without its long texts."""
+    return samples.read(path, COLUMNS, OPTIONAL)
 
 
-def summary(eval_dir: Path, names: Sequence[str] | None = None) -> Iterator[dict]:
-    """Rows {benchmark, step, subject, metric, value, low, high, problems} of every finished samples file below `eval_dir`."""
+def summary(eval_dir: Path, names: Sequence[str] | None = None, words: Sequence[str] = ()) -> Iterator[dict]:
+    """Rows {benchmark, step, subject, metric, value, low, high, problems} of every finished samples file below `eval_dir`.
+
+    `words`: what marks self-reflection, instead of the words that the files were written with.
+    """
     for folder in sorted(eval_dir.iterdir()) if eval_dir.exists() else []:
         if names is not None and folder.name not in names:
             continue
         for path in sorted(folder.glob("step*.parquet")):
             place = {"benchmark": folder.name, "step": int(path.stem.removeprefix("step"))}
-            yield from (place | row for row in summarise(read_columns(path)))
+            columns = read_columns(path)
+            if words:
+                columns["reflection"] = [reflects(text, words) for text in samples.read(path, ["response"])["response"]]
+            yield from (place | row for row in summarise(columns))

@@ -10,16 +10,17 @@ A finished run is not run again, an unfinished one is resumed, a changed config 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
+from filelock import FileLock, Timeout
 
 from rlvr.cli import ConfigError
 
@@ -59,13 +60,17 @@ class RunFolder:
         self.checkpoints_dir = self.path / "checkpoints"
         self.rollouts_dir = self.path / "rollouts"
         self.eval_dir = self.path / "eval"
-        self._lock_fd: int | None = None
+        self._lock: FileLock | None = None
 
     def rollouts_path(self, step: int) -> Path:
         return self.rollouts_dir / f"step{step:06d}.parquet"
 
     def eval_path(self, benchmark: str, step: int) -> Path:
         return self.eval_dir / benchmark / f"step{step:06d}.parquet"
+
+    def baseline_path(self, name: str) -> Path:
+        """The folder of one of the untrained model's baselines (rlvr.evaluation.baselines)."""
+        return self.path / "baselines" / name
 
     def config(self) -> dict:
         return yaml.safe_load(self.config_path.read_text())
@@ -117,23 +122,13 @@ class RunFolder:
 
     def lock(self) -> None:
         """Keep every other process out until `release` or the end of this process, kill -9 included."""
-        fd = os.open(self.lock_path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(fd, 200).decode(errors="replace").strip()
-            os.close(fd)
-            raise RunFolderError(
-                f"{self.path}: another process ({holder or 'unknown'}) runs here: wait for it or stop it"
-            ) from None
-        os.ftruncate(fd, 0)
-        os.write(fd, f"pid {os.getpid()} on {socket.gethostname()}".encode())
-        self._lock_fd = fd
+        self._lock = _acquired(self.lock_path, f"{self.path}: another process ({{}}) runs here: wait for it or stop it")
+        self.lock_path.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
 
     def release(self) -> None:
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def __enter__(self) -> RunFolder:
         return self
@@ -175,6 +170,31 @@ def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTE
         folder.release()
         raise
     return folder
+
+
+def _acquired(path: Path, refusal: str) -> FileLock:
+    """A lock that the kernel drops with this process (flock; also on NFS, where the server has its lock service).
+
+    RunFolderError with `refusal`, in which {} is the holder, when another process has it.
+    """
+    lock = FileLock(path, blocking=False, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        holder = path.read_text(errors="replace").strip()[:200]
+        raise RunFolderError(refusal.format(holder or "unknown")) from None
+    return lock
+
+
+@contextmanager
+def locked(path: Path, refusal: str) -> Iterator[None]:
+    """Hold a lock file for a `with` block. RunFolderError with `refusal` when another process has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _acquired(path, refusal)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def config_differences(old: Mapping, new: Mapping) -> dict[str, tuple[Any, Any]]:
@@ -291,26 +311,3 @@ def read_metrics(path: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(metrics_lines(path))
-
-
-def write_rollouts(folder: RunFolder, step: int, rows: Mapping[str, Sequence]) -> Path:
-    """All training responses of a step: step, uid, sample, index, rank, prompt, response, gold, reward, score, reason,
-    boxed, truncated, response_tokens; `index` is the row in the pool, `score` the outcome in [0, 1] whatever is rewarded."""
-    return _write_parquet(folder.rollouts_path(step), rows)
-
-
-def write_eval(folder: RunFolder, benchmark: str, step: int, rows: Mapping[str, Sequence]) -> Path:
-    """All responses to a benchmark: benchmark, id, subject, sample, prompt, response, gold, score, reason, boxed,
-    truncated, response_tokens."""
-    return _write_parquet(folder.eval_path(benchmark, step), rows)
-
-
-def _write_parquet(path: Path, rows: Mapping[str, Sequence]) -> Path:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(pa.table(dict(rows)), temporary, compression="zstd")
-    os.replace(temporary, path)
-    return path

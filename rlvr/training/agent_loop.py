@@ -11,9 +11,9 @@ from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentL
 
 
 class RowSamplingAgentLoop(SingleTurnAgentLoop):
-    """`extra_info.sampling` = {temperature, top_p, top_k} of a row replaces what the configuration says."""
+    """`extra_info.sampling` = {temperature, top_p, top_k, max_tokens} of a row replaces what the configuration says."""
 
     async def run(self, sampling_params: dict[str, Any], **kwargs) -> AgentLoopOutput:
         own = (kwargs.get("extra_info") or {}).get("sampling") or {}
-        own = {name: own[name] for name in ("temperature", "top_p", "top_k") if name in own}
+        own = {name: own[name] for name in ("temperature", "top_p", "top_k", "max_tokens") if own.get(name) is not None}
         return await super().run({**sampling_params, **own}, **kwargs)

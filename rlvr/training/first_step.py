@@ -12,7 +12,7 @@ class FirstStepError(RuntimeError):
 def check(columns: Mapping[str, Sequence]) -> None:
     """Raises FirstStepError if all rewards are equal because no response could have earned another one.
 
-    `columns` are those of `run_folder.write_rollouts` for one step. A problem that is too hard (every answer readable and
+    `columns` are those of rlvr.runs.samples for one step. A problem that is too hard (every answer readable and
     wrong) or too easy is no mistake: the paper trains on such examples too (pi1207, pi1208).
     """
     if len(set(columns["reward"])) > 1:

@@ -17,6 +17,8 @@ from rich.console import Console
 from rlvr.checks import fidelity, preflight
 from rlvr.cli import ConfigError
 from rlvr.data import prepare as data
+from rlvr.data import protocols
+from rlvr.evaluation.store import Store
 from rlvr.runs import provenance
 from rlvr.runs.folder import RunFolder, open_run, write_atomically
 from rlvr.training import console, rewards
@@ -47,6 +49,8 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
                 for note in prepared.notes:
                     screen.print(note, soft_wrap=True, highlight=False)
                 data.write_rows(folder, prepared)
+                for protocol in protocols.of_run(cfg):
+                    Store(folder, protocol, protocol.record(cfg.seed)).note()
                 _keep_reward(cfg, folder)
                 write_atomically(folder.fidelity_path, json.dumps(fidelity.compare(cfg), indent=1) + "\n")
                 if cfg.base_model.gguf_file:
@@ -60,7 +64,7 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
                 elif own_labels(cfg):
                     _probe(cfg, prepared, folder, screen)
                 provenance.begin(folder, step)
-                benchmark = cfg.scale.benchmarks[-1].name
+                benchmark = protocols.of_run(cfg)[-1].name
                 with console.Follower(screen, folder, cfg.scale.steps, benchmark):
                     train(_from_step(cfg, folder, step), folder)
             except BaseException as error:

@@ -19,7 +19,8 @@ import random
 from collections.abc import Callable, Sequence
 
 from rlvr.cli import ConfigError
-from rlvr.grading import grade_many, last_boxed
+from rlvr.evaluation.judging import grade_all
+from rlvr.grading import last_boxed
 from rlvr.grading.own import load_function
 
 RULES = ("outcome", "format", "random")
@@ -68,7 +69,7 @@ def compute_scores(
     to the user's own.
     """
     rows = []
-    verdicts = grade_many(solution_strs, ground_truths, grader)
+    verdicts = _verdicts(solution_strs, ground_truths, extra_infos, grader)
     for text, label, info, (outcome, reason) in zip(solution_strs, ground_truths, extra_infos, verdicts, strict=True):
         if info.get("split") == "test":
             reward = outcome
@@ -84,6 +85,20 @@ def compute_scores(
         boxed = last_boxed(text) is not None
         rows.append({"score": reward, "acc": outcome, "reason": reason, "boxed": boxed})
     return rows
+
+
+def _verdicts(
+    texts: Sequence[str], labels: Sequence[str], infos: Sequence[dict], grader: str
+) -> list[tuple[float, str]]:
+    """Training rows by `grader`, test rows by the one of their protocol; equal graders in one batch."""
+    graders = [info.get("grader", grader) if info.get("split") == "test" else grader for info in infos]
+    verdicts: list[tuple[float, str]] = [(0.0, "error")] * len(texts)
+    for name in set(graders):
+        rows = [i for i, own in enumerate(graders) if own == name]
+        found = grade_all(name, [texts[i] for i in rows], [labels[i] for i in rows])
+        for i, verdict in zip(rows, found, strict=True):
+            verdicts[i] = verdict
+    return verdicts
 
 
 compute_score.batch = compute_scores  # type: ignore[attr-defined]  # the batched agent loop's entry

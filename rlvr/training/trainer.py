@@ -19,9 +19,10 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
 
+from rlvr.evaluation.judging import described
 from rlvr.grading import REASONS
-from rlvr.runs import retention
-from rlvr.runs.folder import MetricsWriter, RunFolder, write_eval, write_rollouts
+from rlvr.runs import retention, samples
+from rlvr.runs.folder import MetricsWriter, RunFolder
 from rlvr.training import first_step
 
 SAMPLE_FIELDS = [
@@ -68,7 +69,7 @@ class RunFolderTrainer(PPOTrainerSync):
         self.queue = queue
         self.folder = RunFolder(config.run_dir)
         train = pq.read_table(self.folder.data_dir / "train.parquet", columns=["extra_info", "rank"])
-        self.ranks = {row["extra_info"]["index"]: row["rank"] for row in train.to_pylist()}
+        self.ranks = {row["extra_info"]["id"]: row["rank"] for row in train.to_pylist()}
 
     def _load_checkpoint(self):
         self.queue.result()
@@ -108,29 +109,24 @@ class RunFolderTrainer(PPOTrainerSync):
             tq.kv_batch_put(keys=list(batch["uid"]), partition_id="val", tags=tags)
             self.agent_loop_manager.generate_sequences(batch)
             sampled, _ = self.replay_buffer.sample(self.global_steps, partition_id="val", batch_size=len(batch))
-            for sample in self._samples(sampled):
-                extra = sample.pop("extra_info")
-                benchmark = sample.pop("data_source")
-                row = {"benchmark": benchmark, "id": extra["id"], "subject": extra["subject"], **sample}
-                for key in ("uid", "reward"):
-                    row.pop(key)
+            for row in self._samples(sampled, self.global_steps):
                 for key, value in row.items():
-                    columns[benchmark][key].append(value)
+                    columns[row["benchmark"]][key].append(value)
             tq.kv_clear(keys=sampled.keys, partition_id="val")
         metrics = {}
         for benchmark, rows in columns.items():
-            write_eval(self.folder, benchmark, self.global_steps, dict(rows))
+            rows = rows | described(rows["response"], rows["gold"])
+            samples.write(self.folder.eval_path(benchmark, self.global_steps), rows)
             metrics[f"eval/{benchmark}/accuracy"] = float(np.mean(rows["score"]))
-            metrics[f"eval/{benchmark}/boxed"] = float(np.mean(rows["boxed"]))
-            metrics[f"eval/{benchmark}/truncated"] = float(np.mean(rows["truncated"]))
-            metrics[f"eval/{benchmark}/response_tokens"] = float(np.mean(rows["response_tokens"]))
+            for name in ("boxed", "truncated", "response_tokens"):
+                metrics[f"eval/{benchmark}/{name}"] = float(np.mean(rows[name]))
         if self.global_steps == 0:
             self.metrics_writer.write({"step": 0, **metrics, "time/eval_s": time.perf_counter() - started})
         self._phase("training")
         return metrics
 
-    def _samples(self, batch) -> list[dict]:
-        """The responses of a batch as plain rows, in the order of their prompts."""
+    def _samples(self, batch, step: int) -> list[dict]:
+        """The responses of a batch, in the order of their prompts: all columns of rlvr.runs.samples but those of `described`."""
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=SAMPLE_FIELDS)
         prompts = [ids.tolist() for ids in data["prompts"].unbind()]
         responses = [ids.tolist() for ids in data["responses"].unbind()]
@@ -138,34 +134,38 @@ class RunFolderTrainer(PPOTrainerSync):
         # Each access to a non-tensor column copies all of it.
         golds = [label["ground_truth"] for label in _plain_column(data, "reward_model")]
         sources = _plain_column(data, "data_source")
-        extra_infos = _plain_column(data, "extra_info")
+        infos = _plain_column(data, "extra_info")
         verdicts = [fields["reward_extra_info"] for fields in _plain_column(data, "extra_fields")]
         texts = self.tokenizer.batch_decode(responses, skip_special_tokens=True)
         prompt_texts = {ids: self.tokenizer.decode(ids) for ids in set(map(tuple, prompts))}
-        limit = self.config.data.max_response_length
         rows = []
-        for i, key in enumerate(batch.keys):
+        places = ((*key.rsplit("_", 2)[:2], i) for i, key in enumerate(batch.keys))
+        for uid, sample, i in sorted(places, key=lambda place: (place[0], int(place[1]))):
             if batch.tags[i].get("is_padding"):
                 continue
-            verdict = verdicts[i]
+            testing = infos[i]["split"] == "test"
+            limit = (infos[i].get("sampling") or {}).get("max_tokens") or self.config.data.max_response_length
             rows.append(
                 {
-                    "uid": key.rsplit("_", 2)[0],
-                    "sample": int(key.rsplit("_", 2)[1]),
+                    "step": step,
+                    "benchmark": sources[i] if testing else "train",
+                    "id": infos[i]["id"],
+                    "subject": infos[i]["subject"],
+                    "uid": infos[i]["id"] if testing else uid,
+                    "sample": int(sample),
+                    "rank": 0 if testing else self.ranks[infos[i]["id"]],
                     "prompt": prompt_texts[tuple(prompts[i])],
                     "response": texts[i],
                     "gold": golds[i],
+                    "score": float(verdicts[i]["acc"]),
+                    "reason": verdicts[i]["reason"],
                     "reward": rewards[i],
-                    "score": float(verdict["acc"]),
-                    "reason": verdict["reason"],
-                    "boxed": bool(verdict["boxed"]),
+                    "boxed": bool(verdicts[i]["boxed"]),
                     "truncated": len(responses[i]) >= limit and responses[i][-1] != self.tokenizer.eos_token_id,
                     "response_tokens": len(responses[i]),
-                    "data_source": sources[i],
-                    "extra_info": extra_infos[i],
                 }
             )
-        return sorted(rows, key=lambda row: (row["uid"], row["sample"]))
+        return rows
 
     # ------------------------------------------------------------------ training
 
@@ -173,26 +173,19 @@ class RunFolderTrainer(PPOTrainerSync):
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         columns = defaultdict(list)
         groups = defaultdict(list)
-        for sample in self._samples(batch):
-            extra = sample.pop("extra_info")
-            sample.pop("data_source")
-            groups[sample["uid"]].append(sample["reward"])
-            for key, value in {
-                "step": global_steps,
-                "index": extra["index"],
-                "rank": self.ranks[extra["index"]],
-                **sample,
-            }.items():
+        for row in self._samples(batch, global_steps):
+            groups[row["uid"]].append(row["reward"])
+            for key, value in row.items():
                 columns[key].append(value)
-        write_rollouts(self.folder, global_steps, dict(columns))
+        samples.write(
+            self.folder.rollouts_path(global_steps), columns | described(columns["response"], columns["gold"])
+        )
         learns_from_rewards = self.config.loss.policy != "none"
         if global_steps == 1 and learns_from_rewards and self.config.scale.fail_fast:
             first_step.check(columns)
         metrics["train/accuracy"] = float(np.mean(columns["score"]))
-        metrics["train/reward"] = float(np.mean(columns["reward"]))
-        metrics["train/boxed"] = float(np.mean(columns["boxed"]))
-        metrics["train/truncated"] = float(np.mean(columns["truncated"]))
-        metrics["train/response_tokens"] = float(np.mean(columns["response_tokens"]))
+        for name in ("reward", "boxed", "truncated", "response_tokens"):
+            metrics[f"train/{name}"] = float(np.mean(columns[name]))
         metrics |= {
             f"train/grade_{reason}": columns["reason"].count(reason) / len(columns["reason"]) for reason in REASONS
         }
