@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rlvr.data.protocols import reflection_words
-from rlvr.evaluation import metrics
+from rlvr.evaluation import judging, metrics
 
 
 def columns(scores, answers=None, reasons=None, subjects=None):
@@ -53,15 +53,15 @@ def test_wilson_interval():
 
 
 def test_repetition_counts_four_grams_seen_before():
-    assert metrics.repetition("a b c d e f") == 0
-    assert metrics.repetition("a b c d a b c d") == pytest.approx(1 / 5)  # the fifth window is the first again
-    assert metrics.repetition("no no no no no no") == pytest.approx(2 / 3)
+    assert judging.repetition("a b c d e f") == 0
+    assert judging.repetition("a b c d a b c d") == pytest.approx(1 / 5)  # the fifth window is the first again
+    assert judging.repetition("no no no no no no") == pytest.approx(2 / 3)
 
 
 def test_reflection_words_in_any_case():
-    assert metrics.reflects("Let me Recheck this.", reflection_words())
-    assert not metrics.reflects("check again", reflection_words())
-    assert metrics.reflects("wait", ["wait"])
+    assert judging.reflects("Let me Recheck this.", reflection_words())
+    assert not judging.reflects("check again", reflection_words())
+    assert judging.reflects("wait", ["wait"])
 
 
 def test_summary_of_samples():

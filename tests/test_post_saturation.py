@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from made import sample_columns
 
 from analysis import post_saturation
 from analysis.post_saturation import gain_after, gain_span, saturation_step, wilson
-from rlvr.runs.folder import MetricsWriter, RunFolder, write_eval
+from rlvr.cli import command
+from rlvr.runs import samples
+from rlvr.runs.folder import MetricsWriter, RunFolder
 
 STEPS = [1, 2, 3, 4, 5, 6, 7]
 TRAIN = [0.5, 0.99, 0.9, 1.0, 0.995, 1.0, 0.98]
@@ -64,10 +67,10 @@ def test_the_command_reads_a_run_folder_and_writes_its_figure(tmp_path, capsys):
             line["train/accuracy"] = 0.5 if step < 2 else 1.0
         if accuracy is not None:
             line["eval/tiny500/accuracy"] = accuracy
-            rows = {"id": ["a", "b", "c", "d"], "score": [float(i < 4 * accuracy) for i in range(4)]}
-            write_eval(folder, "tiny500", step, rows)
+            columns = sample_columns(id=["a", "b", "c", "d"], score=[float(i < 4 * accuracy) for i in range(4)])
+            samples.write(folder.eval_path("tiny500", step), columns)
         writer.write(line)
-    assert post_saturation.main([f"run={folder.path}"]) == 0
+    assert command(post_saturation.Options, post_saturation.show, None, [f"run={folder.path}"]) == 0
     shown = capsys.readouterr().out
     assert "training accuracy of 99%: from step 2; 5 steps in a row: never" in shown
     assert "tiny500: +25.0 points from step 2 to 4" in shown
@@ -75,5 +78,5 @@ def test_the_command_reads_a_run_folder_and_writes_its_figure(tmp_path, capsys):
 
 
 def test_a_wrong_folder_is_one_line(tmp_path, capsys):
-    assert post_saturation.main([f"run={tmp_path}"]) == 1
+    assert command(post_saturation.Options, post_saturation.show, None, [f"run={tmp_path}"]) == 1
     assert "no metrics.jsonl" in capsys.readouterr().err
