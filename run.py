@@ -43,14 +43,14 @@ def train(cfg: DictConfig) -> None:
 def summarise(cfg: DictConfig, folder: RunFolder, screen, wall_s: float) -> None:
     """The table of a run on the screen, and its post-saturation figure in the run folder."""
     from analysis import post_saturation
-    from rlvr import benchmarks, console
+    from rlvr import console
+    from rlvr.evaluation.metrics import evaluations
 
-    sentences = post_saturation.report(folder)
-    metrics = read_metrics(folder.metrics_path)
-    steps = metrics.dropna(subset=["train/accuracy"])
-    saturation = post_saturation.saturation_step(steps["step"], steps["train/accuracy"])
-    problems = {b.name: len(benchmarks.load_benchmark(b.dataset, cfg.data_root, b.limit)) for b in cfg.scale.benchmarks}
-    screen.print(console.summary_table(metrics, problems, saturation, wall_s))
+    benchmarks = {b.name: evaluations(folder, b.name) for b in cfg.scale.benchmarks}
+    sentences = post_saturation.report(folder, benchmarks)
+    metrics = read_metrics(folder.metrics_path).dropna(subset=["train/accuracy"])
+    saturation = post_saturation.saturation_step(metrics["step"], metrics["train/accuracy"])
+    screen.print(console.summary_table(benchmarks, saturation, int(metrics["step"].max()), wall_s))
     screen.print("\n".join([*sentences, f"figure: {folder.figure_path}"]), highlight=False, soft_wrap=True)
 
 

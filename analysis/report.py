@@ -29,6 +29,7 @@ from analysis.estimates import Estimator, Pick, inflation
 from analysis.manifests import Manifest, load_manifests, paper_data
 from analysis.results import RESULTS, Run, load, options, read_columns, spread, step_files
 from analysis.tables import Cell, Table
+from rlvr.stats import printed
 
 PAGE = Path(__file__).parent / "page"
 HEADLINE = "figure02_post_saturation"
@@ -139,15 +140,15 @@ def store_run(run: Run, stored: Sequence[str], root: Path) -> None:
 
 def cell_for_page(cell: Cell) -> dict[str, Any]:
     stored = [pick for pick in cell.picks if pick.run.folder is not None]
-    decimals = 0 if cell.is_run and cell.ours >= 200 else 1
-    gain = "" if np.isnan(cell.gain) else f"gain over base {cell.gain:+.1f}"
+    form = ".0f" if cell.ours >= 200 else ".1f"
+    gain = "" if np.isnan(cell.gain) else f"gain over base {printed(cell.gain, '+.1f')}"
     adjusted = "" if np.isnan(cell.p_holm) else f"p against the reference row {cell.p_holm:.3g} (Holm)"
     at = f"step {cell.steps}" if cell.steps else ""
     seeds = f"{cell.seeds} seed{'s' if cell.seeds > 1 else ''}" if cell.is_run else ""
     return {
-        "ours": f"{cell.ours:.{decimals}f}" if cell.is_run else "",
-        "range": "" if np.isnan(cell.low) else f"{cell.low:.{decimals}f} to {cell.high:.{decimals}f}",
-        "paper": "" if np.isnan(cell.paper) else f"{cell.paper:g}",
+        "ours": printed(cell.ours, form),
+        "range": cell.interval.range(form),
+        "paper": printed(cell.paper, "g"),
         "mark": MARKS.get(cell.verdict),
         "why": "; ".join(filter(None, (cell.verdict, cell.why, gain, adjusted, seeds, at))),
         "link": ";".join(f"{slug(pick.run)},{pick.benchmark},{pick.step}" for pick in stored),

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"rlvr", "analysis", "experiments", "run", "tests"}
 # What analysis may use of rlvr: modules that read run folders and name benchmarks.
-PURE_RLVR = {"rlvr.run_folder", "rlvr.benchmarks", "rlvr.config", "rlvr.evaluation.metrics"}
+PURE_RLVR = {"rlvr.run_folder", "rlvr.benchmarks", "rlvr.config", "rlvr.evaluation.metrics", "rlvr.stats"}
 ANALYSIS_LIBRARIES = {
     "numpy", "pandas", "matplotlib", "scipy", "rich", "yaml", "omegaconf", "pyarrow", "jinja2", "PIL",
 }  # fmt: skip

@@ -1,44 +1,63 @@
-"""Metrics over stored samples, each with an interval over problems. numpy only; Parquet is read column by column.
-
-Every metric is a mean over problems of one value per problem, so one resampling of problems serves them all. Intervals
-(95 %): Wilson's where each problem's value is 0 or 1, else the percentile bootstrap over problems. They say nothing about
-other training seeds.
-"""
+"""Metrics over stored samples, each a mean over problems with its interval (rlvr.stats). Parquet is read column by column."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-Z95 = 1.959963984540054
+from rlvr import stats
+from rlvr.grading.normalise import normalise, number
+from rlvr.run_folder import RunFolder
+from rlvr.stats import Interval, Part
+
 RESAMPLES = 1000
 COLUMNS = ["id", "subject", "sample", "score", "boxed", "truncated", "response_tokens"]
 OPTIONAL = ["answer", "score_authors", "repetition", "reflection", "score_acc", "reason"]
+NO_SHARES = ("response_tokens", "repetition")
 
 
-def pass_at_k(n: ArrayLike, correct: ArrayLike, k: int) -> NDArray:
-    """Unbiased chance that at least one of k samples drawn from n, `correct` of them right, is right (Chen et al. 2021)."""
-    n, correct = np.asarray(n, float), np.asarray(correct, float)
-    if (n < k).any():
-        raise ValueError(f"pass@{k} needs at least {k} samples of every problem, got {int(n.min())}")
-    return 1 - np.prod([(n - correct - i).clip(0) / (n - i) for i in range(k)], axis=0)
+class Evaluations(NamedTuple):
+    """One benchmark over the evaluations of a run. shares: "steps problems", the share of right answers among `samples`."""
+
+    steps: list[int]
+    shares: NDArray
+    samples: int
+
+    def intervals(self) -> tuple[NDArray, NDArray, NDArray]:
+        """Accuracy with its 95 % interval over problems, each "steps"."""
+        return stats.mean_intervals(Part(self.shares[:, None], self.samples))
 
 
-def maj_at_k(answers: Sequence[str | None], scores: Sequence[float]) -> float:
-    """Chance that the most frequent answer is right; ties are drawn evenly, samples without an answer do not vote."""
-    votes = Counter(answer for answer in answers if answer)
-    if not votes:
-        return 0.0
-    most = max(votes.values())
-    right = {answer: [s for a, s in zip(answers, scores, strict=True) if a == answer] for answer in votes}
-    return float(np.mean([np.mean(right[answer]) for answer, count in votes.items() if count == most]))
+def evaluations(folder: RunFolder, benchmark: str) -> Evaluations | None:
+    """What is stored of a benchmark, None when nothing is."""
+    files = sorted((folder.eval_dir / benchmark).glob("step*.parquet"))
+    read = [_by_problem(read_columns(file, ["id", "score"])) for file in files]
+    if not read:
+        return None
+    for file, problems in zip(files, read, strict=True):
+        if not np.array_equal(problems.ids, read[0].ids):
+            raise ValueError(f"{file}: other problems than at the first step; remove the benchmark's folder")
+    shares = np.array([problems.mean("score") for problems in read])
+    return Evaluations([int(file.stem.removeprefix("step")) for file in files], shares, int(read[-1].samples.min()))
+
+
+def answer_classes(answers: Sequence[str | None]) -> NDArray:
+    """Numbers of the classes of equal answers, for `stats.maj_at_k`: `1/2`, `\\frac{1}{2}` and `0.5` are one; -1: no answer."""
+    classes: dict[Any, int] = {}
+    return np.array([classes.setdefault(_value(a), len(classes)) if a else -1 for a in answers], int)
+
+
+@lru_cache(maxsize=2**16)
+def _value(answer: str) -> Any:
+    spelt = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", normalise(answer))
+    value = number(spelt)
+    return spelt if value is None else value
 
 
 def repetition(text: str, n: int = 4) -> float:
@@ -53,91 +72,93 @@ def reflects(text: str, words: Sequence[str]) -> bool:
     return re.search("|".join(map(re.escape, words)), text, re.IGNORECASE) is not None
 
 
-def wilson(share: ArrayLike, n: int) -> tuple[NDArray, NDArray]:
-    """95 % interval of shares of n independent zeros and ones."""
-    share = np.asarray(share, float)
-    centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
-    half = Z95 / (1 + Z95**2 / n) * np.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
-    return (centre - half).clip(0, 1), (centre + half).clip(0, 1)
+class Problems(NamedTuple):
+    """The rows of one benchmark and step, by problem."""
+
+    columns: Mapping[str, Any]
+    ids: NDArray
+    first: NDArray  # a row of each problem
+    of_row: NDArray
+    samples: NDArray
+
+    def sum(self, name: str) -> NDArray:
+        return np.bincount(self.of_row, weights=np.asarray(self.columns[name], float))
+
+    def mean(self, name: str) -> NDArray:
+        return self.sum(name) / self.samples
+
+    def table(self, values: NDArray, missing: float) -> NDArray:
+        """One value of each row as "problems samples"."""
+        order = np.argsort(self.of_row, kind="stable")
+        place = np.arange(len(order)) - np.repeat(self.samples.cumsum() - self.samples, self.samples)
+        filled = np.full((len(self.samples), self.samples.max()), missing, values.dtype)
+        filled[self.of_row[order], place] = values[order]
+        return filled
 
 
-def with_intervals(values: NDArray, seed: int = 0) -> tuple[NDArray, NDArray, NDArray]:
-    """Mean, low and high of each column of `values` ("problems metrics")."""
-    problems = len(values)
-    mean = values.mean(0)
-    graded = ~np.isin(values, (0.0, 1.0)).all(0)
-    low, high = wilson(np.where(graded, 0, mean), problems)
-    if graded.any():
-        drawn = resamples(problems, seed) @ values[:, graded].astype(np.float32)
-        low[graded], high[graded] = np.percentile(drawn, [2.5, 97.5], axis=0)
-    return mean, low, high
+def _by_problem(columns: Mapping[str, Any]) -> Problems:
+    ids = np.asarray(columns["id"], object).astype(str)
+    ids, first, of_row = np.unique(ids, return_index=True, return_inverse=True)
+    return Problems(columns, ids, first, of_row, np.bincount(of_row))
+
+
+def problem_values(problems: Problems) -> dict[str, NDArray]:
+    """Metric -> its value for each problem."""
+    columns, samples = problems.columns, problems.samples
+    k = int(samples.min())
+    values = {"accuracy": problems.mean("score")}
+    if k > 1:
+        for j in (2**i for i in range(1, k.bit_length())):
+            values[f"pass@{j}"] = stats.pass_at_k(samples, problems.sum("score"), j)
+        if "answer" in columns:
+            votes = problems.table(answer_classes(columns["answer"]), -1)
+            values[f"maj@{k}"] = stats.maj_at_k(votes, problems.table(np.asarray(columns["score"], float), 0))
+    for name in ("boxed", "truncated", "response_tokens", "score_authors", "score_acc", "repetition", "reflection"):
+        # Rows without a verdict of the authors' grader (choices that are scored, not written) are null.
+        if name in columns and not np.isnan(np.asarray(columns[name], float)).any():
+            values["accuracy_authors" if name == "score_authors" else name] = problems.mean(name)
+    if "reason" in columns:
+        failed = np.isin(np.asarray(columns["reason"], object), ("timeout", "error"))
+        values["ungraded"] = np.bincount(problems.of_row, weights=failed) / samples
+    return values
+
+
+def summarise(columns: Mapping[str, Any]) -> list[dict]:
+    """Rows {subject, metric, value, low, high, problems}: all metrics ("" for all subjects), then accuracy by subject."""
+    problems = _by_problem(columns)
+    values, samples = problem_values(problems), int(problems.samples.min())
+    rows = []
+    for share in (True, False):
+        names = [name for name in values if (name not in NO_SHARES) == share]
+        ends = stats.mean_intervals(Part(np.array([values[name] for name in names])[:, None], samples), share=share)
+        rows += [_row("", name, len(problems.first), *three) for name, *three in zip(names, *ends, strict=True)]
+    subjects = np.asarray(columns["subject"], object)[problems.first].astype(str)
+    kinds = sorted({*subjects} - {""})
+    for subject in kinds if len(kinds) > 1 else []:
+        of_subject = values["accuracy"][None, subjects == subject]
+        rows.append(_row(subject, "accuracy", of_subject.size, *stats.mean_intervals(Part(of_subject, samples))))
+    return rows
+
+
+def _row(subject: str, metric: str, problems: int, value: Any, low: Any, high: Any) -> dict:
+    ends = {"value": float(value), "low": float(low), "high": float(high)}
+    return {"subject": subject, "metric": metric, **ends, "problems": problems}
+
+
+def percent(row: Mapping[str, Any]) -> str:
+    """A row of `summarise` as every table prints it: "48.4 (44.9–51.9)"."""
+    return f"{Interval(row['value'], row['low'], row['high']) * 100:.1f}"
 
 
 @lru_cache(maxsize=16)
 def resamples(problems: int, seed: int) -> NDArray:
-    """Weights "resamples problems" of bootstrap draws of as many problems; the same for every step, so kept."""
+    """Weights "resamples problems" of bootstrap draws of as many problems."""
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(problems, np.full(problems, 1 / problems), size=RESAMPLES) / problems
-    return weights.astype(np.float32)
+    return rng.multinomial(problems, np.full(problems, 1 / problems), size=RESAMPLES) / problems
 
 
-def problem_values(columns: Mapping[str, Any]) -> tuple[list[str], NDArray, NDArray]:
-    """(metric names, values "problems metrics", subject of each problem) from the columns of one benchmark and step."""
-    ids, first, problem = np.unique(
-        np.asarray(columns["id"], object).astype(str), return_index=True, return_inverse=True
-    )
-    samples = np.bincount(problem)
-    k = int(samples.min())
-
-    def per_problem(name: str) -> NDArray:
-        return np.bincount(problem, weights=np.asarray(columns[name], float)) / samples
-
-    values = {"accuracy": per_problem("score")}
-    correct = np.bincount(problem, weights=np.asarray(columns["score"], float))
-    if k > 1:
-        values |= {f"pass@{j}": pass_at_k(samples, correct, j) for j in (2**i for i in range(1, k.bit_length()))}
-        if "answer" in columns:
-            values[f"maj@{k}"] = _majorities(columns, problem, len(ids))
-    for name in ("boxed", "truncated", "response_tokens", "score_authors", "score_acc", "repetition", "reflection"):
-        # Rows without a verdict of the authors' grader (choices that are scored, not written) are null.
-        if name in columns and not np.isnan(np.asarray(columns[name], float)).any():
-            values["accuracy_authors" if name == "score_authors" else name] = per_problem(name)
-    if "reason" in columns:
-        reason = np.asarray(columns["reason"], object)
-        values["ungraded"] = np.bincount(problem, weights=np.isin(reason, ("timeout", "error"))) / samples
-    return list(values), np.column_stack(list(values.values())), np.asarray(columns["subject"], object)[first]
-
-
-def _majorities(columns: Mapping[str, Any], problem: NDArray, problems: int) -> NDArray:
-    groups: list[tuple[list, list]] = [([], []) for _ in range(problems)]
-    for row, answer, score in zip(problem.tolist(), columns["answer"], columns["score"], strict=True):
-        groups[row][0].append(answer)
-        groups[row][1].append(score)
-    return np.array([maj_at_k(*group) for group in groups])
-
-
-def summarise(columns: Mapping[str, Any], seed: int = 0) -> list[dict]:
-    """Rows {subject, metric, value, low, high, problems}: all metrics ("" for all subjects), then accuracy by subject."""
-    names, values, subjects = problem_values(columns)
-    rows = _rows("", names, values, seed)
-    kinds = sorted(set(map(str, subjects)) - {""})
-    for subject in kinds if len(kinds) > 1 else []:
-        rows += _rows(subject, names[:1], values[subjects.astype(str) == subject, :1], seed)
-    return rows
-
-
-def _rows(subject: str, names: list[str], values: NDArray, seed: int) -> list[dict]:
-    mean, low, high = with_intervals(values, seed)
-    return [
-        {"subject": subject, "metric": name, "value": float(m), "low": float(lo), "high": float(hi), "problems": len(values)}
-        for name, m, lo, hi in zip(names, mean, low, high, strict=True)
-    ]  # fmt: skip
-
-
-def split_gain(
-    before: Mapping[str, Any], after: Mapping[str, Any], seed: int = 0
-) -> dict[str, tuple[float, float, float]]:
-    """A gain in accuracy as format + reasoning, each (value, low, high), over the problems that both have.
+def split_gain(before: Mapping[str, Any], after: Mapping[str, Any], seed: int = 0) -> dict[str, Interval]:
+    """A gain in accuracy as format + reasoning, over the problems that both have.
 
     accuracy = (share of responses with an answer that parses) x (accuracy among those). Format is the change of the first
     at the mean of the second, reasoning the reverse; they add up to the gain. Intervals: paired bootstrap over problems.
@@ -160,7 +181,7 @@ def split_gain(
     r0, r1 = (np.divide(a, f, out=np.zeros_like(a), where=f > 0) for a, f in ((a0, f0), (a1, f1)))
     parts = {"gain": a1 - a0, "format": (f1 - f0) * (r0 + r1) / 2, "reasoning": (r1 - r0) * (f0 + f1) / 2}
     ends = {name: np.percentile(p[1:], [2.5, 97.5]) for name, p in parts.items()}
-    return {name: (float(p[0]), float(ends[name][0]), float(ends[name][1])) for name, p in parts.items()}
+    return {name: Interval(float(p[0]), *map(float, ends[name])) for name, p in parts.items()}
 
 
 def read_columns(path: Path, columns: Sequence[str] | None = None) -> dict[str, Any]:
