@@ -30,16 +30,14 @@ class Interval:
         return Interval(self.value * factor, self.low * factor, self.high * factor)
 
     def __format__(self, spec: str) -> str:
-        return " ".join(filter(None, (printed(self.value, spec), f"({self.range(spec)})" if self.is_known else "")))
+        inside = self.range(spec)
+        return printed(self.value, spec) + (f" ({inside})" if inside else "")
 
     def range(self, spec: str) -> str:
         """ "44.9–51.9", or "+1.0 to +5.2" with signs; empty where no interval is known."""
-        between = " to " if "+" in spec or self.low < 0 else "–"
-        return printed(self.low, spec) + between + printed(self.high, spec) if self.is_known else ""
-
-    @property
-    def is_known(self) -> bool:
-        return not np.isnan(self.low)
+        if np.isnan(self.low):
+            return ""
+        return f"{printed(self.low, spec)}{' to ' if '+' in spec or self.low < 0 else '–'}{printed(self.high, spec)}"
 
 
 def printed(value: float, spec: str) -> str:

@@ -73,11 +73,11 @@ def test_accuracy_by_subject():
     assert by_metric(rows, "Geometry")["accuracy"]["problems"] == 1
 
 
-def test_the_interval_is_over_problems_not_samples():
-    few = columns({str(i): [i % 2] for i in range(20)})
-    many = columns({str(i): [i % 2] * 8 for i in range(20)})
-    widths = [by_metric(metrics.summarise(c))["accuracy"] for c in (few, many)]
-    assert widths[0]["high"] - widths[0]["low"] == pytest.approx(widths[1]["high"] - widths[1]["low"])
+def test_problems_with_more_answers_than_others_are_refused():
+    with pytest.raises(ValueError, match="3 answers to 2 problems"):
+        metrics.summarise(columns({"a": [1, 0], "b": [1]}))
+    with pytest.raises(ValueError, match="4 answers to 2 problems"):
+        metrics.summarise(columns({"a": [1, 0, 1], "b": [1]}))
 
 
 def test_a_gain_is_split_into_format_and_reasoning():
