@@ -78,7 +78,7 @@ class Estimator:
     ) -> Estimate | None:
         rng = np.random.default_rng(seed)
         if quantity in ("boxed", "response_tokens"):
-            return self._mean_of_runs(picks, quantity, rng)
+            return self._mean_of_runs(picks, quantity, one_model, rng)
         measured, resampled = [], []
         for group in picks:
             scores = [p.run.scores[p.benchmark] for p in group]
@@ -101,15 +101,17 @@ class Estimator:
         return Estimate(mean_interval(*parts(measured)) * 100, np.mean(resampled, axis=0))
 
     def _mean_of_runs(
-        self, picks: Sequence[Sequence[Pick]], quantity: str, rng: np.random.Generator
+        self, picks: Sequence[Sequence[Pick]], quantity: str, one_model: bool, rng: np.random.Generator
     ) -> Estimate | None:
-        """What is known for each run as a whole: no noise with one seed."""
+        """What is known for each run as a whole: no noise with one model."""
         of_runs = [
             [p.run.series(f"eval/{p.benchmark}/{quantity}").get(p.step, np.nan) for p in group] for group in picks
         ]
         seeds = np.mean(of_runs, axis=0)[:, None] * (100 if quantity == "boxed" else 1)
         if np.isnan(seeds).any():
             return None
+        if one_model:
+            seeds = seeds.mean(axis=0, keepdims=True)
         draws = np.ones((self.resamples, 1), int)
         resampled = stats.bootstrap_means(seeds, 1, draws, rng) if len(seeds) > 1 else None
         return Estimate(mean_interval(Part(seeds), share=False), resampled)
