@@ -124,7 +124,11 @@ def evolution(run: Run) -> list[dict[str, Any]]:
 
 def store_run(run: Run, stored: Sequence[str], root: Path) -> None:
     evaluations = [
-        {"benchmark": name, "steps": scores.steps.tolist(), "accuracy": (100 * scores.accuracy()).round(1).tolist()}
+        {
+            "benchmark": name,
+            "steps": scores.steps.tolist(),
+            "accuracy": [float(printed(100 * a, ".1f")) for a in scores.accuracy()],
+        }
         for name, scores in run.scores.items()
     ]
     about = {name: getattr(run, name) for name in ("id", "status", "hours", "machine", "commit", "command")}

@@ -139,7 +139,7 @@ def status_text(lines: list[dict], steps: int, benchmark: str) -> str:
         parts += [f"reward {last['train/reward']:.2f}", f"train {100 * last['train/accuracy']:.0f}%"]
     tested = [line[f"eval/{benchmark}/accuracy"] for line in lines if f"eval/{benchmark}/accuracy" in line]
     if tested:
-        parts.append(f"{benchmark} {100 * tested[-1]:.1f}%")
+        parts.append(f"{benchmark} {printed(100 * tested[-1], '.1f')}%")
     recent = [line for line in lines if "time/step_s" in line][-RECENT_STEPS:]
     if recent:
         parts.append(f"{median(line['time/step_s'] for line in recent):.1f} s/step")
