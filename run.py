@@ -1,4 +1,4 @@
-"""Trains: composes the configuration, checks it, and hands it to `rlvr.launch`.
+"""Trains: composes the configuration, checks it, and hands it to `rlvr.training.launch`.
 
 python run.py +experiment=one_shot                                        # a laptop, the tiny world
 python run.py +experiment=one_shot scale=paper hardware=eight_gpus        # the paper
@@ -15,10 +15,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from yaml import YAMLError
 
-from rlvr import checkup
-from rlvr.compose import check_restated, explain, prepare, quoted
-from rlvr.config import ConfigError, check
-from rlvr.run_folder import RunFolder, RunFolderError, read_metrics
+from rlvr.checks import checkup
+from rlvr.cli import ConfigError
+from rlvr.config.compose import check_restated, explain, prepare, quoted
+from rlvr.config.schema import check
+from rlvr.runs.folder import RunFolder, RunFolderError, read_metrics
 
 exit_codes: list[int] = []  # of every run of this process: a sweep goes on after a failed run
 
@@ -32,7 +33,7 @@ def train(cfg: DictConfig) -> None:
             checkup.report(cfg)
             print(f"{cfg.run_dir}: the configuration is sound")
             return
-        from rlvr.launch import launch  # brings ray, which --help and check=true do without
+        from rlvr.training.launch import launch  # brings ray, which --help and check=true do without
 
         exit_codes.append(launch(cfg, summarise))
     except (ConfigError, RunFolderError) as error:
@@ -43,10 +44,11 @@ def train(cfg: DictConfig) -> None:
 def summarise(cfg: DictConfig, folder: RunFolder, screen, wall_s: float) -> None:
     """The table of a run on the screen, and its post-saturation figure in the run folder."""
     from analysis import post_saturation
-    from rlvr import console
-    from rlvr.evaluation.metrics import evaluations
+    from rlvr.data import protocols
+    from rlvr.runs.evaluations import evaluations
+    from rlvr.training import console
 
-    benchmarks = {b.name: evaluations(folder, b.name) for b in cfg.scale.benchmarks}
+    benchmarks = {b.name: evaluations(folder, b.name) for b in protocols.of_run(cfg)}
     sentences = post_saturation.report(folder, benchmarks)
     metrics = read_metrics(folder.metrics_path).dropna(subset=["train/accuracy"])
     saturation = post_saturation.saturation_step(metrics["step"], metrics["train/accuracy"])

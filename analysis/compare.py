@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from analysis import dynamics, stats
 from analysis.results import Run, load_run
-from rlvr.run_folder import RunFolder, config_differences
+from rlvr.cli import ConfigError, command, option
+from rlvr.runs.folder import RunFolder, config_differences
 from rlvr.stats import printed
 
 ABSENT = "(none)"  # what `config_differences` puts for a key that is not there
@@ -100,19 +103,20 @@ def report(a: Run, b: Run) -> None:
                 console.print(f"{name}, {what}: {', '.join(ids[:MOST_FLIPS]) or 'none'}{more}", markup=False)
 
 
-def main(arguments: Sequence[str]) -> int:
-    paths = [argument.removeprefix("run=") for argument in arguments]
-    if len(paths) != 2 or not all(argument.startswith("run=") for argument in arguments):
-        print("usage: python -m analysis.compare run=<run folder> run=<run folder>", file=sys.stderr)
-        return 2
-    folders = [RunFolder(path) for path in paths]
-    for folder in folders:
-        if not (folder.metrics_path.exists() and folder.provenance_path.exists()):
-            print(f"{folder.path}: no run here; a run folder is runs/.../seed<k>", file=sys.stderr)
-            return 1
-    report(*(load_run(folder) for folder in folders))
-    return 0
+@dataclass
+class Options:
+    run: list[Path] = option("two run folders: run=<A> run=<B>")
+
+
+def compare(options: Options) -> None:
+    """Load both runs and print what differs. ConfigError where there is no run."""
+    if len(options.run) != 2:
+        raise ConfigError(f"run=...: given {len(options.run)} times, expected two run folders: run=<A> run=<B>")
+    for path in options.run:
+        if not (RunFolder(path).metrics_path.exists() and RunFolder(path).provenance_path.exists()):
+            raise ConfigError(f"run={path}: no run here; a run folder is runs/.../seed<k>")
+    report(*(load_run(RunFolder(path)) for path in options.run))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(command(Options, compare, __doc__))

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import stats
-from analysis.manifests import AVERAGES
+from analysis.manifests import average_at
 from analysis.post_saturation import SUSTAINED, gain_span, saturation_step
 from analysis.results import Run
 from rlvr.stats import Interval
@@ -64,7 +64,7 @@ def gain_of(runs: Sequence[Run]) -> tuple[Interval, list[tuple[int, int]]] | Non
 
 def _span(run: Run, first: int | None, strict: bool) -> tuple[int, int] | None:
     """The steps of `gain_span` among those at which every benchmark of the test average was evaluated."""
-    names = [name for name in AVERAGES.get(run.scale, ()) if name in run.scores]
+    names = [name for name in average_at(run.scale) if name in run.scores]
     if first is None or not names:
         return None
     common = set.intersection(*(set(run.scores[name].steps.tolist()) for name in names))
@@ -74,7 +74,7 @@ def _span(run: Run, first: int | None, strict: bool) -> tuple[int, int] | None:
 def _gain(spans: Sequence[tuple[Run, tuple[int, int]]]) -> Interval:
     rng = np.random.default_rng(0)
     runs = [run for run, _ in spans]
-    names = [name for name in AVERAGES[runs[0].scale] if all(name in run.scores for run in runs)]
+    names = [name for name in average_at(runs[0].scale) if all(name in run.scores for run in runs)]
     # Benchmarks on the same problems are averaged problem by problem before problems are drawn.
     sets: dict[tuple[str, ...], list[str]] = {}
     for name in names:
@@ -115,7 +115,7 @@ def summary(run: Run) -> dict[str, object]:
         line[f"{label}: at split"] = _mean(series.loc[near.index])
         line[f"{label}: end"] = _mean(series.tail(5))
     for at, step in (("at split", split), ("end", None)):
-        counts = [run.series(f"eval/{name}/reflections") for name in AVERAGES.get(run.scale, ())]
+        counts = [run.series(f"eval/{name}/reflections") for name in average_at(run.scale)]
         picked = [c[c.index <= step].tail(1) if step is not None else c.tail(1) for c in counts if len(c)]
         line[f"answers with reflection words: {at}"] = sum(float(c.sum()) for c in picked) if picked else None
     return line

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis import stats
-from analysis.manifests import AVERAGES, PAPER_STEPS
+from analysis.manifests import PAPER_STEPS, average_at
 from analysis.results import Run, Scores
 from rlvr.stats import Interval, Part, mean_interval, pass_at_k
 
@@ -135,10 +135,10 @@ def average_accuracy(run: Run) -> tuple[NDArray, NDArray]:
     """Steps at which all benchmarks of the scale's average were evaluated, and that average in [0, 1]."""
     series = [
         pd.Series(run.scores[name].accuracy(), run.scores[name].steps)
-        for name in AVERAGES.get(run.scale, ())
+        for name in average_at(run.scale)
         if name in run.scores
     ]
-    if not series or len(series) < len(AVERAGES[run.scale]):
+    if not series or len(series) < len(average_at(run.scale)):
         return np.array([], int), np.array([])
     mean = pd.concat(series, axis=1).dropna().mean(axis=1)
     return mean.index.to_numpy(), mean.to_numpy()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from analysis import style
 from analysis.dynamics import gain_of, saturation_of
 from analysis.estimates import parts
-from analysis.manifests import AVERAGES, Manifest, Panel, Row, benchmarks_at, paper_data
+from analysis.manifests import Manifest, Panel, Row, average_at, benchmarks_at, paper_data
 from analysis.post_saturation import saturation_step
 from analysis.results import Run
 from rlvr.stats import mean_intervals
@@ -86,7 +86,7 @@ def _accuracy(runs: Sequence[Run], column: str, subject: str) -> Curve | None:
 
 def _reflections(run: Run) -> pd.Series:
     """Answers with a reflection word over the benchmarks of the scale's average, by step."""
-    counts = [run.series(f"eval/{name}/reflections") for name in AVERAGES.get(run.scale, ())]
+    counts = [run.series(f"eval/{name}/reflections") for name in average_at(run.scale)]
     counts = [count for count in counts if len(count)]
     return pd.concat(counts, axis=1).dropna().sum(axis=1) if counts else pd.Series(dtype=float)
 
@@ -97,16 +97,16 @@ def quantity_of(panel: Panel, row: Row) -> str:
 
 
 def runs_of(manifest: Manifest, panel: Panel, row: Row, scale: str, runs: Sequence[Run]) -> list[Run]:
-    """The runs of a curve; those of the panel's variant where there are any, else the experiment's own."""
+    """The runs of a curve; those with the panel's overrides where there are any, else the experiment's own."""
     wanted = Row(
         row.label,
         experiment=row.experiment or panel.experiment,
-        variant=row.variant or panel.variant,
+        overrides=row.overrides or panel.overrides,
         base_model=row.base_model,
     )
     found = manifest.runs_of(wanted, scale, runs)
-    if not found and not row.variant:
-        found = manifest.runs_of(replace(wanted, variant=None), scale, runs)
+    if not found and not row.overrides:
+        found = manifest.runs_of(replace(wanted, overrides=()), scale, runs)
     return found
 
 

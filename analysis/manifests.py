@@ -4,16 +4,18 @@ A table has rows (what is trained) and columns (what is measured); a figure has 
 
     kind        table, figure or post_saturation
     paper       stem of a file in analysis/paper; left out in a table of one's own
-    base_model  conf/base_model at scale=paper; a smaller scale's own model stands for MAIN_MODEL
+    base_model  conf/base_model at scale=paper; a smaller scale's own model (conf/scale) stands for that of scale=paper
     selection   best_average (one checkpoint, best mean of the tests), best_each (each column its own), last, or step.
                 The first two choose on the test problems, as the paper does; the report says what that flatters.
     columns     a benchmark by the paper's name or ours, or {name, benchmark (one or a list, averaged), subject, quantity, step}
-    rows        {label, paper, experiment, overrides, variant, base_model, base, selection, step, quantity, protocol, note}:
-                paper is the row number (a figure: the series) of the paper's file; base: true is the untrained model;
-                a row with neither is one that nothing here can run, and `note` says why; protocol: r1_8k stands for the
-                benchmarks of that group (math500_r1_8k, ...) at scale=paper
-    panels      {title, paper, experiment, variant, benchmark, quantity}: what all curves of a panel share; variant: runs of
-                this one are drawn where there are any (a longer run), else the experiment's own
+    rows        {label, paper, experiment, overrides, base_model, base, baseline, selection, step, quantity, protocol, note}:
+                the runs of a row are those of its experiment with its overrides, by their configuration, not by their name
+                (overrides: a list, or {scale: list} where they differ); paper is the row number (a figure: the series) of
+                the paper's file; base: true is the untrained model, baseline: the untrained model under another prompt
+                (rlvr.evaluation.baselines); a row with none of these is one that nothing here can run, and `note` says
+                why; protocol: r1_8k stands for the benchmarks of that group (math500_r1_8k, ...) at scale=paper
+    panels      {title, paper, experiment, overrides, benchmark, quantity}: what all curves of a panel share; where there are
+                no runs with the panel's overrides (longer ones), those of the plain experiment are drawn
     quantity    accuracy, boxed, response_tokens, pass_at_8; in figures also accuracy/<column>, subject/<benchmark>/<subject>,
                 reflections, or a column of metrics.jsonl
     reference   the row that others are compared with
@@ -24,7 +26,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,28 +34,19 @@ import pandas as pd
 import yaml
 
 from analysis.results import ROOT, Run
+from rlvr.cli import ConfigError, did_you_mean
+from rlvr.data import protocols
+from rlvr.runs.naming import science
 
 MANIFESTS = ROOT / "experiments"
 PAPER = Path(__file__).parent / "paper"
-MAIN_MODEL = "qwen2_5_math_1_5b"
+MAIN_MODEL = protocols.scale_file("paper")["base_model"]
 SELECTIONS = ("best_average", "best_each", "last", "step")
 KINDS = ("table", "figure", "post_saturation")
-# Which benchmark of a scale stands for which column of the paper. What a scale lacks stays an empty cell.
-COLUMNS: dict[str, dict[str, str]] = {
-    "paper": {"MATH500": "math500", "AIME24": "aime24", "AMC23": "amc23", "Minerva": "minerva_math",
-              "OlympiadBench": "olympiadbench", "AIME25": "aime25", "ARC-E": "arc_easy", "ARC-C": "arc_challenge"},
-    "small": {"MATH500": "math500"},
-    "tiny": {"MATH500": "tiny500", "AIME24": "tiny_hard", "ARC-E": "tiny_arc"},
-}  # fmt: skip
-AVERAGES: dict[str, tuple[str, ...]] = {
-    "paper": ("math500", "aime24", "amc23", "minerva_math", "olympiadbench", "aime25"),
-    "small": ("math500",),
-    "tiny": ("tiny500", "tiny500_avg2"),
-}
 PAPER_STEPS = 2000
 
 
-class ManifestError(ValueError):
+class ManifestError(ConfigError):
     """A manifest that cannot be drawn; one line with the file, the value and what was expected."""
 
 
@@ -72,20 +64,20 @@ class Row:
     label: str
     paper: Any = None
     experiment: str | None = None
-    overrides: tuple[str, ...] = ()
-    variant: str | None = None
+    overrides: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
     base_model: str | None = None
     base: bool = False
+    baseline: str | None = None
     selection: str | None = None
     step: int | None = None
     quantity: str | None = None
     protocol: str | None = None
     note: str | None = None
 
-    @property
-    def run_name(self) -> str | None:
-        """The folder of its runs: the experiment, with its variant."""
-        return f"{self.experiment}-{self.variant}" if self.variant else self.experiment
+    def overrides_at(self, scale: str) -> list[str]:
+        """What its runs override at a scale, as a run's configuration keeps it."""
+        given = self.overrides
+        return science(given.get(scale, ()) if isinstance(given, dict) else given)
 
 
 @dataclass(frozen=True)
@@ -93,7 +85,7 @@ class Panel:
     title: str
     paper: str | None = None
     experiment: str | None = None
-    variant: str | None = None
+    overrides: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
     benchmark: str | None = None
     quantity: str | None = None
 
@@ -122,18 +114,19 @@ class Manifest:
     def model_at(self, scale: str, row: Row) -> str:
         """The model whose runs fill a row: the paper's own, or at another scale the one that stands for the main one."""
         wanted = row.base_model or self.base_model
-        return {"tiny": "tiny", "small": "smollm2_135m"}.get(scale, wanted) if wanted == MAIN_MODEL else wanted
+        return protocols.scale_file(scale).get("base_model", wanted) if wanted == MAIN_MODEL else wanted
 
     def runs_of(self, row: Row, scale: str, runs: Iterable[Run]) -> list[Run]:
         """The finished runs of a row at a scale; of an untrained model any run, for all begin with it."""
-        of_model = [
-            run
-            for run in runs
-            if run.scale == scale and run.base_model == self.model_at(scale, row) and run.status == "finished"
+        model = self.model_at(scale, row)
+        of_model = [r for r in runs if (r.scale, r.base_model, r.status) == (scale, model, "finished")]
+        if row.base or row.baseline:
+            prefix = f"{row.baseline}/" if row.baseline else ""
+            return [run for run in of_model if any(name.startswith(prefix) for name in run.scores)][:1]
+        wanted = (row.experiment, row.overrides_at(scale))
+        return [
+            r for r in of_model if (r.experiment, r.overrides) == wanted and (not self.seeds or r.seed in self.seeds)
         ]
-        if row.base:
-            return of_model[:1]
-        return [run for run in of_model if run.name == row.run_name and (not self.seeds or run.seed in self.seeds)]
 
 
 def load_manifests(folder: Path = MANIFESTS) -> list[Manifest]:
@@ -176,15 +169,15 @@ def _build(where: str, given: Any, kind: type) -> Any:
     if not isinstance(given, Mapping):
         raise ManifestError(f"{where}: {given}: expected keys and values")
     _refuse_unknown(where, given, kind)
+    if "overrides" in given:
+        own = given["overrides"]
+        own = {scale: tuple(o) for scale, o in own.items()} if isinstance(own, Mapping) else tuple(own)
+        given = {**given, "overrides": own}
     return kind(**given)
 
 
 def _row(where: str, given: Any) -> Row:
-    if isinstance(given, Mapping) and "overrides" in given:
-        given = {**given, "overrides": tuple(given["overrides"])}
     row = _build(where, given, Row)
-    if row.overrides and not row.variant:
-        raise ManifestError(f"{where}: {row.label}: overrides need a variant, which names the run folder")
     if row.selection is not None:
         _one_of(where, f"{row.label}: selection", row.selection, SELECTIONS)
     if row.selection == "step" and row.step is None:
@@ -210,9 +203,7 @@ def _refuse_unknown(where: str, given: Mapping, kind: type) -> None:
 def _one_of(where: str, what: str, value: Any, expected: Iterable[str]) -> None:
     expected = list(expected)
     if value not in expected:
-        near = get_close_matches(str(value), expected, 1)
-        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(expected)}"
-        raise ManifestError(f"{where}: {what} {value}: {hint}")
+        raise ManifestError(f"{where}: {what} {value}: {did_you_mean(str(value), expected)}")
 
 
 def _check_paper(where: str, manifest: Manifest) -> None:
@@ -250,9 +241,11 @@ def missing_experiments(manifests: Iterable[Manifest], known: Iterable[str]) -> 
 
 def benchmarks_at(scale: str, column: str) -> tuple[str, ...]:
     """The benchmarks of a scale that a column is the mean of; a name the paper does not have stands for itself."""
-    if column in ("Avg", "Average"):
-        return AVERAGES.get(scale, ())
-    if column in COLUMNS["paper"]:
-        name = COLUMNS.get(scale, {}).get(column)
-        return (name,) if name else ()
-    return (column,)
+    column = "Avg" if column == "Average" else column
+    own = protocols.paper_columns(scale)
+    return own.get(column, ()) if column in protocols.paper_columns("paper") else (column,)
+
+
+def average_at(scale: str) -> tuple[str, ...]:
+    """The benchmarks whose mean is the test average of a scale."""
+    return benchmarks_at(scale, "Avg")

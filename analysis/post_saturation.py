@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +22,9 @@ from numpy.typing import ArrayLike
 
 from analysis import stats
 from analysis.style import DASHES, PALETTE, TRAIN
-from rlvr.evaluation.metrics import Evaluations, evaluations
-from rlvr.run_folder import RunFolder, read_metrics
+from rlvr.cli import ConfigError, command, option
+from rlvr.runs.evaluations import Evaluations, evaluations
+from rlvr.runs.folder import RunFolder, read_metrics
 from rlvr.stats import Interval
 
 if TYPE_CHECKING:
@@ -148,20 +150,21 @@ def _at(step: int | None) -> str:
     return "never" if step is None else f"from step {step}"
 
 
-def main(arguments: list[str]) -> int:
-    if len(arguments) != 1 or not arguments[0].startswith("run="):
-        print("usage: python -m analysis.post_saturation run=<run folder>", file=sys.stderr)
-        return 2
-    folder = RunFolder(arguments[0].removeprefix("run="))
+@dataclass
+class Options:
+    run: Path = option("the run folder")
+
+
+def show(options: Options) -> None:
+    """Print the sentences of a run and write its figure. ConfigError where there is no run."""
+    folder = RunFolder(options.run)
     if not folder.metrics_path.exists():
-        print(f"{folder.path}: no metrics.jsonl here; a run folder is runs/.../seed<k>", file=sys.stderr)
-        return 1
+        raise ConfigError(f"run={options.run}: no metrics.jsonl here; a run folder is runs/.../seed<k>")
     names = [key.split("/")[1] for key in read_metrics(folder.metrics_path) if re.fullmatch("eval/.*/accuracy", key)]
     print("\n".join(report(folder, {name: evaluations(folder, name) for name in names})))
     if folder.figure_path.exists():
         print(f"figure: {folder.figure_path}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(command(Options, show, __doc__))

@@ -17,6 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ import pandas as pd
 from analysis import dynamics, figures, style, table_files
 from analysis.estimates import Estimator, Pick, inflation
 from analysis.manifests import Manifest, load_manifests, paper_data
-from analysis.results import RESULTS, Run, load, options, read_columns, spread, step_files
+from analysis.results import RESULTS, Run, load, read_columns, spread, step_files
 from analysis.tables import Cell, Table
+from rlvr.cli import command, option
 from rlvr.stats import printed
 
 PAGE = Path(__file__).parent / "page"
@@ -49,6 +51,11 @@ MARKS = {
 
 def slug(run: Run) -> str:
     return run.id.replace("/", ".")
+
+
+def in_link(benchmark: str) -> str:
+    """A benchmark's name as part of a file's; those of baselines have a slash."""
+    return benchmark.replace("/", ".")
 
 
 def flat(settings: dict[str, Any]) -> dict[str, Any]:
@@ -94,12 +101,11 @@ def script(path: Path, root: Path, data: Any) -> None:
 
 def store_responses(pick: Pick, root: Path) -> None:
     """The answers of one evaluation, in parts."""
-    assert pick.run.folder is not None
-    columns = read_columns(pick.run.folder.eval_path(pick.benchmark, pick.step), ROW)
+    columns = read_columns(pick.run.samples_path(pick.benchmark, pick.step), ROW)
     rows = list(zip(*(columns[name].to_pylist() for name in ROW), strict=True))
     parts = max(1, -(-len(rows) // PART))
     for i in range(parts):
-        path = root / "data" / slug(pick.run) / f"{pick.benchmark}-{pick.step}-{i}.js"
+        path = root / "data" / slug(pick.run) / f"{in_link(pick.benchmark)}-{pick.step}-{i}.js"
         script(path, root, {"parts": parts, "rows": rows[i * PART : (i + 1) * PART]})
 
 
@@ -155,7 +161,7 @@ def cell_for_page(cell: Cell) -> dict[str, Any]:
         "paper": printed(cell.paper, "g"),
         "mark": MARKS.get(cell.verdict),
         "why": "; ".join(filter(None, (cell.verdict, cell.why, gain, adjusted, seeds, at))),
-        "link": ";".join(f"{slug(pick.run)},{pick.benchmark},{pick.step}" for pick in stored),
+        "link": ";".join(f"{slug(pick.run)},{in_link(pick.benchmark)},{pick.step}" for pick in stored),
     }
 
 
@@ -233,7 +239,7 @@ def build(runs: Sequence[Run], out: Path, manifests: Sequence[Manifest]) -> Path
         for run_id, benchmark, step in sorted(picks):
             if by_id[run_id].folder is not None:
                 store_responses(Pick(by_id[run_id], benchmark, step), out)
-                stored[run_id].append(f"{benchmark}-{step}")
+                stored[run_id].append(f"{in_link(benchmark)}-{step}")
         for run in runs:
             store_run(run, stored[run.id], out)
         saturation, flattered = dynamics.compare(runs), inflation(runs)
@@ -275,13 +281,19 @@ def about_run(run: Run, reference: Run) -> dict[str, Any]:
     return about | {"slug": slug(run), "steps": last, "differences": ", ".join(differs)}
 
 
-def main(arguments: list[str]) -> int:
-    given = options(arguments, runs="runs", results=str(RESULTS), out="report")
-    runs = load(Path(given["runs"]), Path(given["results"]))
-    index = build(runs, Path(given["out"]), load_manifests())
+@dataclass
+class Options:
+    runs: Path = option("folder with the run folders", Path("runs"))
+    results: Path = option("the committed results, drawn where there are no run folders", RESULTS)
+    out: Path = option("the folder to write", Path("report"))
+
+
+def report(options: Options) -> None:
+    """Load the runs, write the folder, say where it is."""
+    runs = load(options.runs, options.results)
+    index = build(runs, options.out, load_manifests())
     print(f"{len(runs)} runs; {index} ({index.stat().st_size / 1000:.0f} kB)")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(command(Options, report, __doc__))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rlvr.benchmarks import reflection_words
+from rlvr.data.protocols import reflection_words
 
 REFLECTION = "|".join(map(re.escape, reflection_words()))  # responses that hold one of these, whatever the case
 REPEATED_SHARE = 0.5

@@ -29,13 +29,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from analysis.responses import REFLECTION, TextModel, degenerate
-from rlvr.run_folder import RunFolder, read_json, read_metrics
+from rlvr.cli import ConfigError, command, option
+from rlvr.runs.folder import RunFolder, read_json, read_metrics
 from rlvr.stats import accuracy
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 SETTINGS = (
-    "experiment_name", "variant", "label.name", "updates_per_step", "loss", "train_set.name", "reward_rule.name",
+    "experiment_name", "variant", "overrides", "label.name", "updates_per_step", "loss", "train_set.name", "reward_rule.name",
     "pool.name", "base_model.name", "scale.steps", "scale.prompts_per_step", "scale.samples_per_prompt",
     "scale.learning_rate", "scale.temperature", "scale.max_response_tokens",
 )  # fmt: skip
@@ -81,8 +82,24 @@ class Run:
     folder: RunFolder | None = None
 
     @property
+    def experiment(self) -> str:
+        return str(self.settings["experiment_name"])
+
+    @property
+    def overrides(self) -> list[str] | None:
+        """What it changed of its experiment; None for a run of a version that did not keep it."""
+        return self.settings.get("overrides")
+
+    @property
     def id(self) -> str:
         return f"{self.scale}/{self.base_model}/{self.name}/seed{self.seed}"
+
+    def samples_path(self, benchmark: str, step: int) -> Path:
+        """The answers behind a score; `<baseline>/<benchmark>` names one of the untrained model's baselines."""
+        assert self.folder is not None
+        baseline, _, name = benchmark.rpartition("/")
+        folder = RunFolder(self.folder.baseline_path(baseline)) if baseline else self.folder
+        return folder.eval_path(name, step)
 
     def series(self, column: str) -> pd.Series:
         """A metric by step, without the steps that lack it; empty when the run never had it."""
@@ -101,6 +118,7 @@ def step_files(folder: Path) -> dict[int, Path]:
 
 
 def read_columns(file: Path, columns: Sequence[str]) -> dict[str, Any]:
+    """Columns as pyarrow has them: most are only counted or compared."""
     table = pq.ParquetFile(file, memory_map=True).read(columns=list(columns), use_threads=False)
     return {name: table.column(name) for name in columns}
 
@@ -129,9 +147,13 @@ def load_run(folder: RunFolder) -> Run:
         metrics=metrics,
         folder=folder,
     )
+    if "overrides" not in config and run.name == run.experiment:
+        run.settings["overrides"] = []  # a version that did not keep them named the folder after every change
     benchmarks = sorted(path.name for path in folder.eval_dir.glob("*") if path.is_dir())
     columns = [_load_benchmark(run, folder, name) for name in benchmarks]
     columns.append(_degenerate_rollouts(folder))
+    for baseline in sorted(folder.baseline_path("").glob("*/eval/*")):
+        _load_benchmark(run, RunFolder(baseline.parents[1]), baseline.name, f"{baseline.parents[1].name}/")
     for column in (series for group in columns for series in group):
         run.metrics = run.metrics.drop(columns=str(column.name), errors="ignore").join(column, how="outer")
     return run
@@ -142,7 +164,7 @@ def _select(config: dict, key: str) -> Any:
     for part in key.split("."):
         if not isinstance(value, dict):  # the first runs have a label's text in place of the group
             return "correct" if value is None else str(value)
-        value = value[part]
+        value = value.get(part)
     return value
 
 
@@ -160,8 +182,8 @@ def _machine(hardware: dict) -> str:
     return f"{len(gpus)} x {gpus[0]}" if gpus else f"{hardware.get('cores', '?')} x {hardware.get('cpu', 'CPU')}"
 
 
-def _load_benchmark(run: Run, folder: RunFolder, name: str) -> list[pd.Series]:
-    """Fill run.scores[name]; return what else its files say, by step."""
+def _load_benchmark(run: Run, folder: RunFolder, name: str, prefix: str = "") -> list[pd.Series]:
+    """Fill run.scores[name] (after `prefix`: a baseline of the untrained model); return what else its files say, by step."""
     files = step_files(folder.eval_dir / name)
     if not files:
         return []
@@ -186,7 +208,7 @@ def _load_benchmark(run: Run, folder: RunFolder, name: str) -> list[pd.Series]:
             hits = pc.match_substring_regex(columns["response"], REFLECTION, ignore_case=True)
             row["reflections"] = pc.sum(hits).as_py()
         rows[step] = row
-    run.scores[name] = Scores(
+    run.scores[prefix + name] = Scores(
         np.array(list(files)),
         np.array(correct).round().astype(int),
         len(known) // len(order),
@@ -301,29 +323,21 @@ def read_csv(folder: Path) -> list[Run]:
     return runs
 
 
-def options(arguments: list[str], **defaults: str) -> dict[str, str]:
-    """`key=value` arguments over their defaults; SystemExit with one line on anything else."""
-    values = dict(defaults)
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals or key not in defaults:
-            expected = " ".join(f"{name}={default or '<value>'}" for name, default in defaults.items())
-            raise SystemExit(f"error: {argument}: expected {expected}")
-        values[key] = value
-    return values
+@dataclass
+class Options:
+    runs: Path = option("folder with the run folders", Path("runs"))
+    out: Path = option("where the CSV files go", RESULTS)
 
 
-def main(arguments: list[str]) -> int:
-    given = options(arguments, runs="runs", out=str(RESULTS))
-    runs_dir = Path(given["runs"])
-    if not runs_dir.is_dir():
-        raise SystemExit(f"error: runs={runs_dir}: no such folder; python run.py makes runs")
-    finished = [run for run in load(runs_dir, Path(given["out"])) if run.status == "finished"]
-    for path in write_csv(finished, Path(given["out"])):
+def collect(options: Options) -> None:
+    """Write the CSV files from the finished runs, over what is there."""
+    if not options.runs.is_dir():
+        raise ConfigError(f"runs={options.runs}: no such folder; python run.py makes runs")
+    finished = [run for run in load(options.runs, options.out) if run.status == "finished"]
+    for path in write_csv(finished, options.out):
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
     print(f"{len(finished)} finished runs")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(command(Options, collect, __doc__))

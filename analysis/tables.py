@@ -93,6 +93,8 @@ class Table:
         names = [name for part in column.benchmark for name in benchmarks_at(self.scale, part)]
         if row.protocol and self.scale == "paper":
             names = [f"{name}_{row.protocol}" for name in names]
+        if row.baseline and step is None:
+            names = [f"{row.baseline}/{name}" for name in names]
         averaged = len(names) > 1
         selection = "step" if column.step is not None else row.selection or self.manifest.selection
         wanted = column.step if column.step is not None else row.step
@@ -102,7 +104,8 @@ class Table:
             for name in names:
                 if name not in run.scores:
                     break
-                at = 0 if row.base or step == 0 else chosen_step(run, run.scores[name], selection, wanted, averaged)
+                untrained = row.base or row.baseline or step == 0
+                at = 0 if untrained else chosen_step(run, run.scores[name], selection, wanted, averaged)
                 if at is not None and at in run.scores[name].steps:
                     found.append(Pick(run, name, at))
             if names and len(found) == len(names):
@@ -112,7 +115,11 @@ class Table:
     def _estimate(self, row: Row, column: Column, step: int | None = None) -> tuple[Estimate | None, list[Pick]]:
         picks = self._picks(row, column, step)
         quantity = self._quantity(row, column)
-        estimate = self.estimator.estimate(picks, quantity, column.subject, one_model=row.base) if picks else None
+        estimate = (
+            self.estimator.estimate(picks, quantity, column.subject, one_model=row.base or row.baseline is not None)
+            if picks
+            else None
+        )
         return estimate, [pick for group in picks for pick in group] if estimate else []
 
     def _paper(self, row: Row, column: Column) -> float:
@@ -138,7 +145,7 @@ class Table:
             return cell
         interval = estimate.interval
         cell.ours, cell.low, cell.high = interval.value, interval.low, interval.high
-        cell.seeds = 1 if row.base else len({pick.run.seed for pick in cell.picks})
+        cell.seeds = 1 if row.base or row.baseline else len({pick.run.seed for pick in cell.picks})
         cell.model = cell.picks[0].run.base_model
         cell.steps = ", ".join(str(step) for step in sorted({pick.step for pick in cell.picks}))
         base, _ = self._estimate(row, column, step=0)

@@ -23,15 +23,15 @@ import random
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from rlvr.config import ConfigError
-from rlvr.pools import variance
-from rlvr.run_folder import RunFolder
+from rlvr.cli import ConfigError, command, option
+from rlvr.data.pools import variance
+from rlvr.runs import samples
+from rlvr.runs.folder import RunFolder
 
-METHODS = ("variance", "mean_near_half", "limr", "random")
-DEFAULTS = {"method": "variance", "seed": "0", "bootstrap": "1000"}
 MARKED = 16
 
 
@@ -43,13 +43,13 @@ def history_of_run(folder: RunFolder) -> dict[str, list[float]]:
     files = sorted(folder.rollouts_dir.glob("step*.parquet"))
     if not files:
         raise ConfigError(f"run={folder.path}: has no rollouts; give a run of +experiment=full_set")
-    visits = pd.concat(pd.read_parquet(file, columns=["step", "uid", "index", "score"]) for file in files)
-    accuracies = visits.groupby(["step", "uid", "index"], sort=False)["score"].mean().reset_index()
-    accuracies = accuracies.sort_values(["index", "step"], kind="stable")
+    visits = pd.concat(pd.DataFrame(samples.read(file, ["step", "uid", "id", "score"])) for file in files)
+    accuracies = visits.groupby(["step", "uid", "id"], sort=False)["score"].mean().reset_index()
+    accuracies = accuracies.sort_values("step", kind="stable")
     pool = pq.read_table(folder.data_dir / "train.parquet", columns=["extra_info"]).to_pylist()
     history: dict[str, list[float]] = {str(row["extra_info"]["index"]): [] for row in pool}
-    for index, score in zip(accuracies["index"], accuracies["score"], strict=True):
-        history[str(index)].append(float(score))
+    for index, score in zip(accuracies["id"], accuracies["score"], strict=True):
+        history[index].append(float(score))
     return history
 
 
@@ -133,7 +133,7 @@ def score(accuracies: np.ndarray, method: str, seed: int = 0) -> np.ndarray:
         random.Random(seed).shuffle(order)
         scores = -np.argsort(order).astype(float)
     else:
-        raise ValueError(f"method={method}: expected one of {', '.join(METHODS)}")
+        raise ValueError(f"method={method}: expected variance, mean_near_half, limr or random")
     return np.where(visited.any(-1), scores, -np.inf)
 
 
@@ -204,35 +204,30 @@ def plot(ranking: Ranking, method: str, out: Path) -> None:
     figure.savefig(out, dpi=150)
 
 
-def main(arguments: list[str]) -> int:
-    options = DEFAULTS | dict(argument.partition("=")[::2] for argument in arguments)
-    if set(options) - set(DEFAULTS) not in ({"run", "out"}, {"history", "out"}):
-        print(
-            "usage: python -m rlvr.select run=<run folder>|history=<file.json> out=<file.csv> "
-            f"[method={'|'.join(METHODS)}] [seed=<n>] [bootstrap=<resamples>]",
-            file=sys.stderr,
-        )
-        return 2
-    out = Path(options["out"])
+@dataclass
+class Options:
+    out: Path = option("the CSV to write; a plot goes beside it")
+    run: Path | None = option("a full-pool run, whose rollouts are the visits", None)
+    history: Path | None = option("instead of a run: a JSON file {index: [accuracy at each visit]}", None)
+    method: Literal["variance", "mean_near_half", "limr", "random"] = option("what ranks", "variance")
+    seed: int = option("of the resamples and of a random order", 0, at_least=0)
+    bootstrap: int = option("resamples of the visits; 0: no intervals", 1000, at_least=0)
+
+
+def select(options: Options) -> None:
+    """Rank the examples, write CSV and plot. ConfigError for a history that cannot be read."""
+    if (options.run is None) == (options.history is None):
+        raise ConfigError("give run=<full_set run> or history=<file.json>")
+    history = history_of_run(RunFolder(options.run)) if options.run else read_history(Path(str(options.history)))
+    ranking = rank(history, options.method, options.seed, options.bootstrap)
+    picture = options.out.with_suffix(".png")
     try:
-        for name in ("seed", "bootstrap"):
-            if not options[name].isdigit():
-                raise ConfigError(f"{name}={options[name]}: expected a whole number of 0 or more")
-        if options["method"] not in METHODS:
-            raise ConfigError(f"method={options['method']}: expected one of {', '.join(METHODS)}")
-        if "run" in options:
-            history = history_of_run(RunFolder(options["run"]))
-        else:
-            history = read_history(Path(options["history"]))
-        ranking = rank(history, options["method"], int(options["seed"]), int(options["bootstrap"]))
-        write_csv(ranking, out)
-        plot(ranking, options["method"], out.with_suffix(".png"))
-    except (ConfigError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"{len(history)} examples ranked by {options['method']}: {out}, {out.with_suffix('.png')}")
-    return 0
+        write_csv(ranking, options.out)
+        plot(ranking, options.method, picture)
+    except OSError as error:
+        raise ConfigError(f"out={options.out}: cannot be written ({error.strerror})") from None
+    print(f"{len(history)} examples ranked by {options.method}: {options.out}, {picture}")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(command(Options, select, __doc__))

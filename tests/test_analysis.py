@@ -14,8 +14,8 @@ from analysis.manifests import ManifestError, load_manifest, load_manifests, pap
 from analysis.responses import TextModel, degenerate, is_foreign, is_repeated
 from analysis.results import load, load_run, spread, write_csv
 from analysis.tables import Table, direction
-from rlvr.config import experiments
-from rlvr.run_folder import RunFolder, write_eval, write_rollouts
+from rlvr.config.schema import experiments
+from rlvr.runs.folder import RunFolder, write_eval, write_rollouts
 from rlvr.stats import Interval, Part, mean_interval
 
 SETTINGS = {

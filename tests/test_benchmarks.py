@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rlvr import benchmarks
-from rlvr.sources import DataError
+from rlvr.cli import DataError
+from rlvr.data import protocols as benchmarks
 
 ROOT = str(Path(__file__).resolve().parents[2] / "shared" / "data")
 needs_data = pytest.mark.skipif(not Path(ROOT).exists(), reason="the authors' files are not beside the checkout")

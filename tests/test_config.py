@@ -14,17 +14,9 @@ import pytest
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from rlvr.compose import check_restated, compose
-from rlvr.config import (
-    CONF,
-    ConfigError,
-    check,
-    experiments,
-    group_options,
-    known_keys,
-    train_set_name,
-    verl_config_dir,
-)
+from rlvr.cli import ConfigError
+from rlvr.config.compose import check_restated, compose
+from rlvr.config.schema import CONF, check, experiments, group_options, known_keys, train_set_name, verl_config_dir
 
 ROOT = CONF.parent
 GROUPS = ("scale", "hardware", "base_model", "pool", "train_set", "label", "reward_rule")
@@ -269,7 +261,7 @@ def science(hardware: str, scale: str) -> dict:
 def test_an_experiment_that_restates_the_base_is_refused(tmp_path, monkeypatch, text, message) -> None:
     conf = shutil.copytree(CONF, tmp_path / "conf")
     (conf / "experiment" / "restating.yaml").write_text(f"# @package _global_\n{text}\n")
-    monkeypatch.setattr("rlvr.compose.CONF", conf)
+    monkeypatch.setattr("rlvr.config.compose.CONF", conf)
     with pytest.raises(ConfigError, match=re.escape(message)):
         check_restated(compose("+experiment=restating", conf=conf))
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from rlvr.console import Follower, duration, report_failure, root_cause, status_text, summary_table
-from rlvr.evaluation.metrics import Evaluations
-from rlvr.run_folder import MetricsWriter, RunFolder
+from rlvr.runs.evaluations import Evaluations
+from rlvr.runs.folder import MetricsWriter, RunFolder
+from rlvr.training.console import Follower, duration, report_failure, root_cause, status_text, summary_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RAY_TEXT = (
     "\x1b[36mray::TaskRunner.run()\x1b[39m (pid=7, ip=10.0.0.1, actor_id=ab)\n"
-    '  File "rlvr/task.py", line 20, in run\n'
+    '  File "rlvr/training/task.py", line 20, in run\n'
     "    trainer.fit()\n"
     "ray.exceptions.RayTaskError(ValueError): \x1b[36mray::Worker.update()\x1b[39m (pid=8)\n"
     '  File "worker.py", line 3, in update\n'
@@ -38,7 +38,7 @@ def screen(width=200, terminal=False):
 def test_the_log_takes_what_anyone_prints_and_the_screen_only_ours(tmp_path):
     code = f"""
 import os, subprocess, sys
-from rlvr.console import capture_output
+from rlvr.training.console import capture_output
 with capture_output({str(tmp_path / "run.log")!r}) as console:
     print("from python")
     os.write(2, b"from c\\n")
@@ -54,9 +54,7 @@ print("after")
 
 def test_the_log_of_an_earlier_attempt_is_kept(tmp_path):
     (tmp_path / "run.log").write_text("first attempt\n")
-    code = (
-        f"from rlvr.console import capture_output\nwith capture_output({str(tmp_path / 'run.log')!r}): print('second')"
-    )
+    code = f"from rlvr.training.console import capture_output\nwith capture_output({str(tmp_path / 'run.log')!r}): print('second')"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     assert (tmp_path / "run.log").read_text() == "first attempt\nsecond\n"
 

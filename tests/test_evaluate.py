@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM
 
 import rlvr.tiny
 from rlvr import evaluate
-from rlvr.benchmarks import load, select
-from rlvr.config import ConfigError
+from rlvr.cli import ConfigError
+from rlvr.data.protocols import load, select
 from rlvr.evaluation import ask, checkpoints, engines, metrics
-from rlvr.run_folder import RunFolder, write_eval
+from rlvr.runs.folder import RunFolder, write_eval
 from rlvr.verl_cpu.generation import Sampling
 
 MODEL = Path(rlvr.tiny.__file__).parent / "model"

@@ -5,14 +5,14 @@ import re
 
 import pytest
 
-from rlvr import launch
-from rlvr.compose import compose
-from rlvr.config import ConfigError
-from rlvr.data import chosen_examples, prepare
-from rlvr.examples import read_examples
-from rlvr.probe import Probe, probe
-from rlvr.rewards import compute_score
-from rlvr.run_folder import RunFolder
+from rlvr.checks.probe import Probe, probe
+from rlvr.cli import ConfigError
+from rlvr.config.compose import compose
+from rlvr.data.own import read_examples
+from rlvr.data.prepare import chosen_examples, prepare
+from rlvr.runs.folder import RunFolder
+from rlvr.training import launch
+from rlvr.training.rewards import compute_score
 
 PAIR = [{"question": "What is 3+4?", "answer": "7"}]
 

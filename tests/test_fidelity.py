@@ -12,12 +12,13 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from rlvr import checkup, estimate, fidelity
-from rlvr.compose import compose
-from rlvr.config import CONF, ConfigError, experiments, group_options
-from rlvr.estimate import Machine
-from rlvr.first_step import FirstStepError
-from rlvr.first_step import check as check_first_step
+from rlvr.checks import checkup, estimate, fidelity
+from rlvr.checks.estimate import Machine
+from rlvr.cli import ConfigError
+from rlvr.config.compose import compose
+from rlvr.config.schema import CONF, experiments, group_options
+from rlvr.training.first_step import FirstStepError
+from rlvr.training.first_step import check as check_first_step
 
 HERE = Machine(gpu_gib=None, host_gib=None, free_disk_gib=None, cores=2)
 GB = 1e9

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from rlvr.grading import REASONS, disagreement, grade, grade_many, last_boxed
 from rlvr.grading.workers import workers
-from rlvr.rewards import compute_score, compute_scores
+from rlvr.training.rewards import compute_score, compute_scores
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"

@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from rlvr.compose import compose
-from rlvr.data import chosen_examples
-from rlvr.labels import with_labels, wrong_label
-from rlvr.sources import DataError
+from rlvr.cli import DataError
+from rlvr.config.compose import compose
+from rlvr.data.labels import with_labels, wrong_label
+from rlvr.data.prepare import chosen_examples
 
 ROWS = [{"index": i, "answer": str(i)} for i in range(100)]
 

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM
 from verl_worker import make_batch, make_worker
 
-from rlvr.compose import compose
+from rlvr.config.compose import compose
 
 MODEL = Path(__file__).resolve().parents[1] / "rlvr" / "tiny" / "model"
 TEMPERATURE = 0.6
@@ -104,7 +104,7 @@ def plain(rows):
 
 @pytest.fixture(scope="module")
 def worker():
-    import rlvr.policy_losses  # noqa: F401  (registers the policy loss `none`)
+    import rlvr.training.policy_losses  # noqa: F401  (registers the policy loss `none`)
 
     return make_worker(MODEL, max_tokens=64)  # several micro-batches
 

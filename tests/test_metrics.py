@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rlvr.benchmarks import reflection_words
+from rlvr.data.protocols import reflection_words
 from rlvr.evaluation import metrics
 
 

@@ -14,9 +14,10 @@ from analysis.manifests import load_manifest
 from analysis.results import load_run
 from analysis.tables import Table
 from experiments.benchmarks.synthetic_runs import write_run
-from rlvr.console import summary_table
 from rlvr.evaluation import summary
-from rlvr.evaluation.metrics import evaluations, percent
+from rlvr.evaluation.metrics import percent
+from rlvr.runs.evaluations import evaluations
+from rlvr.training.console import summary_table
 
 NAMES = ("tiny500", "tiny500_avg2")
 PRINTED = r"\d+\.\d \(\d+\.\d–\d+\.\d\)"

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from rlvr import benchmarks, data, pools, sources
-from rlvr.compose import compose
+from rlvr.cli import DataError
+from rlvr.config.compose import compose
+from rlvr.data import pools, sources
+from rlvr.data import prepare as data
+from rlvr.data import protocols as benchmarks
 from rlvr.grading import grade, last_boxed
-from rlvr.rewards import compute_score
-from rlvr.sources import DataError
+from rlvr.training.rewards import compute_score
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="the authors' files are not beside the checkout")

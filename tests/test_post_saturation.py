@@ -7,7 +7,7 @@ import pytest
 
 from analysis import post_saturation
 from analysis.post_saturation import gain_after, gain_span, saturation_step
-from rlvr.run_folder import MetricsWriter, RunFolder, write_eval
+from rlvr.runs.folder import MetricsWriter, RunFolder, write_eval
 from rlvr.stats import Interval
 
 STEPS = [1, 2, 3, 4, 5, 6, 7]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rlvr.prompts import TEMPLATES, chat_template, render
+from rlvr.data.prompts import TEMPLATES, chat_template, render
 
 MODEL = Path(__file__).resolve().parents[1] / "rlvr" / "tiny" / "model"
 

@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from rlvr import retention
-from rlvr.run_folder import RunFolder
+from rlvr.runs import retention
+from rlvr.runs.folder import RunFolder
 
 MODEL = Path(__file__).resolve().parents[1] / "rlvr" / "tiny" / "model"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rlvr.run_folder import RunFolder, read_metrics
+from rlvr.runs.folder import RunFolder, read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = (

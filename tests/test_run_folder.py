@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from rlvr import provenance
-from rlvr.run_folder import (
+from rlvr.runs import provenance
+from rlvr.runs.folder import (
     MetricsWriter,
     RunConflict,
     RunFolder,
@@ -223,5 +223,5 @@ def test_provenance_says_what_ran_on_what(tmp_path):
 
 
 def test_outside_git_the_commit_is_unknown(monkeypatch, tmp_path):
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "rlvr" / "provenance.py"))
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "rlvr" / "runs" / "provenance.py"))
     assert provenance.git_state() == {"commit": None, "dirty": None}

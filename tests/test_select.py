@@ -76,7 +76,7 @@ def test_mistakes(arguments, message, tmp_path, capsys):
 
 
 def test_the_tiny_ranking_is_whole():
-    from rlvr.pools import ranking
+    from rlvr.data.pools import ranking
 
     path = Path(select.__file__).parent / "tiny" / "ranking.csv"
     assert sorted(ranking("tiny", str(path), None)) == list(range(1209))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rlvr.run_folder import RunFolder, write_eval
+from rlvr.runs.folder import RunFolder, write_eval
 
 AGGREGATE = """
 import json, sys, time

@@ -53,7 +53,7 @@ def make_worker(part: str, large_model: Path):
     from verl.workers.engine_workers import TrainingWorker, TrainingWorkerConfig
     from verl.workers.utils.losses import ppo_loss
 
-    from rlvr.compose import compose
+    from rlvr.config.compose import compose
 
     overrides = [f"hardware={'cpu' if part.startswith('cpu') else 'one_gpu'}"]
     if part == "cuda_1_5b":

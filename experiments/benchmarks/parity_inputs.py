@@ -54,7 +54,7 @@ def make_large_model(folder: Path) -> None:
     """Write random weights of the shape of Qwen2.5-Math-1.5B; the tiny model's tokenizer stands in, unused."""
     from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
-    from rlvr.config import package_path
+    from rlvr.config.schema import package_path
 
     Qwen2ForCausalLM(Qwen2Config(**LARGE_SHAPE)).to(torch.bfloat16).save_pretrained(folder)
     AutoTokenizer.from_pretrained(package_path("rlvr.tiny", "model")).save_pretrained(folder)

@@ -14,9 +14,9 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from rlvr.compose import compose
-from rlvr.pools import ranking
-from rlvr.run_folder import RunFolder, metrics_lines
+from rlvr.config.compose import compose
+from rlvr.data.pools import ranking
+from rlvr.runs.folder import RunFolder, metrics_lines
 
 WARM_UP = 3
 PARTS = {

@@ -2,7 +2,7 @@
 
     python -m experiments.benchmarks.synthetic_runs out=/tmp/synthetic [runs=10] [steps=2000] [every=20] [problems=125] [rollouts=64]
 
-Writes through rlvr.run_folder, as a real run does. Every text begins with SYNTHETIC, and the machine is called so.
+Writes through rlvr.runs.folder, as a real run does. Every text begins with SYNTHETIC, and the machine is called so.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from rlvr.run_folder import RunFolder, write_eval, write_rollouts
+from rlvr.runs.folder import RunFolder, write_eval, write_rollouts
 
 EXPERIMENTS = ("one_shot", "full_set", "format_reward", "one_shot_pi13", "two_shot", "entropy_only", "no_entropy")
 BENCHMARKS = {

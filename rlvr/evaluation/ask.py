@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rlvr.benchmarks import Benchmark
-from rlvr.evaluation.samples import Store, choice_row, judge
-from rlvr.sources import DataError
+from rlvr.cli import DataError
+from rlvr.data.protocols import Protocol
+from rlvr.evaluation.judging import choice_row, judge
+from rlvr.evaluation.store import Store
 
 if TYPE_CHECKING:
     from rlvr.evaluation.engines import Engine
@@ -24,33 +25,40 @@ CHUNK = 4096  # requests that are generated, judged and written together: what a
 class Asked:
     """One benchmark as it is put to a model. `render(question)` is the whole prompt, `examples` its problems."""
 
-    benchmark: Benchmark
+    protocol: Protocol
     store: Store
     examples: list[dict]
     render: Callable[[str], str]
     tokens: dict[str, list[int]] = field(default_factory=dict)  # id -> prompt, once the tokenizer is known
+    context: int = 0  # of the model: no answer goes beyond it
 
     def tokenize(self, engine: Engine) -> None:
-        """Prompts as token ids; DataError when one leaves less room than `max_tokens` in the model's context."""
+        """Prompts as token ids; DataError when one leaves no room for an answer in the model's context."""
+        self.context = engine.context
         for example in self.examples:
             self.tokens[example["id"]] = _ids(engine, self.prompt(example))
-        longest = max(self.tokens, key=lambda id: len(self.tokens[id]))
-        if self.benchmark.scoring == "generate":
-            room = engine.context - len(self.tokens[longest])
-            if room < self.benchmark.max_tokens:
-                raise DataError(
-                    f"benchmarks.{self.benchmark.name}.max_tokens={self.benchmark.max_tokens}: the model's context of "
-                    f"{engine.context} tokens leaves {room} after the longest prompt ({longest}); ask for at most that"
-                )
+        if self.protocol.scoring == "generate" and (full := [id for id in self.tokens if self.room(id) < 1]):
+            raise DataError(
+                f"{self.protocol.name}: the prompt of {full[0]} has {len(self.tokens[full[0]])} tokens, the model's context "
+                f"{engine.context}: no room for an answer; choose another model or leave the problem out"
+            )
+
+    def room(self, id: str) -> int:
+        """Tokens an answer may have: the protocol's, or what the prompt leaves of the model's context."""
+        return min(int(self.protocol.max_tokens or 0), self.context - len(self.tokens[id]))
+
+    def capped(self) -> int:
+        """How many problems leave less room than the protocol gives."""
+        return sum(self.room(id) < int(self.protocol.max_tokens or 0) for id in self.tokens)
 
     def prompt(self, example: dict) -> str:
-        if self.benchmark.scoring == "loglikelihood":
+        if self.protocol.scoring != "generate":
             return f"Question: {example['stem']}\nAnswer:"
         return self.render(example["question"])
 
     @property
     def requests(self) -> int:
-        return len(self.examples) * self.benchmark.k
+        return len(self.examples) * self.protocol.k
 
 
 def _ids(engine: Engine, text: str) -> list[int]:
@@ -99,11 +107,11 @@ def evaluate_step(
     missing: list[tuple[Asked, dict, int]] = []
     for one in asked:
         have = one.store.answered(step)
-        rows = [(one, e, i) for e in one.examples for i in range(one.benchmark.k) if (e["id"], i) not in have]
+        rows = [(one, e, i) for e in one.examples for i in range(one.protocol.k) if (e["id"], i) not in have]
         done(one.requests - len(rows), 0)
         missing += rows
-    generated = [row for row in missing if row[0].benchmark.scoring == "generate"]
-    scored = [row for row in missing if row[0].benchmark.scoring == "loglikelihood"]
+    generated = [row for row in missing if row[0].protocol.scoring == "generate"]
+    scored = [row for row in missing if row[0].protocol.scoring != "generate"]
     for start in range(0, len(generated), CHUNK):
         _generate(engine, step, generated[start : start + CHUNK], done, tokens, judging)
     for start in range(0, len(scored), CHUNK // 4):
@@ -113,8 +121,8 @@ def evaluate_step(
     how = {"engine": engine.name, "dtype": engine.dtype, "versions": engine.versions}
     for one in asked:
         order = {example["id"]: i for i, example in enumerate(one.examples)}
-        whole = {"tokens": tokens[one.benchmark.name], "seconds_of_step": round(seconds, 3),
-                 "tokens_per_s": round(sum(tokens.values()) / seconds, 1)}  # fmt: skip
+        whole = {"tokens": tokens[one.protocol.name], "seconds_of_step": round(seconds, 3),
+                 "tokens_per_s": round(sum(tokens.values()) / seconds, 1), "capped_by_context": one.capped()}  # fmt: skip
         judging.later(one.store.finish, step, order, how | whole)
     return {"tokens": sum(tokens.values()), "seconds": seconds}
 
@@ -136,30 +144,28 @@ def _generate(
 
     sampling = []
     for one, example, sample in rows:
-        b = one.benchmark
-        own = row_seed(one.store.protocol["seed"], b.name, example["id"], sample) if b.temperature else None
-        sampling.append(Sampling(b.max_tokens, b.temperature, b.top_p, b.top_k, own))
+        b = one.protocol
+        own = row_seed(one.store.asked["seed"], b.name, example["id"], sample) if b.temperature else None
+        sampling.append(Sampling(one.room(example["id"]), b.temperature, b.top_p, b.top_k, own))
     completions = engine.generate([one.tokens[example["id"]] for one, example, _ in rows], sampling, done)
     texts = engine.tokenizer.batch_decode([c.token_ids for c in completions], skip_special_tokens=True)
     answered: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for (one, example, sample), answer, text in zip(rows, completions, texts, strict=True):
-        tokens[one.benchmark.name] += len(answer.token_ids)
+        tokens[one.protocol.name] += len(answer.token_ids)
         about = {
             "response": text,
             "truncated": answer.stop_reason != "completed",
             "response_tokens": len(answer.token_ids),
         }
-        answered[one.benchmark.name].append(_question_columns(one, example, sample) | about)
+        answered[one.protocol.name].append(_question_columns(one, step, example, sample) | about)
     for one in {id(one): one for one, _, _ in rows}.values():
-        judging.later(_judge, one, step, answered[one.benchmark.name])
+        judging.later(_judge, one, step, answered[one.protocol.name])
 
 
 def _judge(one: Asked, step: int, rows: list[dict[str, Any]]) -> None:
-    verdicts = judge(one.benchmark, [row["response"] for row in rows], [row["gold"] for row in rows], one.store.words)
-    columns = zip(*verdicts.values(), strict=True)
-    one.store.add(
-        step, [row | dict(zip(verdicts, values, strict=True)) for row, values in zip(rows, columns, strict=True)]
-    )
+    columns = judge(one.protocol.grader, [row["response"] for row in rows], [row["gold"] for row in rows])
+    judged = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+    one.store.add(step, [row | more for row, more in zip(rows, judged, strict=True)])
 
 
 def _score(engine: Engine, step: int, rows: list[tuple[Asked, dict, int]], judging: Judging) -> None:
@@ -173,20 +179,19 @@ def _score(engine: Engine, step: int, rows: list[tuple[Asked, dict, int]], judgi
     stores = {}
     for one, example, sample in rows:
         verdict = choice_row(
-            [next(sums) for _ in example["choices"]], example["choices"], example["answer"], one.benchmark.metric
+            [next(sums) for _ in example["choices"]],
+            example["choices"],
+            example["answer"],
+            one.protocol.scoring == "loglikelihood_per_byte",
         )
-        of_benchmark[one.benchmark.name].append(_question_columns(one, example, sample) | verdict)
-        stores[one.benchmark.name] = one.store
+        of_benchmark[one.protocol.name].append(_question_columns(one, step, example, sample) | verdict)
+        stores[one.protocol.name] = one.store
     for name, stored in of_benchmark.items():
         judging.later(stores[name].add, step, stored)
 
 
-def _question_columns(one: Asked, example: dict, sample: int) -> dict[str, Any]:
+def _question_columns(one: Asked, step: int, example: dict, sample: int) -> dict[str, Any]:
     return {
-        "benchmark": one.benchmark.name,
-        "id": example["id"],
-        "subject": example["subject"],
-        "sample": sample,
-        "prompt": one.prompt(example),
-        "gold": example["answer"],
-    }
+        "step": step, "benchmark": one.protocol.name, "id": example["id"], "subject": example["subject"],
+        "uid": example["id"], "sample": sample, "rank": 0, "prompt": one.prompt(example), "gold": example["answer"],
+    }  # fmt: skip

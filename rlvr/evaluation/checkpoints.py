@@ -6,16 +6,8 @@ import json
 import struct
 from pathlib import Path
 
-from rlvr.config import ConfigError
-from rlvr.run_folder import RunFolder, in_this_copy
-
-
-def model_folder(folder: RunFolder, step: int) -> Path:
-    return folder.checkpoints_dir / f"global_step_{step}" / "actor" / "huggingface"
-
-
-def kept_steps(folder: RunFolder) -> list[int]:
-    return sorted(int(path.name.rpartition("_")[2]) for path in folder.checkpoints_dir.glob("global_step_*"))
+from rlvr.cli import ConfigError
+from rlvr.runs.folder import RunFolder, in_this_copy, metrics_lines
 
 
 def fault(path: Path) -> str | None:
@@ -64,28 +56,29 @@ def base_path(folder: RunFolder, given: str | None) -> str:
     return path
 
 
-def choose(folder: RunFolder, steps: str | int | list[int]) -> tuple[list[int], dict[int, str]]:
+def choose(folder: RunFolder, steps: str) -> tuple[list[int], dict[int, str]]:
     """Kept steps to evaluate, rising, and those left out with the reason.
 
-    `steps` is all, last, best, or numbers; 0 is the base model. What is asked for by number or is the last must be whole.
+    `steps` is all, last, best, or numbers (`20,40`); 0 is the base model. What is asked for by number or is the last must be whole.
     """
-    kept = kept_steps(folder)
-    faults = {step: problem for step in kept if (problem := fault(model_folder(folder, step)))}
+    kept = folder.checkpoint_steps()
+    faults = {step: problem for step in kept if (problem := fault(folder.weights_path(step)))}
     if steps == "all":
         return [step for step in kept if step not in faults], faults
     if steps == "last":
         wanted = kept[-1:]
     elif steps == "best":
         wanted = [_best(folder, [step for step in kept if step not in faults])]
-    elif isinstance(steps, str):
-        raise ConfigError(f"steps={steps}: expected all, last, best, or numbers such as [20,40]")
     else:
-        wanted = sorted({steps} if isinstance(steps, int) else set(steps))
+        numbers = steps.strip("[]").split(",")
+        if not all(number.strip().isdigit() for number in numbers):
+            raise ConfigError(f"steps={steps}: expected all, last, best, or numbers such as 20,40")
+        wanted = sorted(set(map(int, numbers)))
     for step in wanted:
         if step and step not in kept:
             raise ConfigError(f"steps={step}: {folder.checkpoints_dir} keeps {', '.join(map(str, kept)) or 'none'}")
         if step in faults:
-            raise ConfigError(f"{model_folder(folder, step)}: {faults[step]}")
+            raise ConfigError(f"{folder.weights_path(step)}: {faults[step]}")
     return [step for step in wanted if step], {}
 
 
@@ -94,8 +87,6 @@ def _best(folder: RunFolder, kept: list[int]) -> int:
 
     The paper's choice (B.5) is the best average on the test sets themselves, which flatters; a validation set does not.
     """
-    from rlvr.run_folder import metrics_lines
-
     scores: dict[int, float] = {}
     for line in metrics_lines(folder.metrics_path):
         accuracies = {k.split("/")[1]: v for k, v in line.items() if k.startswith("eval/") and k.endswith("/accuracy")}

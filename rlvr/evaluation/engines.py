@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import torch
 
-from rlvr.config import ConfigError
+from rlvr.cli import ConfigError
 from rlvr.verl_cpu.generation import Completion, Generator, Sampling
 
 SPEC_NAMES = ("torch", "vllm")

@@ -6,60 +6,22 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlvr import stats
+from rlvr.evaluation.judging import reflects
 from rlvr.grading.normalise import normalise, number
-from rlvr.run_folder import RunFolder
+from rlvr.runs import samples
+from rlvr.runs.evaluations import rows_of_problems
 from rlvr.stats import Interval, Part
 
 RESAMPLES = 1000
 COLUMNS = ["id", "subject", "sample", "score", "boxed", "truncated", "response_tokens"]
 OPTIONAL = ["answer", "score_authors", "repetition", "reflection", "score_acc", "reason"]
 NO_SHARES = ("response_tokens", "repetition")
-
-
-class Evaluations(NamedTuple):
-    """One benchmark over the evaluations of a run. shares: "steps problems", the share of right answers among `samples`."""
-
-    steps: list[int]
-    shares: NDArray
-    samples: int
-
-    def intervals(self) -> tuple[NDArray, NDArray, NDArray]:
-        """Accuracy with its 95 % interval over problems, each "steps"."""
-        return stats.mean_intervals(Part(self.shares[:, None], self.samples))
-
-
-def evaluations(folder: RunFolder, benchmark: str) -> Evaluations | None:
-    """What is stored of a benchmark, None when nothing is."""
-    steps, shares, known = [], [], None
-    for file in sorted((folder.eval_dir / benchmark).glob("step*.parquet")):
-        columns = read_columns(file, ["id", "score"])
-        rows = rows_of_problems(columns["id"])
-        ids = [columns["id"][row] for row in rows[:, 0]]
-        known = known or ids
-        if ids != known:
-            raise ValueError(f"{file}: other problems than at the first step; remove the benchmark's folder")
-        steps.append(int(file.stem.removeprefix("step")))
-        shares.append(columns["score"][rows].mean(axis=1))
-    return Evaluations(steps, np.array(shares), rows.shape[1]) if steps else None
-
-
-def rows_of_problems(ids: Sequence[str]) -> NDArray:
-    """The rows of each problem: "problems samples", in the order of the ids. ValueError when they differ in number."""
-    found = np.asarray(ids, object).astype(str)
-    problems = len(set(ids))
-    if len(found) % problems == 0:
-        rows = np.argsort(found, kind="stable").reshape(problems, -1)
-        if (found[rows] == found[rows[:, :1]]).all():
-            return rows
-    raise ValueError(
-        f"{len(found)} answers to {problems} problems: expected as many to each; evaluate the benchmark again"
-    )
 
 
 def answer_classes(answers: Sequence[str | None]) -> NDArray:
@@ -73,18 +35,6 @@ def _value(answer: str) -> Any:
     spelt = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", normalise(answer))
     value = number(spelt)
     return spelt if value is None else value
-
-
-def repetition(text: str, n: int = 4) -> float:
-    """Share of the n-grams of words that occurred earlier in the text; 0 for a text of at most n words."""
-    words = text.split()
-    total = len(words) - n + 1
-    return 1 - len(set(zip(*(words[i:] for i in range(n)), strict=False))) / total if total > 1 else 0.0
-
-
-def reflects(text: str, words: Sequence[str]) -> bool:
-    """Does one of these words occur, in any case (paper 3.2.4 counts such responses)?"""
-    return re.search("|".join(map(re.escape, words)), text, re.IGNORECASE) is not None
 
 
 def problem_values(columns: Mapping[str, Any], rows: NDArray) -> dict[str, NDArray]:
@@ -160,22 +110,19 @@ def split_gain(before: Mapping[str, Any], after: Mapping[str, Any], seed: int = 
     return {name: Interval(float(p[0]), *map(float, np.percentile(p[1:], [2.5, 97.5]))) for name, p in parts.items()}
 
 
-def read_columns(path: Path, columns: Sequence[str] | None = None) -> dict[str, Any]:
-    """Columns of one samples file, without its long texts unless named; numbers as arrays, texts as lists of str."""
-    import pyarrow.parquet as pq
-
-    if columns is None:
-        present = set(pq.read_schema(path).names)
-        columns = [*COLUMNS, *(name for name in OPTIONAL if name in present)]
-    table = pq.read_table(path, columns=list(columns), use_threads=False)
-    return {
-        name: column.to_numpy() if str(column.type) in ("double", "int64", "bool") else column.to_pylist()
-        for name, column in zip(table.column_names, table.columns, strict=True)
-    }
+def read_columns(path: Path) -> dict[str, Any]:
+    """What the metrics need of one samples file, without its long texts."""
+    return samples.read(path, COLUMNS, OPTIONAL)
 
 
-def summary(eval_dir: Path) -> Iterator[dict]:
-    """Rows {benchmark, step, subject, metric, value, low, high, problems} of every finished samples file below `eval_dir`."""
+def summary(eval_dir: Path, words: Sequence[str] = ()) -> Iterator[dict]:
+    """Rows {benchmark, step, subject, metric, value, low, high, problems} of every finished samples file below `eval_dir`.
+
+    `words`: what marks self-reflection, instead of the words that the files were written with.
+    """
     for path in sorted(eval_dir.glob("*/step*.parquet")):
         place = {"benchmark": path.parent.name, "step": int(path.stem.removeprefix("step"))}
-        yield from (place | row for row in summarise(read_columns(path)))
+        columns = read_columns(path)
+        if words:
+            columns["reflection"] = [reflects(text, words) for text in samples.read(path, ["response"])["response"]]
+        yield from (place | row for row in summarise(columns))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.table import Table
 
 from rlvr.evaluation import metrics
-from rlvr.run_folder import RunFolder
+from rlvr.runs.folder import RunFolder
 from rlvr.stats import printed
 
 COLUMNS = ("benchmark", "step", "n", "percent (95 %)", "authors", "boxed", "cut off", "tokens", "repeats")
@@ -35,9 +35,9 @@ def table(rows: list[dict], quoted: Mapping[str, str]) -> Table:
     return shown
 
 
-def write(folder: RunFolder, names: list[str]) -> list[dict]:
+def write(folder: RunFolder, names: list[str], words: Sequence[str] = ()) -> list[dict]:
     """eval/summary.csv over all that is stored, and its rows of these benchmarks."""
-    rows = list(metrics.summary(folder.eval_dir))
+    rows = list(metrics.summary(folder.eval_dir, words=words))
     unfinished = folder.eval_dir / ".summary.csv"
     with open(unfinished, "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

@@ -8,7 +8,7 @@ Selected by `actor_rollout_ref.rollout.agent.agent_loop_manager_class`. Departur
 1. Text, one turn, no teacher and no reward model.
 2. Every sample has its own seed, made of `rollout.seed`, the step, and the row's and the sample's place in the batch,
    so that a run repeats itself and a resumed run continues as if it had not stopped.
-3. A row may carry its own sampling in `extra_info.sampling` = {temperature, top_p, top_k, n}: one validation set can
+3. A row may carry its own sampling in `extra_info.sampling` = {temperature, top_p, top_k, n, max_tokens}: one validation set can
    then be greedy and another an average over samples.
 4. A reward function may carry a form for whole batches as its attribute `batch` (the columns of verl's signature in
    the plural); it is then called once for all responses.
@@ -89,6 +89,9 @@ class BatchedAgentLoopManager:
         kwargs = self.rollout.val_kwargs if validate else self.rollout
         own = (row["extra_info"].get("sampling") or {}) if validate else {}
         sampling = {name: own.get(name, kwargs[name]) for name in ("temperature", "top_p", "top_k")}
+        sampling["max_tokens"] = min(
+            own.get("max_tokens") or self.rollout.response_length, self.rollout.response_length
+        )
         prompt = self._tokenize(row["raw_prompt"])
         return [
             {

@@ -1,0 +1,1 @@
+"""Before anything starts: is it the paper's, does it fit, can it work? Loads neither torch nor ray."""

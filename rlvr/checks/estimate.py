@@ -1,0 +1,305 @@
+"""What a run needs before it starts: GPU memory, host memory, disk, hours. Orders of magnitude, each formula in one place.
+
+    python run.py +experiment=one_shot scale=paper hardware=eight_gpus check=true
+
+P parameters, N devices, TP GPUs to an inference replica. Training state in fp32: 4 P weights, 4 P gradients, 8 P Adam
+moments, in shares of 1 / N (FSDP). Where a finished run of the same scale, model and hardware lies under `runs_dir`, its
+measured seconds replace the formula's. `refuse` raises ConfigError for what cannot fit. Pure: no torch, no verl.
+"""
+
+import json
+from math import ceil
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from omegaconf import DictConfig
+
+from rlvr.cli import ConfigError
+from rlvr.data import protocols
+from rlvr.runs.folder import RunFolder, metrics_lines
+
+GIB = 2**30
+MEAN_RESPONSE = 0.36  # of the longest allowed; paper Fig. 4: 1,117 of 3,072 tokens over pi1's 2,000 steps
+PROMPT_TOKENS = 150  # ours: a problem of DSR-sub in the chat template
+LOGITS_COPIES = 4  # ours, read from verl's engine: logits, their gradient, softmax and its product for the entropy
+GPU_CONTEXT_GIB = 4  # ours: CUDA, NCCL and a sleeping vLLM
+GPU_PROCESS_GIB, DRIVER_GIB = (
+    4,
+    10,
+)  # ours: host memory of a GPU's processes; of Ray, trainer and agent loops together
+CPU_PROCESSES_GIB = 3.2  # ours: Ray and verl's processes, measured at scale=tiny (proportional set size)
+FLOPS_SHARE, BANDWIDTH_SHARE = 0.35, 0.6  # ours: of the data sheet, usual for dense models of this size
+GPU_DECODE_S, CPU_DECODE_S = (
+    0.004,
+    0.0055,
+)  # ours: overhead of a decoding step; CPU: 0.44 s for 80 (experiments/LOG.md)
+CPU_FLOPS = 3e10  # ours: of one core; 0.71 s an update on two (experiments/LOG.md)
+STARTUP_S = {"cpu": 35, "cuda": 180}  # ours: cpu measured (experiments/LOG.md), cuda a guess
+BYTES_PER_TOKEN = 1.5  # ours: of a stored response in Parquet; 0.6 to 1.25 at scale=tiny
+UNKNOWN_PROBLEMS = 500
+
+
+class Architecture(NamedTuple):
+    """A decoder-only transformer with gated MLP, as Qwen2 and Llama are."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    tied: bool
+    qkv_bias: bool
+
+    @property
+    def layer_parameters(self) -> int:
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        attention = self.hidden * (2 * queries + 2 * keys) + self.qkv_bias * (queries + 2 * keys)
+        return attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
+
+    @property
+    def parameters(self) -> int:
+        embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
+        return embeddings + self.layers * self.layer_parameters + self.hidden
+
+    @property
+    def kv_values(self) -> int:
+        """Numbers in the cache for one token."""
+        return 2 * self.layers * self.kv_heads * self.head_dim
+
+
+def architecture(cfg: DictConfig) -> Architecture | None:
+    """Of the local folder's config.json, else of the base_model file; None for a model that neither describes."""
+    file = Path(str(cfg.base_model.path)) / "config.json"
+    if cfg.base_model.path and file.exists():
+        c = json.loads(file.read_text())
+        heads = c["num_attention_heads"]
+        return Architecture(
+            layers=c["num_hidden_layers"],
+            hidden=c["hidden_size"],
+            intermediate=c["intermediate_size"],
+            heads=heads,
+            kv_heads=c.get("num_key_value_heads") or heads,
+            head_dim=c.get("head_dim") or c["hidden_size"] // heads,
+            vocabulary=c["vocab_size"],
+            tied=c.get("tie_word_embeddings", False),
+            qkv_bias=c.get("attention_bias", c["model_type"] == "qwen2"),
+        )
+    return Architecture(**cfg.base_model.architecture) if cfg.base_model.architecture else None
+
+
+class Machine(NamedTuple):
+    """What there is; None: not known here, so nothing is refused for it."""
+
+    gpu_gib: float | None
+    host_gib: float | None
+    free_disk_gib: float | None
+    cores: int
+
+
+class Estimate(NamedTuple):
+    """In GiB (per GPU, per node, per run) and hours. `parts` explains the memory of a GPU; `measured` names a run."""
+
+    parameters: int
+    update_gib: float
+    rollout_gib: float
+    parts: dict[str, float]
+    kv_sequences: int
+    host_gib: float
+    disk_gib: float
+    disk_peak_gib: float
+    step_s: float
+    hours: float
+    gpu_hours: float
+    measured: str | None
+
+
+def estimate(cfg: DictConfig, machine: Machine) -> Estimate | None:
+    """All of it; None for a model of unknown architecture."""
+    arch = architecture(cfg)
+    if arch is None:
+        return None
+    update, rollout, parts, sequences = _gpu_gib(cfg, arch, machine)
+    disk, peak = _disk_gib(cfg, arch)
+    step_s, eval_s, measured = _seconds(cfg, arch, machine, max(1, sequences))
+    evaluations = 1 + ceil(cfg.scale.steps / cfg.scale.evaluate_every)
+    hours = (STARTUP_S[cfg.hardware.device] + cfg.scale.steps * step_s + evaluations * eval_s) / 3600
+    gpus = cfg.hardware.nodes * cfg.hardware.devices_per_node if cfg.hardware.device == "cuda" else 0
+    return Estimate(
+        arch.parameters, update, rollout, parts, sequences, _host_gib(cfg, arch), disk, peak, step_s, hours,
+        gpus * hours, measured,
+    )  # fmt: skip
+
+
+def _models(cfg: DictConfig) -> int:
+    """Trained models: the policy, and PPO's critic."""
+    return 2 if cfg.algorithm.adv_estimator == "gae" else 1
+
+
+def _gpu_gib(cfg: DictConfig, a: Architecture, machine: Machine) -> tuple[float, float, dict[str, float], int]:
+    """GiB of a GPU in the update and in the rollout, the parts of both, and full-length sequences its cache holds."""
+    if cfg.hardware.device != "cuda":
+        return 0.0, 0.0, {}, cfg.scale.prompts_per_step * cfg.scale.samples_per_prompt
+    n, tp = (
+        cfg.hardware.nodes * cfg.hardware.devices_per_node,
+        cfg.actor_rollout_ref.rollout.tensor_model_parallel_size,
+    )
+    actor, rollout = cfg.actor_rollout_ref.actor, cfg.actor_rollout_ref.rollout
+    share = a.parameters / n / GIB
+    offloaded = actor.fsdp_config.param_offload and actor.fsdp_config.optimizer_offload
+    in_host = actor.fsdp_config.offload_policy
+    waiting = 0 if offloaded or in_host else 12 * share  # a model's weights and moments while another works
+    tokens = max(actor.ppo_max_token_len_per_gpu, cfg.scale.max_prompt_tokens + cfg.scale.max_response_tokens)
+    one_layer = 2 * tokens * (8 * a.hidden + 3 * a.intermediate)  # bf16, between the saved inputs of layers
+    layers = 1 if cfg.actor_rollout_ref.model.enable_gradient_checkpointing else a.layers
+    unit = max(a.layer_parameters, a.vocabulary * a.hidden)
+    parts = {
+        "weights": 0 if in_host else 4 * share,
+        "gradients": 0 if in_host else 4 * share,
+        "Adam": 0 if in_host else 8 * share,
+        "critic, waiting": (_models(cfg) - 1) * waiting,
+        "gathered layers": 2 * 2 * unit / GIB,
+        "activations": (2 * tokens * a.hidden * a.layers + layers * one_layer) / GIB,
+        "logits": LOGITS_COPIES * 2 * tokens * a.vocabulary / GIB,
+        "CUDA, NCCL": GPU_CONTEXT_GIB,
+    }
+    update = sum(parts.values())
+    memory = machine.gpu_gib or cfg.hardware.gpu.memory_gib
+    engine = rollout.gpu_memory_utilization * memory
+    cache = engine - 2 * a.parameters / tp / GIB - GPU_CONTEXT_GIB
+    per_sequence = 2 * a.kv_values / tp * (cfg.scale.max_prompt_tokens + cfg.scale.max_response_tokens) / GIB
+    parts |= {"vLLM": engine, "of it KV cache": cache, "waiting beside vLLM": _models(cfg) * waiting}
+    return update, engine + _models(cfg) * waiting + GPU_CONTEXT_GIB / 2, parts, int(cache / per_sequence)
+
+
+def _host_gib(cfg: DictConfig, a: Architecture) -> float:
+    """Main memory of a node."""
+    weights, devices = a.parameters / GIB, cfg.hardware.devices_per_node
+    if cfg.hardware.device == "cpu":
+        tokens = cfg.actor_rollout_ref.actor.ppo_max_token_len_per_gpu
+        activations = (
+            4 * tokens * (a.layers * (16 * a.hidden + 3 * a.intermediate) + LOGITS_COPIES * a.vocabulary) / GIB
+        )
+        # 16 P of training state, once over all workers; for each worker the reference's and the rollout's weights.
+        return CPU_PROCESSES_GIB + _models(cfg) * 16 * weights + devices * (8 * weights + activations)
+    actor = cfg.actor_rollout_ref.actor.fsdp_config
+    offloaded = 4 * actor.param_offload + 8 * actor.optimizer_offload + 16 * actor.offload_policy
+    kept = _models(cfg) * offloaded + 4 * cfg.actor_rollout_ref.ref.fsdp_config.param_offload
+    saved = 4 + 2  # a checkpoint's full state on rank 0, and its bf16 copy
+    return DRIVER_GIB + devices * GPU_PROCESS_GIB + weights * (kept / cfg.hardware.nodes + saved)
+
+
+def _disk_gib(cfg: DictConfig, a: Architecture) -> tuple[float, float]:
+    """GiB at the end and at the fullest moment: while the last checkpoint is written and the one before is still whole."""
+    steps = range(cfg.scale.save_every, cfg.scale.steps + 1, cfg.scale.save_every)
+    checkpoints = max(1, len(steps) + bool(cfg.scale.steps % cfg.scale.save_every))
+    whole = checkpoints if cfg.retention.states is None else min(checkpoints, cfg.retention.states)
+    weights = max(1, checkpoints // cfg.retention.weights_every)
+    stored = {"bfloat16": 2, "float32": 4}[cfg.retention.weights_dtype] * a.parameters
+    state = _models(cfg) * 12 * a.parameters
+    tokens = MEAN_RESPONSE * cfg.scale.max_response_tokens
+    answers = evaluation_answers(cfg)
+    responses = cfg.scale.steps * cfg.scale.prompts_per_step * cfg.scale.samples_per_prompt
+    responses += (1 + cfg.scale.steps // cfg.scale.evaluate_every) * answers
+    text = responses * tokens * BYTES_PER_TOKEN
+    end = weights * stored + whole * state + text
+    another = state + 4 * a.parameters - stored if checkpoints > 1 else 0  # verl writes weights in fp32 first
+    return end / GIB, (end + another) / GIB
+
+
+def evaluation_answers(cfg: DictConfig) -> int:
+    """Answers of one evaluation on all benchmarks of a run; a file of unknown length counts as 500 problems."""
+    return sum(p.answers or UNKNOWN_PROBLEMS * p.k for p in protocols.of_run(cfg))
+
+
+def _seconds(cfg: DictConfig, a: Architecture, machine: Machine, sequences: int) -> tuple[float, float, str | None]:
+    """Seconds of a step and of an evaluation, and the run they were measured in."""
+    if found := measured(cfg):
+        return found
+    scale, hardware = cfg.scale, cfg.hardware
+    devices = hardware.nodes * hardware.devices_per_node
+    response = MEAN_RESPONSE * scale.max_response_tokens
+    prompt = min(PROMPT_TOKENS, scale.max_prompt_tokens)
+    rows = scale.prompts_per_step * scale.samples_per_prompt
+    # Forward and backward 3, recomputed activations 1, reference 1, old log-probabilities 1; the critic likewise.
+    recomputed = cfg.actor_rollout_ref.model.enable_gradient_checkpointing
+    passes = 3 + recomputed + 1 + (not hardware.exact_rollout) + (_models(cfg) - 1) * (4 + recomputed)
+    flops = 2 * a.parameters * passes * rows * (prompt + response)
+    if hardware.device == "cpu":
+        rate, tp, decode_s = CPU_FLOPS * machine.cores, 1, CPU_DECODE_S
+        token_s = 2 * a.parameters / rate
+    else:
+        rate = devices * hardware.gpu.tflops * 1e12 * FLOPS_SHARE
+        tp = cfg.actor_rollout_ref.rollout.tensor_model_parallel_size
+        bandwidth = hardware.gpu.bandwidth_tb_s * 1e12 * BANDWIDTH_SHARE
+        decode_s = GPU_DECODE_S + 2 * a.parameters / tp / bandwidth
+        token_s = 2 * a.kv_values / tp * (prompt + response / 2) / bandwidth
+
+    def generation_s(answers: int) -> float:
+        each = ceil(answers / (devices / tp))  # of a replica; a wave lasts as long as its longest answer
+        return scale.max_response_tokens * ceil(each / sequences) * decode_s + each * response * token_s
+
+    answers = evaluation_answers(cfg)
+    return generation_s(rows) + flops / rate, generation_s(answers), None
+
+
+def measured(cfg: DictConfig) -> tuple[float, float, str] | None:
+    """Median seconds of a step and of an evaluation in the newest finished run of this scale, model, hardware and batch."""
+    same = ("scale.name", "base_model.name", "hardware.name", "scale.prompts_per_step", "scale.samples_per_prompt",
+            "scale.max_response_tokens", "algorithm.adv_estimator")  # fmt: skip
+    folders = Path(cfg.runs_dir, cfg.scale.name, cfg.base_model.name).glob("*/seed*")
+    for path in sorted(folders, key=lambda p: p.stat().st_mtime, reverse=True):
+        folder = RunFolder(path)
+        if folder.state != "finished":
+            continue
+        theirs = folder.config()
+        if any(_select(theirs, key) != _select(cfg, key) for key in same):
+            continue
+        lines = metrics_lines(folder.metrics_path)
+        steps = [line["time/step_s"] for line in lines if "time/step_s" in line]
+        evaluations = [line["time/eval_s"] for line in lines if "time/eval_s" in line]
+        if steps:
+            return median(steps), median(evaluations or [0.0]), str(path)
+    return None
+
+
+def _select(config, key: str):
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def refuse(cfg: DictConfig, needed: Estimate, machine: Machine) -> None:
+    """ConfigError for what cannot fit, with the key to change. What is unknown about the machine refuses nothing."""
+    if cfg.hardware.device == "cuda":
+        memory = machine.gpu_gib or cfg.hardware.gpu.memory_gib
+        where = f"hardware={cfg.hardware.name}, {memory:.0f} GiB a GPU"
+        if needed.kv_sequences < 1:
+            raise ConfigError(
+                f"{where}: vLLM has no room for one answer beside the weights; raise "
+                "actor_rollout_ref.rollout.gpu_memory_utilization or tensor_model_parallel_size"
+            )
+        if needed.rollout_gib > memory:
+            raise ConfigError(
+                f"{where}: generation needs about {needed.rollout_gib:.0f} GiB; lower "
+                "actor_rollout_ref.rollout.gpu_memory_utilization, or set "
+                "actor_rollout_ref.actor.fsdp_config.param_offload and optimizer_offload to true"
+            )
+        if needed.update_gib > memory:
+            raise ConfigError(
+                f"{where}: an update needs about {needed.update_gib:.0f} GiB; lower "
+                "actor_rollout_ref.actor.ppo_max_token_len_per_gpu, set "
+                "actor_rollout_ref.actor.fsdp_config.offload_policy=true, or use more GPUs"
+            )
+    if machine.host_gib and needed.host_gib > machine.host_gib:
+        raise ConfigError(
+            f"hardware={cfg.hardware.name}: needs about {needed.host_gib:.0f} GiB of main memory, this machine has "
+            f"{machine.host_gib:.0f}; choose a smaller base_model or scale, or lower actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
+        )
+    if machine.free_disk_gib is not None and needed.disk_peak_gib > machine.free_disk_gib:
+        raise ConfigError(
+            f"runs_dir={cfg.runs_dir}: needs about {needed.disk_peak_gib:.1f} GiB, {machine.free_disk_gib:.1f} are free; raise "
+            "retention.weights_every or scale.save_every, or give another runs_dir"
+        )

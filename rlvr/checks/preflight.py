@@ -1,0 +1,95 @@
+"""What can be known to fail before Ray starts: no GPU, weights that cannot be read. One line each, with the remedy."""
+
+import os
+import shutil
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from rlvr.checks import estimate
+from rlvr.checks.estimate import Machine
+from rlvr.cli import ConfigError
+
+
+def check_machine(cfg: DictConfig) -> None:
+    """ConfigError when `hardware` asks for what this machine does not have."""
+    hardware = cfg.hardware
+    cluster = hardware.nodes > 1 or os.environ.get("RAY_ADDRESS")  # then Ray knows what there is
+    if hardware.device == "cuda" and not cluster and (found := count_gpus()) < hardware.devices_per_node:
+        raise ConfigError(
+            f"hardware={hardware.name}: needs {hardware.devices_per_node} GPU(s), this machine has {found}; "
+            "hardware=cpu runs scale=tiny anywhere"
+        )
+    if hardware.device == "cuda" and cfg.actor_rollout_ref.model.use_remove_padding and not find_spec("flash_attn"):
+        raise ConfigError(
+            f"hardware={hardware.name}: packed sequences need flash-attn, which is not installed: pip install flash-attn"
+        )
+
+
+def count_gpus() -> int:
+    """GPUs that nvidia-smi lists, or the fewer that CUDA_VISIBLE_DEVICES allows."""
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
+    found = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return found if visible is None else min(found, len([v for v in visible.split(",") if v.strip()]))
+
+
+def machine(cfg: DictConfig) -> Machine:
+    """This machine, as far as the run would use it: one without the GPUs it asks for only plans for another."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cluster = cfg.hardware.nodes > 1 or os.environ.get("RAY_ADDRESS")
+    if cfg.hardware.device == "cuda" and (cluster or count_gpus() < cfg.hardware.devices_per_node):
+        return Machine(None, None, None, cores)
+    import psutil
+
+    folder = Path(cfg.runs_dir).resolve()
+    while not folder.is_dir():
+        folder = folder.parent
+    disk = shutil.disk_usage(folder)
+    return Machine(
+        gpu_gib=gpu_memory_gib() if cfg.hardware.device == "cuda" else None,
+        host_gib=psutil.virtual_memory().total / 2**30,
+        # A place that takes no files (size 0) is refused when the run folder is made, with its own reason.
+        free_disk_gib=disk.free / 2**30 if disk.total else None,
+        cores=cores,
+    )
+
+
+def gpu_memory_gib() -> float:
+    """Memory of the smallest GPU that nvidia-smi lists."""
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    listed = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    return min(int(mib) for mib in listed) / 1024
+
+
+def check_fits(cfg: DictConfig) -> None:
+    """ConfigError when the run cannot fit into this machine's memory or disk (rlvr/checks/estimate.py)."""
+    here = machine(cfg)
+    if needed := estimate.estimate(cfg, here):
+        estimate.refuse(cfg, needed, here)
+
+
+def check_weights(path: str) -> None:
+    """ConfigError when a local model folder lacks its config or holds a weights file that cannot be read."""
+    folder = Path(path)
+    if not folder.exists():
+        if path.startswith(("/", ".")):
+            raise ConfigError(f"base_model.path={path}: no such folder; give one, or a Hugging Face id")
+        return
+    if not (folder / "config.json").exists():
+        raise ConfigError(f"base_model.path={path}: has no config.json, so it is not a Hugging Face model folder")
+    files = sorted(folder.glob("*.safetensors"))
+    if not files and not list(folder.glob("*.bin")):
+        raise ConfigError(f"base_model.path={path}: has no weights (*.safetensors); download or copy them again")
+    from safetensors import SafetensorError, safe_open
+
+    for file in files:
+        try:
+            with safe_open(file, framework="numpy") as weights:
+                weights.keys()
+        except SafetensorError as error:
+            raise ConfigError(f"{file}: corrupt weights file ({error}); download or copy it again") from None

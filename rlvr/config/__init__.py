@@ -1,0 +1,1 @@
+"""What a run may say: `schema` (keys and domains), `compose` (the one module that imports hydra)."""

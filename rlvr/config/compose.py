@@ -1,0 +1,119 @@
+"""Composes `conf/` with verl's own config folder. The one module of `rlvr` that imports hydra, for command-line programs.
+
+`run.py` calls `prepare()` before `hydra.main`; other programs and the tests call `compose(...)`.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import nullcontext
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+
+import hydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.errors import MissingConfigException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+
+from rlvr.cli import ConfigError
+from rlvr.config.schema import CONF, register_resolvers, unknown_key_message, verl_config_dir
+from rlvr.runs.naming import science
+
+# Written on the command line as they are: question and answer of an own example, and a label.
+FREE_TEXT = ("example.question", "example.answer", "label.text")
+
+
+class VerlSearchPath(SearchPathPlugin):
+    """Lets `conf/config.yaml` name verl's `ppo_trainer`."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append("verl", f"file://{verl_config_dir()}")
+
+
+def prepare() -> None:
+    """Registers verl's config folder with Hydra and our resolvers with OmegaConf."""
+    Plugins.instance().register(VerlSearchPath)
+    register_resolvers()
+
+
+def quoted(argument: str) -> str:
+    """A command-line argument with its free text quoted for Hydra, whose grammar gives commas and braces a meaning."""
+    key, equals, value = argument.partition("=")
+    if not equals or key not in FREE_TEXT or value in ("", "null") or value[0] in "'\"":
+        return argument
+    return key + "='" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (m[2] and "\\'"), value) + "'"
+
+
+def compose(*overrides: str, conf: Path = CONF) -> DictConfig:
+    """The configuration that `python run.py OVERRIDES` runs with, unchecked and with its interpolations."""
+    prepare()
+    inside = GlobalHydra.instance().is_initialized()  # within hydra.main, its search path serves
+    with nullcontext() if inside else hydra.initialize_config_dir(str(conf), version_base="1.3"):
+        cfg = hydra.compose("config", [quoted(override) for override in overrides], return_hydra_config=True)
+    OmegaConf.set_struct(cfg, False)
+    chosen = cfg.pop("hydra")
+    cfg.experiment_name, cfg.overrides = chosen.runtime.choices.get("experiment"), science(chosen.overrides.task)
+    OmegaConf.set_struct(cfg, True)
+    return cfg
+
+
+def check_restated(cfg: DictConfig) -> None:
+    """ConfigError when the experiment's file sets a key to what it is anyway at this scale: that line does nothing."""
+    path = CONF / "experiment" / f"{cfg.experiment_name}.yaml"
+    if not path.exists():  # an experiment of the user's own config folder
+        return
+    where = f"experiment {cfg.experiment_name}"
+    file = OmegaConf.load(path)
+    base = _base(cfg.scale.name, cfg.base_model.name)
+    chosen = {
+        group: name
+        for d in OmegaConf.load(CONF / "config.yaml").defaults
+        if isinstance(d, DictConfig)
+        for group, name in d.items()
+    }
+    for default in file.pop("defaults", []):
+        for group, choice in default.items():
+            group = group.removeprefix("override /")
+            if chosen[group] == choice:
+                raise ConfigError(f"{where}: restates {group}={choice}, the choice of conf/config.yaml: leave it out")
+    changed = OmegaConf.merge(base, file)
+    for key in leaves(OmegaConf.to_container(file, resolve=False)):
+        if OmegaConf.select(changed, key) == OmegaConf.select(base, key):
+            raise ConfigError(
+                f"{where}: restates {key}={OmegaConf.select(base, key)}, which it is anyway: leave it out"
+            )
+
+
+@cache
+def _base(scale: str, base_model: str) -> DictConfig:
+    return compose(f"scale={scale}", f"base_model={base_model}")
+
+
+def leaves(tree: dict, path: str = "") -> Iterator[str]:
+    """Dotted paths of a tree's values."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}"
+
+
+def explain(error: Exception) -> str:
+    """One line with a remedy for what Hydra says in several."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        close = get_close_matches(choice, error.options, n=1)
+        if group == "train_set":
+            remedy = "for other examples name their ranks, from 1 up: train_set.ranks=[3,7]"
+        else:
+            remedy = f"did you mean {close[0]}?" if close else "choose one of these"
+        return f"{group}={choice}: no such choice; {remedy} ({', '.join(sorted(error.options))})"
+    unknown = re.search(r"Could not override '([^'@]+)'", str(error))
+    if unknown and unknown[1] == "experiment":
+        return "experiment: write +experiment=NAME, with a plus sign"
+    if unknown:
+        return unknown_key_message(unknown[1])
+    return " ".join(str(error).split())

@@ -1,0 +1,288 @@
+"""What a run's configuration may say: its resolvers, its known keys and its domains. Pure: imports neither hydra nor torch.
+
+`conf/config.yaml` declares every key of ours; verl ships the flat form of its own. A key in neither is an error, wherever
+it was written (Hydra itself accepts a misspelt key inside an experiment file in silence).
+"""
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from functools import cache
+from importlib.util import find_spec
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from rlvr.cli import ConfigError
+from rlvr.data import protocols
+from rlvr.data.prompts import TEMPLATES, chat_template
+from rlvr.runs.naming import run_name, science
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+# Mappings that are handed on as they are: their keys are arguments of somebody else's function.
+FREE_FORM = ("ray_kwargs.ray_init", "benchmarks", "scale.columns")
+
+
+def group_options(group: str) -> list[str]:
+    """The files of one group of `conf/`, by name."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def experiments() -> list[str]:
+    """The names `+experiment=` accepts."""
+    return group_options("experiment")
+
+
+def verl_config_dir() -> Path:
+    """verl's folder of YAML files, found without importing verl."""
+    spec = find_spec("verl")
+    if spec is None or spec.origin is None:
+        raise ConfigError("verl is not installed: pip install verl==0.9.1")
+    return Path(spec.origin).parent / "trainer" / "config"
+
+
+def register_resolvers() -> None:
+    """Makes `${exact_division:..}` and its like, used in `conf/`, known to OmegaConf."""
+    for resolver in (
+        chat_template,
+        exact_division,
+        package_path,
+        random_ranks,
+        run_name,
+        science,
+        trackers,
+        train_set_name,
+    ):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
+    OmegaConf.register_new_resolver("group_options", lambda group: ", ".join(group_options(group)), replace=True)
+
+
+def exact_division(total: int, parts: int) -> int:
+    if total % parts:
+        raise ConfigError(f"{total} is not a multiple of {parts}")
+    return total // parts
+
+
+def package_path(package: str, *parts: str) -> str:
+    """A path inside an installed package, which is located but not imported."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(f"package {package} is not installed")
+    return str(Path(spec.submodule_search_locations[0], *parts))
+
+
+def train_set_name(ranks: Any) -> str:
+    """`[1, 13]` -> `pi1_pi13`; three ranks or more in a row -> `pi1_to_pi16`; `all` -> `full`; none -> `own`."""
+    if ranks is None:
+        return "own"
+    if isinstance(ranks, str):
+        return "full"
+    ranks = list(ranks)
+    if len(ranks) > 2 and ranks == list(range(ranks[0], ranks[-1] + 1)):
+        return f"pi{ranks[0]}_to_pi{ranks[-1]}"
+    return "_".join(f"pi{rank}" for rank in ranks)
+
+
+def trackers(tracking: str) -> list[str]:
+    """verl's loggers for `tracking`; whether W&B is online is said by the environment of its process."""
+    return [] if tracking == "off" else ["wandb"]
+
+
+def random_ranks(count: int, size: int, seed: int) -> list[int]:
+    """`count` different ranks of a pool of `size`, in rising order."""
+    return sorted(random.Random(seed).sample(range(1, size + 1), count))
+
+
+@cache
+def known_keys() -> dict[str, Any]:
+    """The tree of all keys: verl's, with those of `conf/config.yaml` merged in; values are defaults or `???`."""
+    verl = OmegaConf.load(verl_config_dir() / "_generated_ppo_trainer.yaml")
+    ours = OmegaConf.load(CONF / "config.yaml")
+    known = OmegaConf.to_container(OmegaConf.merge(ours, verl, ours))  # ours also first, to be suggested first
+    del known["defaults"], known["hydra"]
+    return known | {"model_engine": "dp"}  # the one key that verl's flat file leaves out
+
+
+def unknown_keys(config: dict[str, Any], known: dict[str, Any], path: str = "") -> Iterator[str]:
+    """Dotted paths in `config` that `known` lacks. An empty or non-mapping known value says nothing about what is below."""
+    for key, value in config.items():
+        here = f"{path}{key}"
+        if key not in known:
+            yield here
+        elif here in FREE_FORM or not known[key]:
+            continue
+        elif isinstance(value, dict) and isinstance(known[key], dict):
+            yield from unknown_keys(value, known[key], f"{here}.")
+
+
+def unknown_key_message(path: str) -> str:
+    """One line that names an unknown dotted key and the known one that looks most like it."""
+    node: Any = known_keys()
+    parts = path.split(".")
+    right = 0  # how many parts are right
+    while right < len(parts) and isinstance(node, dict) and parts[right] in node:
+        node = node[parts[right]]
+        right += 1
+    if right == len(parts):
+        return f"{path}: no such choice"
+    siblings = get_close_matches(parts[right], node if isinstance(node, dict) else (), n=1, cutoff=0.7)
+    elsewhere = {leaf.rpartition(".")[2]: leaf for leaf in reversed(list(_paths(known_keys())))}
+    names = get_close_matches(parts[-1], elsewhere, n=1, cutoff=0.8)
+    if siblings:
+        return f"{path}: no such key; did you mean {'.'.join([*parts[:right], *siblings, *parts[right + 1 :]])}?"
+    if names:  # the right name in the wrong place
+        return f"{path}: no such key; did you mean {elsewhere[names[0]]}?"
+    return f"{path}: no such key in verl's ppo_trainer or conf/config.yaml"
+
+
+def _paths(tree: dict[str, Any], path: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        yield f"{path}{key}"
+        if isinstance(value, dict):
+            yield from _paths(value, f"{path}{key}.")
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_integer(value) or isinstance(value, float) and isfinite(value)
+
+
+def _is_label(value: Any) -> bool:
+    return value is None or _is_number(value) or isinstance(value, str) and value.strip() != ""
+
+
+def _is_folder_name(value: Any) -> bool:
+    return value is None or isinstance(value, str) and re.fullmatch(r"[\w.]+", value) is not None
+
+
+# Keys, what holds of their values, and how to say it.
+DOMAINS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    (
+        "scale.steps scale.prompts_per_step scale.samples_per_prompt scale.max_prompt_tokens "
+        "scale.max_response_tokens scale.evaluate_every scale.save_every updates_per_step "
+        "retention.weights_every base_model.context_tokens "
+        "hardware.nodes hardware.devices_per_node",
+        lambda v: _is_integer(v) and v > 0,
+        "a whole number above 0",
+    ),
+    ("loss.kl loss.entropy loss.weight_decay", lambda v: _is_number(v) and v >= 0, "a number of 0 or more"),
+    ("scale.learning_rate scale.critic_learning_rate", lambda v: _is_number(v) and v > 0, "a number above 0"),
+    (
+        "scale.temperature scale.high_temperature",
+        lambda v: _is_number(v) and v > 0,
+        "a number above 0: greedy answers are all alike",
+    ),
+    ("scale.top_p", lambda v: _is_number(v) and 0 < v <= 1, "above 0 and at most 1"),
+    ("scale.top_k", lambda v: _is_integer(v) and (v == -1 or v > 0), "-1 (all) or a whole number above 0"),
+    ("seed", lambda v: _is_integer(v) and v >= 0, "a whole number of 0 or more"),
+    ("label.text", _is_label, "a text, a number or null"),
+    ("label.wrong_share", lambda v: _is_number(v) and 0 <= v <= 1, "a share from 0 to 1"),
+    ("example.probe_samples", lambda v: _is_integer(v) and v >= 0, "a whole number of 0 or more"),
+    ("reward_rule.grader", lambda v: v in ("math_verify", "authors"), "math_verify or authors"),
+    ("reward_rule.probability", lambda v: _is_number(v) and 0 < v < 1, "a number between 0 and 1"),
+    ("variant", _is_folder_name, "letters, digits, '_' and '.', for it names a folder"),
+    ("tracking", lambda v: v in ("offline", "online", "off"), "offline, online or off"),
+    ("algorithm.adv_estimator", lambda v: v in ("grpo", "gae"), "grpo or gae (PPO)"),
+    ("loss.policy", lambda v: v in ("vanilla", "none"), "vanilla or none"),
+    ("reward_rule.name", lambda v: v in ("outcome", "format", "random"), "outcome, format or random"),
+    ("base_model.template", lambda v: v in TEMPLATES, f"one of {', '.join(TEMPLATES)}"),
+    ("scale.fail_fast", lambda v: isinstance(v, bool), "true or false"),
+    ("retention.states", lambda v: v is None or _is_integer(v) and v > 0, "a whole number above 0, or null (all)"),
+    ("retention.weights_dtype", lambda v: v in ("bfloat16", "float32"), "bfloat16 or float32"),
+    ("hardware.device", lambda v: v in ("cpu", "cuda"), "cpu or cuda"),
+)
+
+
+def check(cfg: DictConfig) -> None:
+    """Raises ConfigError on the first unknown key, missing value or value out of its domain."""
+    for path in unknown_keys(OmegaConf.to_container(cfg, resolve=False), known_keys()):
+        raise ConfigError(unknown_key_message(path))
+    if not cfg.experiment_name:
+        raise ConfigError(f"no experiment chosen: add +experiment=NAME, one of {', '.join(experiments())}")
+    for group in ("scale", "base_model", "pool", "train_set", "label", "reward_rule", "hardware"):
+        for key in cfg[group]:
+            if OmegaConf.is_missing(cfg[group], key):
+                raise ConfigError(f"{group}.{key}: no value; set it in the file of conf/{group}")
+    for keys, holds, expected in DOMAINS:
+        for key in keys.split():
+            value = OmegaConf.select(cfg, key)
+            if not holds(value):
+                raise ConfigError(f"{key}={'null' if value is None else value}: expected {expected}")
+    _check_updates(cfg)
+    _check_example(cfg)
+    _check_context(cfg)
+    _check_ranks(cfg)
+    _check_benchmarks(cfg)
+
+
+def _check_updates(cfg: DictConfig) -> None:
+    rows = cfg.scale.prompts_per_step
+    if rows % cfg.updates_per_step:
+        divisors = ", ".join(str(n) for n in range(1, rows + 1) if rows % n == 0)
+        raise ConfigError(
+            f"updates_per_step={cfg.updates_per_step}: must divide scale.prompts_per_step={rows} ({divisors})"
+        )
+
+
+def _check_example(cfg: DictConfig) -> None:
+    question, answer, file = (cfg.example[key] for key in ("question", "answer", "file"))
+    if file is not None and (question is not None or answer is not None):
+        raise ConfigError("example.file and example.question: give one of them, or several questions in the file")
+    if (question is None) != (answer is None):
+        missing = "answer" if answer is None else "question"
+        raise ConfigError(f"example.{missing}: no value; an example has a question and an answer")
+
+
+def _check_context(cfg: DictConfig) -> None:
+    tokens = cfg.scale.max_prompt_tokens + cfg.scale.max_response_tokens
+    if tokens > cfg.base_model.context_tokens:
+        raise ConfigError(
+            f"scale.max_prompt_tokens + scale.max_response_tokens = {tokens}: base_model {cfg.base_model.name} was made "
+            f"for base_model.context_tokens={cfg.base_model.context_tokens}; shorten scale.max_response_tokens"
+        )
+
+
+def _check_ranks(cfg: DictConfig) -> None:
+    ranks, size = cfg.train_set.ranks, cfg.pool.size
+    if ranks == "all" or ranks is None and cfg.train_set.examples:
+        return
+    where, there = f"train_set.ranks={ranks}", f"pi1 .. pi{size} in pool {cfg.pool.name}"
+    if isinstance(ranks, str | int) or not ranks or not all(_is_integer(rank) for rank in ranks):
+        raise ConfigError(f"{where}: expected a list of ranks such as [1,13], or all ({there})")
+    if min(ranks) < 1:
+        raise ConfigError(f"{where}: ranks start at 1 ({there})")
+    if max(ranks) > size:
+        raise ConfigError(f"{where}: ranks end at {size} ({there})")
+    if len(set(ranks)) < len(ranks):
+        raise ConfigError(f"{where}: a rank occurs twice; every example gets the same number of rows anyway")
+
+
+def _check_benchmarks(cfg: DictConfig) -> None:
+    listed = protocols.of_run(cfg)
+    if not listed:
+        raise ConfigError("scale.benchmarks=[]: a run is evaluated on one benchmark or more, such as [validation]")
+    for row in listed:
+        if row.scoring != "generate":
+            raise ConfigError(
+                f"scale.benchmarks: {row.name}: its choices are scored, which training does not do; "
+                f"afterwards: python -m rlvr.evaluate run=<folder> benchmarks={row.name}"
+            )
+        if row.template != cfg.base_model.template:
+            raise ConfigError(
+                f"scale.benchmarks: {row.name}: its template is {row.template}, the run's base_model.template={cfg.base_model.template}: "
+                "training puts all prompts in one template"
+            )
+        if (row.max_tokens or 0) > cfg.scale.max_response_tokens:
+            raise ConfigError(
+                f"scale.benchmarks: {row.name}: its answers may have {row.max_tokens} tokens, a run's "
+                f"scale.max_response_tokens={cfg.scale.max_response_tokens}: raise that, or lower benchmarks.{row.name}.max_tokens"
+            )
+    for names in cfg.scale.columns.values():
+        protocols.select(names if isinstance(names, str) else list(names))

@@ -1,0 +1,179 @@
+"""Pools of training examples and their ranking: `pi1` is rank 1 of the pool that the scale trains on.
+
+A pool row is {index, prompt, answer, subject, source}; `prompt` is the user's message as training shows it.
+
+    tiny     1,209 generated problems (rlvr.tiny); tiny_7500: these and more of them
+    dsr_sub  the authors' 1,209 DeepScaleR examples. Row 265 has no label: it keeps its rank, is left out of full-pool
+             training and refused as a chosen example. Rows 136, 780 and 899 are the same problem with the same label and stay
+             three examples, each with its own rank and history, as in the authors' training.
+    math     the 7,500 training problems of MATH, with the authors' instruction added; the label is the last box of the solution
+
+Nothing here imports torch.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlvr.cli import DataError
+from rlvr.data.protocols import Protocol
+from rlvr.data.sources import data_file, hub_rows
+from rlvr.grading import last_boxed
+
+SOURCES = ("tiny", "tiny_7500", "dsr_sub", "math")
+TINY = {"tiny": "pool", "tiny_7500": "pool_7500"}
+MATH_ON_THE_HUB = {
+    "repository": "DigitalLearningGmbH/MATH-lighteval",
+    "config": "default",
+    "split": "train",
+    "revision": "0530c78699ea5e8eb5530600900e1f328b48acad",
+}
+# What every prompt of dsr_sub ends with (authors: data/train/one_shot_rlvr).
+INSTRUCTION = " Let's think step by step and output the final answer within \\boxed{}."
+
+
+def load_pool(source: str, data_root: str | None) -> list[dict]:
+    """Rows of the pool in their own order, `index` = position. `source` is one of SOURCES."""
+    if source in TINY:
+        from rlvr.tiny import datasets
+
+        return [
+            _pool_row(i, row["question"], row["answer"], row["subject"], "train")
+            for i, row in enumerate(datasets.load(TINY[source]))
+        ]
+    if source == "dsr_sub":
+        return _authors_rows(data_file(data_root, "train/dsr_sub.parquet"))
+    if source == "math":
+        if data_root is not None:
+            return _authors_rows(data_file(data_root, "train/math.parquet"))
+        return [
+            _pool_row(i, row["problem"] + INSTRUCTION, last_boxed(row["solution"]) or "", row["type"], "math")
+            for i, row in enumerate(hub_rows(**MATH_ON_THE_HUB))
+        ]
+    raise DataError(f"pool.source={source}: expected {', '.join(SOURCES)}")
+
+
+def _authors_rows(path: Path) -> list[dict]:
+    """A Parquet file with the authors' columns."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    for column in ("data_source", "prompt", "reward_model"):
+        if column not in table.column_names:
+            raise DataError(f"{path}: has no column {column} (it has: {', '.join(table.column_names)})")
+    return [
+        _pool_row(
+            i,
+            row["prompt"][0]["content"],
+            row["reward_model"]["ground_truth"],
+            (row.get("extra_info") or {}).get("subject") or "",
+            row["data_source"],
+        )
+        for i, row in enumerate(table.to_pylist())
+    ]
+
+
+def _pool_row(index: int, prompt: str, answer: str, subject: str, source: str) -> dict:
+    return {"index": index, "prompt": prompt, "answer": answer, "subject": subject, "source": source}
+
+
+def own_pool(examples: list[dict], source: str) -> list[dict]:
+    """Pool rows of own {question, answer} pairs; a question for real models gets the authors' instruction unless it has it."""
+    instruction = "" if source in TINY else INSTRUCTION
+    return [
+        _pool_row(
+            i,
+            e["question"] if e["question"].endswith(instruction.strip()) else e["question"] + instruction,
+            e["answer"],
+            "",
+            "own",
+        )
+        for i, e in enumerate(examples)
+    ]
+
+
+def ranking(source: str, path: str | None, data_root: str | None) -> list[int]:
+    """Pool indices in rank order: element 0 is pi1. From the CSV at `path` (rank, index), or the authors' history."""
+    if path is None and source == "dsr_sub":
+        history = json.loads(data_file(data_root, "train/acc_step_500.json").read_text())
+        return [int(index) for index in rank_by_variance(history)]
+    if path is None or not Path(path).exists():
+        raise DataError(f"pool.ranking={path}: no such file; `python -m rlvr.select run=<full_set run>` writes one")
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"rank", "index"} <= set(rows[0]):
+        raise DataError(f"pool.ranking={path}: expected the columns rank and index; rlvr.select writes them")
+    return [int(row["index"]) for row in sorted(rows, key=lambda row: int(row["rank"]))]
+
+
+def variance(values: Sequence[float]) -> float:
+    """Population variance of one example's accuracies (paper, Eq. 1); -1 for an example never visited.
+
+    Rounded to 12 places, so that equal histories tie whatever the order of summation.
+    """
+    if not values:
+        return -1.0
+    mean = math.fsum(values) / len(values)
+    return round(math.fsum((v - mean) ** 2 for v in values) / len(values), 12)
+
+
+def rank_by_variance(history: dict[str, list[float]]) -> list[str]:
+    """Keys by the variance of their accuracies, largest first; ties keep their order (paper, Eq. 2)."""
+    return sorted(history, key=lambda key: -variance(history[key]))
+
+
+def ranked_rows(
+    pool: Mapping[str, Any], data_root: str | None, ranks: list[int], rows: list[dict] | None = None
+) -> list[dict]:
+    """The pool's rows of these ranks (from 1), each with its `rank`; `pool` is that group of a configuration.
+
+    `rows`: the pool, where the caller has loaded it already. DataError for a rank that the ranking does not reach.
+    """
+    by_index = {row["index"]: row for row in rows or load_pool(pool["source"], data_root)}
+    order = ranking(pool["source"], pool["ranking"], data_root)
+    for rank in ranks:
+        if not 1 <= rank <= len(order):
+            raise DataError(f"train_set rank pi{rank}: ranks start at 1 (pi1 .. pi{len(order)} in this pool)")
+    return [by_index[order[rank - 1]] | {"rank": rank} for rank in ranks]
+
+
+def training_rows(chosen: list[dict], batch: int) -> list[dict]:
+    """verl's training rows: chosen examples repeated in blocks to fill one batch, as in the authors' files.
+
+    A set larger than the batch is given once; verl shuffles and repeats it. Beside the authors' columns a row has `rank` (0
+    for none) and `true_answer`, the label it came with.
+    """
+    if len(chosen) < batch:
+        each, more = divmod(batch, len(chosen))
+        chosen = [row for i, row in enumerate(chosen) for _ in range(each + (i < more))]
+    rows = []
+    for one in chosen:
+        row = _verl_row(one, "train", one["source"])
+        row["extra_info"] |= {"id": str(one["index"]), "subject": one.get("subject", "")}
+        rows.append(row | {"rank": one.get("rank", 0), "true_answer": one.get("true_answer", one["answer"])})
+    return rows
+
+
+def evaluation_rows(examples: list[dict], protocol: Protocol) -> list[dict]:
+    """verl's validation rows of one benchmark, each with its sampling (in verl's words: n answers) and its grader."""
+    sampling = {name: getattr(protocol, name) for name in ("temperature", "top_p", "top_k", "max_tokens")}
+    rows = []
+    for i, example in enumerate(examples):
+        row = _verl_row({"index": i, "prompt": example["question"], "answer": example["answer"]}, "test", protocol.name)
+        row["extra_info"] |= {"id": example["id"], "subject": example["subject"], "grader": protocol.grader}
+        rows.append(row | {"extra_info": row["extra_info"] | {"sampling": sampling | {"n": protocol.k}}})
+    return rows
+
+
+def _verl_row(row: dict, split: str, source: str) -> dict:
+    """The columns of the authors' files."""
+    return {
+        "data_source": source,
+        "prompt": [{"content": row["prompt"], "role": "user"}],
+        "ability": "math",
+        "reward_model": {"ground_truth": str(row["answer"]), "style": "rule"},
+        "extra_info": {"index": row["index"], "split": split},
+    }

@@ -1,0 +1,107 @@
+"""What a run trains and is tested on: chosen or own examples, their labels, and the two Parquet files that verl reads."""
+
+import re
+from dataclasses import dataclass, field
+
+from omegaconf import DictConfig
+
+from rlvr.cli import DataError
+from rlvr.data import labels, pools, protocols
+from rlvr.data import own as examples
+from rlvr.grading import grade
+from rlvr.runs.folder import RunFolder
+
+
+@dataclass
+class Data:
+    """verl's rows; `chosen` are the distinct training examples, `notes` what a user should know about them."""
+
+    train: list[dict]
+    test: list[dict]
+    chosen: list[dict]
+    notes: list[str] = field(default_factory=list)
+
+
+def prepare(cfg: DictConfig) -> Data:
+    """Everything a run reads, checked. DataError or ConfigError when it cannot be had."""
+    chosen, notes = chosen_examples(cfg)
+    return Data(pools.training_rows(chosen, cfg.scale.prompts_per_step), evaluation_rows(cfg), chosen, notes)
+
+
+def own_examples(cfg: DictConfig) -> list[dict[str, str]] | None:
+    """{question, answer} of `example.*`, else of `train_set.examples`; None when the pool's ranks decide."""
+    if cfg.example.file is not None:
+        return examples.read_examples(cfg.example.file)
+    if cfg.example.question is not None:
+        return [examples.checked(dict(cfg.example), "example")]
+    if cfg.train_set.examples:
+        return [examples.checked(dict(row), "train_set.examples") for row in cfg.train_set.examples]
+    return None
+
+
+def chosen_examples(cfg: DictConfig) -> tuple[list[dict], list[str]]:
+    """Pool rows with the labels to train on, and notes. DataError for a label that cannot reward anything."""
+    notes: list[str] = []
+    own = own_examples(cfg)
+    if own is not None:
+        chosen = pools.own_pool(own, cfg.pool.source)
+    else:
+        pool = pools.load_pool(cfg.pool.source, cfg.data_root)
+        if len(pool) != cfg.pool.size:
+            raise DataError(f"pool.size={cfg.pool.size}: pool {cfg.pool.name} has {len(pool)} examples")
+        if cfg.train_set.ranks == "all":
+            chosen = [row for row in pool if row["answer"].strip()]
+            for row in pool:
+                if not row["answer"].strip():
+                    notes.append(f"pool {cfg.pool.name}: example {row['index']} has no label and is left out")
+        else:
+            chosen = pools.ranked_rows(cfg.pool, cfg.data_root, list(cfg.train_set.ranks), pool)
+    text = None if cfg.label.text is None else str(cfg.label.text)
+    chosen = labels.with_labels(chosen, text, cfg.label.wrong_share, cfg.label.seed)
+    if cfg.label.replaces is not None:
+        _check_replaced(chosen, cfg.label.name, text, str(cfg.label.replaces))
+    if own is not None or text is not None or len(chosen) < cfg.scale.prompts_per_step:
+        _check_labels(chosen, cfg.pool.name)
+    return chosen, notes
+
+
+def _check_replaced(chosen: list[dict], label: str, text: str | None, replaces: str) -> None:
+    """DataError for a label that means something in one place only (12.7 for 12.8) and is asked for in another."""
+    for row in chosen:
+        if row["true_answer"] != replaces:
+            raise DataError(
+                f"label={label}: {text} stands in for {replaces}, the label of the paper's pi1, and example {row['index']} has "
+                f"{row['true_answer']!r}: give the paper's pool (scale=paper), or label.text and label.replaces=null"
+            )
+
+
+def _check_labels(chosen: list[dict], pool: str) -> None:
+    """DataError for an empty label, or one that the grader cannot read (braces that do not match): no answer could earn a reward."""
+    for row in chosen:
+        label = row["answer"]
+        name = f"pi{row['rank']} (pool {pool})" if row.get("rank") else f"example {row['index'] + 1}"
+        if not label.strip():
+            raise DataError(
+                f"{name}: its label is empty, so nothing can be rewarded: choose another, or give label.text"
+            )
+        braces = re.sub(r"\\[{}]", "", label)
+        if braces.count("{") != braces.count("}") or grade(f"\\boxed{{{label}}}", label)[1] != "correct":
+            raise DataError(f"{name}: the grader cannot read its label {label!r}: write a number or whole LaTeX")
+
+
+def evaluation_rows(cfg: DictConfig) -> list[dict]:
+    """verl's rows of every benchmark, each with its own sampling."""
+    rows = []
+    for protocol in protocols.of_run(cfg):
+        rows += pools.evaluation_rows(protocols.load(protocol, cfg.data_root)[0], protocol)
+    return rows
+
+
+def write_rows(folder: RunFolder, data: Data) -> None:
+    """Write data/train.parquet and data/val.parquet of a run."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.data_dir.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(data.train), folder.data_dir / "train.parquet")
+    pq.write_table(pa.Table.from_pylist(data.test), folder.data_dir / "val.parquet")

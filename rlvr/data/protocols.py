@@ -1,0 +1,306 @@
+"""Benchmarks: the table of protocols (protocols.yaml), and the problems behind each row. Loads neither torch nor pandas.
+
+An example is {id, question, answer, subject}, ARC's with `choices` (texts) besides. Golds are as the sources define them
+(the authors' harness): MATH500's `answer`, Minerva's last box of the solution, OlympiadBench's first final answer, AMC's
+float and AIME's zero-padded text as plain integers (equal in value), ARC's label as the letter of its position.
+A row without a gold is left out and counted; ids that occur twice are an error.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlvr.cli import DataError, did_you_mean
+from rlvr.data.prompts import TEMPLATES
+from rlvr.data.sources import data_file, hub_rows
+from rlvr.grading import last_boxed
+
+TINY = ("validation", "tiny500", "tiny_hard", "tiny_arc")
+LETTERS = "ABCDEFGH"
+BOX_THE_LETTER = "Answer with the letter of the right choice within \\boxed{}."
+MAX_TOKENS = 3072  # paper B.5: of an answer, where no run says otherwise
+SCORINGS = ("generate", "loglikelihood", "loglikelihood_per_byte")
+GRADERS = ("math_verify", "authors")
+SCALES = Path(__file__).resolve().parents[2] / "conf" / "scale"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One row of the table; protocols.yaml says what each key means. Raises DataError for a value out of its domain."""
+
+    name: str
+    dataset: str | None
+    source: str | None
+    revision: str | None
+    file: str | None
+    problems: int | None
+    limit: int | None
+    template: str | None
+    k: int
+    temperature: float
+    top_p: float
+    top_k: int
+    max_tokens: int | None
+    scoring: str
+    grader: str
+    question: str
+    answer: str
+    id: str
+    subject: str
+
+    def __post_init__(self):
+        rules = (
+            ("k", _whole(self.k) and (self.k == 1 or self.temperature > 0),
+             "1, or more with a temperature above 0 (greedy answers are all alike)"),
+            ("limit", self.limit is None or _whole(self.limit), "a whole number above 0, or null (all)"),
+            ("temperature", _number(self.temperature) and self.temperature >= 0, "0 (greedy) or more"),
+            ("top_p", _number(self.top_p) and 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("max_tokens", self.max_tokens is None or _whole(self.max_tokens), "a whole number above 0"),
+            ("scoring", self.scoring in SCORINGS, f"one of {', '.join(SCORINGS)}"),
+            ("grader", self.grader in GRADERS or ":" in str(self.grader), "math_verify, authors or file.py:function"),
+            ("template", self.template is None or self.template in TEMPLATES, f"one of {', '.join(TEMPLATES)}"),
+            ("file", bool(self.dataset or self.file), "a JSONL or CSV file of your own, or a dataset of the table"),
+        )  # fmt: skip
+        for key, holds, expected in rules:
+            if not holds:
+                raise DataError(f"benchmarks.{self.name}.{key}={getattr(self, key)}: expected {expected}")
+
+    @property
+    def metric(self) -> str:
+        """What its number is called: accuracy, avg@k, acc (likeliest choice) or acc_norm (likeliest per byte)."""
+        if self.scoring != "generate":
+            return "acc" if self.scoring == "loglikelihood" else "acc_norm"
+        return f"avg@{self.k}" if self.k > 1 else "accuracy"
+
+    @property
+    def answers(self) -> int | None:
+        """How many answers one evaluation asks for; None for a file whose length the table does not say."""
+        asked = [count for count in (self.limit, self.problems) if count is not None]
+        return self.k * min(asked) if asked else None
+
+    def record(self, seed: int) -> dict[str, Any]:
+        """What decides a response and its verdict, besides the model; plain data, kept beside the samples."""
+        left_out = {"name", "problems", "question", "answer", "id", "subject"} | ({"file"} if self.dataset else set())
+        kept = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
+        return kept | {"seed": seed if self.temperature else 0}
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+@cache
+def _table() -> dict:
+    return yaml.safe_load(Path(__file__).with_name("protocols.yaml").read_text())
+
+
+def names() -> list[str]:
+    return list(_table()["benchmarks"])
+
+
+def group(name: str) -> list[str]:
+    """The benchmarks of a group: `tiny`, `paper`, `arc`, `r1_8k`, `r1_32k`."""
+    return list(_table()["groups"][name])
+
+
+def reflection_words() -> list[str]:
+    """What marks an answer as self-reflecting."""
+    return list(_table()["reflection_words"])
+
+
+def select(chosen: str | Sequence[str], changes: Mapping[str, Mapping[str, Any]] | None = None) -> list[Protocol]:
+    """The rows of groups or of names, with changes {name: {key: value}}.
+
+    A name that only the changes know is a benchmark of the user's own and needs `file` (or the `dataset` of a row).
+    """
+    table, changes = _table(), changes or {}
+    wanted = [chosen] if isinstance(chosen, str) else list(chosen)
+    wanted = [name for item in wanted for name in table["groups"].get(item, [item])]
+    known = [field.name for field in fields(Protocol) if field.name != "name"]
+    rows = []
+    for name in dict.fromkeys(wanted):
+        own = dict(changes.get(name, {}))
+        for key in own:
+            if key not in known:
+                raise DataError(f"benchmarks.{name}.{key}: no such key; {did_you_mean(key, known)}")
+        if name not in table["benchmarks"] and not own:
+            hint = did_you_mean(name, [*table["groups"], *table["benchmarks"]], f"groups: {', '.join(table['groups'])}")
+            raise DataError(f"benchmarks={name}: no such benchmark or group; {hint}")
+        base = table["benchmarks"].get(name) or table["benchmarks"].get(own.get("dataset"), {})
+        rows.append(Protocol(name=name, **{**table["defaults"], **base, **own}))
+    return rows
+
+
+def of_run(config: Mapping[str, Any]) -> list[Protocol]:
+    """The protocols that a run evaluates while it trains, in the order of its configuration (plain or OmegaConf)."""
+    changes = {name: dict(keys) for name, keys in (config.get("benchmarks") or {}).items()}
+    listed = list(config["scale"]["benchmarks"])
+    for i, entry in enumerate(listed):
+        if isinstance(entry, Mapping):  # runs of the first versions: the protocol itself, `n` for k
+            changes[entry["name"]] = {"k" if key == "n" else key: entry[key] for key in entry if key != "name"}
+            listed[i] = entry["name"]
+    return [complete(row, config) for row in select(listed, changes)]
+
+
+def complete(row: Protocol, config: Mapping[str, Any]) -> Protocol:
+    """A row with what it leaves to the run: the template and the longest answer."""
+    return replace(
+        row,
+        template=row.template or config["base_model"]["template"],
+        max_tokens=row.max_tokens or config["scale"]["max_response_tokens"],
+    )
+
+
+@cache
+def scale_file(scale: str) -> dict[str, Any]:
+    """`scale` of conf/scale/<scale>.yaml over the files it builds on, with the name of its own base model; {} if unknown."""
+    path = SCALES / f"{scale}.yaml"
+    if not path.exists():
+        return {}
+    file = yaml.safe_load(path.read_text())
+    merged: dict[str, Any] = {}
+    for default in file.get("defaults", []):
+        if isinstance(default, str) and default != "_self_":
+            merged |= scale_file(default)
+        elif isinstance(default, Mapping) and "override /base_model" in default:
+            merged["base_model"] = default["override /base_model"]
+    return merged | file["scale"]
+
+
+def paper_columns(scale: str) -> dict[str, tuple[str, ...]]:
+    """Column of the paper -> the benchmarks of a scale whose mean stands for it (`scale.columns`)."""
+    columns = scale_file(scale).get("columns", {})
+    return {name: tuple([given] if isinstance(given, str) else given) for name, given in columns.items()}
+
+
+def load(benchmark: Protocol, data_root: str | None) -> tuple[list[dict], int]:
+    """The examples of a benchmark in its own order, and how many rows were left out for want of a gold.
+
+    Raises DataError for a file that is not there, lacks a column or a row, or gives an id twice.
+    """
+    if benchmark.dataset in TINY:
+        from rlvr.tiny import datasets
+
+        examples: list[dict] = [dict(example) for example in datasets.load(benchmark.dataset)]
+    else:
+        examples = _read(benchmark, data_root)
+    if benchmark.problems is not None and len(examples) != benchmark.problems:
+        raise DataError(
+            f"{benchmark.name}: {len(examples)} rows, expected {benchmark.problems}: the file is not the published one"
+        )
+    repeated = [id for id, count in Counter(example["id"] for example in examples).items() if count > 1]
+    if repeated:
+        raise DataError(f"{benchmark.name}: id {repeated[0]} occurs more than once: ids must tell problems apart")
+    examples = examples[: benchmark.limit]
+    with_gold = [example for example in examples if example["answer"].strip()]
+    if not with_gold:
+        raise DataError(f"{benchmark.name}: no row has a gold answer in the column {benchmark.answer}")
+    return with_gold, len(examples) - len(with_gold)
+
+
+def _read(benchmark: Protocol, data_root: str | None) -> list[dict]:
+    if benchmark.dataset is None:
+        rows, convert = _records(Path(str(benchmark.file)), benchmark.name), _own(benchmark)
+    else:
+        rows, convert = _published(benchmark, data_root), CONVERT[benchmark.dataset]
+    examples = []
+    for number, row in enumerate(rows):
+        try:
+            examples.append({"id": f"{benchmark.dataset}/{number}", "subject": "", **convert(row)})
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            has = ", ".join(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
+            raise DataError(
+                f"{benchmark.name}: row {number + 1}: {type(error).__name__} {error}; it has {has}"
+            ) from None
+    return examples
+
+
+def _records(path: Path, name: str) -> list[dict]:
+    if not path.exists():
+        raise DataError(f"benchmarks.{name}.file={path}: no such file")
+    if path.suffix == ".csv":
+        with open(path, newline="") as file:
+            return list(csv.DictReader(file))
+    rows = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                raise DataError(
+                    f"{path}, line {number}: not JSON; expected one object per line, or a .csv file"
+                ) from None
+    return rows
+
+
+def _published(benchmark: Protocol, data_root: str | None) -> list[dict]:
+    """The rows from `data_root`, else from where the table says; DataError with the remedy when they cannot be had."""
+    source = str(benchmark.source)
+    if data_root is None and source.startswith("hf:"):
+        repository, _, config = source.removeprefix("hf:").rpartition("/")
+        return hub_rows(repository, config, "test", str(benchmark.revision))
+    return _records(data_file(data_root, str(benchmark.file)), benchmark.name)
+
+
+def _own(benchmark: Protocol) -> Callable[[dict], dict]:
+    def convert(row: dict) -> dict:
+        missing = [c for c in (benchmark.question, benchmark.answer) if c not in row]
+        if missing:
+            raise KeyError(
+                f"no column {missing[0]}; benchmarks.{benchmark.name}.question= and .answer= name the columns"
+            )
+        gold = row[benchmark.answer]
+        example = {"question": str(row[benchmark.question]), "answer": "" if gold is None else _plain(gold)}
+        for key, column in (("id", benchmark.id), ("subject", benchmark.subject)):
+            if row.get(column) is not None:
+                example[key] = str(row[column])
+        return example
+
+    return convert
+
+
+def _plain(gold: Any) -> str:
+    """A gold as text; a float without a fraction, and digits with leading zeros, as a plain integer."""
+    if isinstance(gold, float) and gold.is_integer():
+        return str(int(gold))
+    text = str(gold)
+    return str(int(text)) if text.isdecimal() and text.isascii() else text
+
+
+def _minerva(row: dict) -> dict:
+    return {"id": f"minerva/{row['idx']}", "question": row["problem"], "answer": last_boxed(row["solution"]) or "", "subject": row["type"]}  # fmt: skip
+
+
+def _arc(row: dict) -> dict:
+    texts = row["choices"]["text"]
+    gold = LETTERS[row["choices"]["label"].index(row["answerKey"])]
+    lines = [f"{letter}) {text}" for letter, text in zip(LETTERS, texts, strict=False)]
+    question = "\n".join([row["question"], *lines, BOX_THE_LETTER])
+    return {"id": row["id"], "question": question, "answer": gold, "stem": row["question"], "choices": texts}
+
+
+CONVERT: dict[str, Callable[[dict], dict]] = {
+    "math500": lambda r: {"id": r["unique_id"], "question": r["problem"], "answer": r["answer"], "subject": r["subject"]},
+    "aime24": lambda r: {"id": f"aime24/{r['id']}", "question": r["problem"], "answer": _plain(r["answer"])},
+    "amc23": lambda r: {"id": f"amc23/{r['id']}", "question": r["problem"], "answer": _plain(r["answer"])},
+    "aime25": lambda r: {"question": r["problem"], "answer": _plain(r["answer"])},
+    "minerva_math": _minerva,
+    "olympiadbench": lambda r: {"id": f"olympiadbench/{r['id']}", "question": r["question"],
+                                "answer": r["final_answer"][0].strip("$"), "subject": r["subfield"]},
+    "arc_easy": _arc,
+    "arc_challenge": _arc,
+}  # fmt: skip

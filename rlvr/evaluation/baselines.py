@@ -1,0 +1,155 @@
+"""What prompting alone gives the untrained model, and what is left for training (paper C.2.3(c), Table 16).
+
+    python -m rlvr.evaluate run=<folder> baselines=true [examples=qwen_official_4.jsonl]
+
+    paper                  the run's own template: its evaluation at step 0
+    none                   the question alone
+    in_context_pi1         pi1 before the question, with an answer that the model gave itself and that is right
+    in_context_<file>      the worked examples of a file (the paper's are Qwen's four for MATH, which are not shipped)
+
+Demonstrations stand before the question in the same user turn. Samples: <run>/baselines/<name>/eval/. The best baseline is
+chosen on `validation` where that is evaluated; else on the test sets themselves, which flatters it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from rlvr.cli import ConfigError
+from rlvr.data import pools, prompts
+from rlvr.evaluation import metrics
+from rlvr.evaluation.ask import Asked
+from rlvr.evaluation.judging import grade_all
+from rlvr.evaluation.loop import LazyEngine, run_all
+from rlvr.evaluation.store import Store, only_one
+from rlvr.evaluation.subject import Subject
+from rlvr.runs.folder import RunFolder
+
+TRIES = 64  # samples of pi1 among which the demonstration is looked for
+TRY_TEMPERATURE = 0.6
+
+
+def evaluate(
+    engine: LazyEngine,
+    subject: Subject,
+    asked_of: Callable[[Subject], tuple[list[Asked], list[str]]],
+    examples: Path | None,
+    data_root: str | None,
+    screen: Console,
+) -> int:
+    """Evaluate every baseline, then print their table and the split of the trained model's gain; returns the exit code.
+
+    `asked_of(subject)` gives the benchmarks as they are put to a subject (rlvr.evaluation.subject).
+    """
+    if not subject.config:
+        raise ConfigError("baselines=true: needs run=<run folder>: pi1 is the first example of a run's pool")
+    shots = {"paper": "", "none": ""}
+    if demonstration := _pi1(engine, subject, data_root, screen):
+        shots["in_context_pi1"] = demonstration
+    if examples:
+        shots[f"in_context_{examples.stem}"] = _given(examples)
+    accuracies: dict[str, dict[str, dict]] = {}
+    before: dict[str, Any] = {}
+    for name, shown in shots.items():
+        folder = subject.folder if name == "paper" else RunFolder(subject.folder.baseline_path(name))
+        template = "none" if name == "none" else subject.template
+        base = replace(subject, folder=folder, models={0: subject.models[0]}, template=template)
+        asked = [_with_shots(one, shown, folder) if shown else one for one in asked_of(base)[0]]
+        screen.print(f"baseline {name}")
+        with only_one(folder):
+            run_all(engine, base, asked, screen)
+        for one in asked:
+            columns = metrics.read_columns(one.store.path(0))
+            accuracies.setdefault(name, {})[one.protocol.name] = metrics.summarise(columns)[0]
+            if name == "paper":
+                before[one.protocol.name] = columns
+    screen.print(table(accuracies))
+    flattered = "" if "validation" in before else " (chosen on the test sets: it flatters the baseline)"
+    screen.print(f"best baseline: {best(accuracies)}{flattered}")
+    _print_split(subject, before, screen)
+    return 0
+
+
+def best(accuracies: dict[str, dict[str, dict]]) -> str:
+    """The baseline with the best accuracy on validation, else on the average of all benchmarks; the earlier one at a tie."""
+
+    def accuracy(name: str) -> float:
+        of_benchmark = accuracies[name]
+        chosen = [of_benchmark["validation"]] if "validation" in of_benchmark else list(of_benchmark.values())
+        return sum(row["value"] for row in chosen) / len(chosen)
+
+    return max(accuracies, key=accuracy)
+
+
+def table(accuracies: dict[str, dict[str, dict]]) -> Table:
+    """Baselines by benchmarks, accuracies in percent with their 95 % intervals."""
+    shown = Table(box=None, pad_edge=False)
+    for column in ("base model", *next(iter(accuracies.values()))):
+        shown.add_column(column, no_wrap=True)
+    for name, rows in accuracies.items():
+        shown.add_row(name, *map(metrics.percent, rows.values()))
+    return shown
+
+
+def _print_split(subject: Subject, before: dict[str, Any], screen: Console) -> None:
+    last = max(subject.models)
+    for name, columns in before.items() if last else ():
+        path = subject.folder.eval_path(name, last)
+        if not path.exists():
+            screen.print(f"{name}: step {last} is not evaluated yet; without baselines=true this command does that")
+            continue
+        parts = metrics.split_gain(columns, metrics.read_columns(path))
+        text = ", ".join(f"{part} {change * 100:+.1f}" for part, change in parts.items())
+        screen.print(f"{name}, step 0 to {last}: {text}", soft_wrap=True, highlight=False)
+
+
+def _with_shots(one: Asked, shots: str, folder: RunFolder) -> Asked:
+    store = Store(folder, one.protocol, one.store.asked | {"shots": shots})
+    render = one.render
+    return Asked(one.protocol, store, one.examples, lambda question: render(shots + question))
+
+
+def shot(question: str, answer: str) -> str:
+    return f"{question}\n{answer}\n\n"
+
+
+def _given(path: Path) -> str:
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        return "".join(shot(row["question"], row["answer"]) for row in rows)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"examples={path}: expected JSON lines with question and answer ({error})") from None
+
+
+def _pi1(lazy: LazyEngine, subject: Subject, data_root: str | None, screen: Console) -> str | None:
+    """pi1 with the first of the base model's own responses that the grader takes for right; kept, so it is drawn once."""
+    path = subject.folder.baseline_path("pi1.json")
+    if path.exists():
+        return str(json.loads(path.read_text())["shot"])
+    from rlvr.verl_cpu.generation import Sampling
+
+    config = subject.config
+    pi1 = pools.ranked_rows(config["pool"], data_root or config.get("data_root"), [1])[0]
+    engine = lazy.at(subject.models[0])
+    text = prompts.render(subject.template, pi1["prompt"], engine.tokenizer)
+    prompt = engine.tokenizer(text, add_special_tokens=False)["input_ids"]
+    limit = config["scale"]["max_response_tokens"]
+    draws = [Sampling(limit, TRY_TEMPERATURE, seed=lazy.seed + i) for i in range(TRIES)]
+    answers = engine.generate([prompt] * TRIES, draws, lambda responses, tokens: None)
+    texts = engine.tokenizer.batch_decode([a.token_ids for a in answers], skip_special_tokens=True)
+    verdicts = grade_all("math_verify", texts, [pi1["answer"]] * TRIES)
+    right = [text for text, (score, _) in zip(texts, verdicts, strict=True) if score == 1]
+    if not right:
+        screen.print(f"in_context_pi1 is left out: none of {TRIES} answers of the base model to pi1 is right")
+        return None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = {"shot": shot(pi1["prompt"], right[0]), "right": len(right), "of": TRIES, "temperature": TRY_TEMPERATURE}
+    path.write_text(json.dumps(kept, indent=2) + "\n")
+    return str(kept["shot"])

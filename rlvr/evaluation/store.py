@@ -1,0 +1,101 @@
+"""Samples of an evaluation on disk, with the protocol they answer: a finished file is final, asking again reads it.
+
+eval/<benchmark>/protocol.json                 the protocol; per step that was evaluated after training: engine, versions, speed
+eval/<benchmark>/partial/step<k>-<i>.parquet   chunks of an evaluation that is not complete
+eval/<benchmark>/step<k>.parquet               all samples of a step, there only when complete (rlvr.runs.samples)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlvr.cli import DataError
+from rlvr.data import protocols
+from rlvr.data.protocols import Protocol
+from rlvr.runs import samples
+from rlvr.runs.folder import RunFolder, locked, read_json, write_atomically
+
+
+class Store:
+    """The samples of one benchmark in one run folder. Raises DataError when the folder holds another protocol's."""
+
+    def __init__(self, folder: RunFolder, protocol: Protocol, record: Mapping[str, Any]):
+        """`record` is what is asked for: `protocol.record(seed)`, with whatever else decides an answer."""
+        self.folder, self.protocol, self.asked = folder, protocol, dict(record)
+        self.dir = folder.eval_dir / protocol.name
+        self.record_path = self.dir / "protocol.json"
+        known = self.record.get("protocol") or self._trained()
+        if known and (other := [key for key in self.asked if known.get(key) != self.asked[key]]):
+            shown = "; ".join(f"{key}: {known.get(key)} → {self.asked[key]}" for key in other[:4])
+            raise DataError(
+                f"{self.dir} holds samples of another protocol ({shown}): ask for it under a name of its own, "
+                f"benchmarks.<name>.dataset={protocol.dataset}"
+            )
+
+    def _trained(self) -> dict[str, Any]:
+        """The protocol of a run whose version did not record it, from its configuration."""
+        if not self.folder.config_path.exists() or not any(self.dir.glob("step*.parquet")):
+            return {}
+        config = self.folder.config()
+        rows = {row.name: row for row in protocols.of_run(config)}
+        row = rows.get(self.protocol.name)
+        return (
+            row.record(config.get("seed", 0)) | {"source": self.asked["source"], "revision": self.asked["revision"]}
+            if row
+            else {}
+        )
+
+    @property
+    def record(self) -> dict:
+        return read_json(self.record_path) if self.record_path.exists() else {}
+
+    def path(self, step: int) -> Path:
+        return self.folder.eval_path(self.protocol.name, step)
+
+    def complete(self, step: int) -> bool:
+        return self.path(step).exists()
+
+    def _chunks(self, step: int) -> list[Path]:
+        return sorted((self.dir / "partial").glob(f"step{step:06d}-*.parquet"))
+
+    def answered(self, step: int) -> set[tuple[str, int]]:
+        """(id, sample) of what an interrupted evaluation has left behind."""
+        parts = [samples.read(path, ["id", "sample"]) for path in self._chunks(step)]
+        return {pair for part in parts for pair in zip(part["id"], part["sample"].tolist(), strict=True)}
+
+    def add(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep judged rows of a step, as a whole or not at all."""
+        target = self.dir / "partial" / f"step{step:06d}-{len(self._chunks(step)):06d}.parquet"
+        samples.write(target, {name: [row[name] for row in rows] for name in rows[0]})
+
+    def finish(self, step: int, order: Mapping[str, int], how: Mapping[str, Any]) -> None:
+        """Make the step's file of its chunks, in the benchmark's order, and record how it was made."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        chunks = self._chunks(step)
+        whole = pa.concat_tables([pq.read_table(path) for path in chunks])
+        place = pa.array([order[id] for id in whole["id"].to_pylist()])
+        whole = whole.append_column("place", place).sort_by([("place", "ascending"), ("sample", "ascending")])
+        samples.write(self.path(step), whole.drop_columns("place"))
+        self.note(step, how)
+        for path in chunks:
+            path.unlink()
+
+    def note(self, step: int | None = None, how: Mapping[str, Any] | None = None) -> None:
+        """Record the protocol and, with a step, how that was evaluated; other facts stand beside the protocol."""
+        record = {"protocol": self.asked, "steps": {}} | self.record
+        if step is None:
+            record |= how or {}
+        else:
+            record["steps"][str(step)] = dict(how or {})
+        self.dir.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.record_path, json.dumps(record, indent=2) + "\n")
+
+
+def only_one(folder: RunFolder):
+    """Keeps a second evaluation of the same folder out, for a `with` block; training goes on undisturbed."""
+    return locked(folder.eval_dir / "lock", f"{folder.eval_dir}: another evaluation runs here: wait for it or stop it")

@@ -1,0 +1,1 @@
+"""The run folder: plain files, the one contract between training and analysis."""

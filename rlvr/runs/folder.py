@@ -1,0 +1,313 @@
+"""The run folder: plain files, the only contract between training and analysis. Loads neither torch, ray nor verl.
+
+    runs/<scale>/<base_model>/<experiment[-variant]>/seed<k>/
+      config.yaml  provenance.json  fidelity.json  metrics.jsonl  run.log  figure.png
+      rollouts/step000001.parquet   eval/<benchmark>/step000000.parquet   checkpoints/   data/
+
+A finished run is not run again, an unfinished one is resumed, a changed config is refused. Reading needs only
+`RunFolder(path)`; a process that trains opens the folder with `open_run`, which also locks it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+from filelock import FileLock, Timeout
+
+from rlvr.cli import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+State = Literal["new", "unfinished", "finished"]
+
+MIN_FREE_BYTES = 512 * 2**20
+# What two starts of one run may differ in: a key here, and all below it. Paths inside the run folder may move with it.
+MAY_DIFFER = ("tracking", "runs_dir", "run_dir", "check", "trainer.logger")
+MAX_SHOWN = 8
+
+
+class RunFolderError(ConfigError):
+    """The run folder cannot be used; the message says why and what to do, in one line."""
+
+
+class RunConflict(RunFolderError):
+    """The folder holds a run of another config."""
+
+
+class RunFolder:
+    """The paths of one run. Creates nothing by itself."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config_path = self.path / "config.yaml"
+        self.provenance_path = self.path / "provenance.json"
+        self.fidelity_path = self.path / "fidelity.json"  # rlvr/checks/fidelity.py
+        self.metrics_path = self.path / "metrics.jsonl"
+        self.log_path = self.path / "run.log"
+        self.phase_path = self.path / "phase"  # what a run is doing before its first step, in a few words
+        self.lock_path = self.path / "lock"
+        self.figure_path = self.path / "figure.png"
+        self.data_dir = self.path / "data"
+        self.checkpoints_dir = self.path / "checkpoints"
+        self.rollouts_dir = self.path / "rollouts"
+        self.eval_dir = self.path / "eval"
+        self._lock: FileLock | None = None
+
+    def rollouts_path(self, step: int) -> Path:
+        return self.rollouts_dir / f"step{step:06d}.parquet"
+
+    def eval_path(self, benchmark: str, step: int) -> Path:
+        return self.eval_dir / benchmark / f"step{step:06d}.parquet"
+
+    def baseline_path(self, name: str) -> Path:
+        """The folder of one of the untrained model's baselines (rlvr.evaluation.baselines)."""
+        return self.path / "baselines" / name
+
+    def config(self) -> dict:
+        return yaml.safe_load(self.config_path.read_text())
+
+    @property
+    def state(self) -> State:
+        if not self.config_path.exists():
+            return "new"
+        if self.provenance_path.exists() and read_json(self.provenance_path).get("status") == "finished":
+            return "finished"
+        return "unfinished"
+
+    def last_step(self) -> int:
+        """The last step with a complete metrics line, -1 without any."""
+        return max((line["step"] for line in metrics_lines(self.metrics_path)), default=-1)
+
+    def resume_step(self) -> int:
+        """The step to resume from: the newest resumable checkpoint whose metrics line is complete, 0 without any.
+
+        verl saves a checkpoint before it evaluates and writes that step's metrics; a crash in between must not leave a
+        hole in the curve.
+        """
+        last = self.last_step()
+        return max((step for step in self.checkpoint_steps() if step <= last and self.is_resumable(step)), default=0)
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps of which a checkpoint, or its weights only, is on disk."""
+        return sorted(int(path.name.rpartition("_")[2]) for path in self.checkpoints_dir.glob("global_step_*"))
+
+    def checkpoint_path(self, step: int) -> Path:
+        return self.checkpoints_dir / f"global_step_{step}"
+
+    def weights_path(self, step: int) -> Path:
+        """The Hugging Face folder of a checkpoint."""
+        return self.checkpoint_path(step) / "actor" / "huggingface"
+
+    def is_resumable(self, step: int) -> bool:
+        """Whether the optimiser and the place in the data are there too; verl writes data.pt after all else."""
+        return (self.checkpoint_path(step) / "data.pt").exists()
+
+    def rewind(self, step: int) -> None:
+        """Remove what a crashed attempt wrote after `step`, so that the files of a resumed run agree."""
+        for later in self.checkpoint_steps():
+            if later > step:
+                shutil.rmtree(self.checkpoint_path(later))
+        for file in [*self.rollouts_dir.glob("step*.parquet"), *self.eval_dir.glob("*/step*.parquet")]:
+            if int(file.stem.removeprefix("step")) > step:
+                file.unlink()
+
+    def lock(self) -> None:
+        """Keep every other process out until `release` or the end of this process, kill -9 included."""
+        self._lock = _acquired(self.lock_path, f"{self.path}: another process ({{}}) runs here: wait for it or stop it")
+        self.lock_path.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
+
+    def release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+
+def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTES) -> RunFolder:
+    """Claim the run folder for `config`; its `state` then says what to do: run, resume, or nothing (finished).
+
+    `config` is resolved and plain (dicts, lists, scalars). A folder that is new gets its config.yaml. Unless finished,
+    the folder is locked until `release` (or the end of a `with` block).
+    Raises RunConflict for another config, RunFolderError when the folder is in use, not writable or the disk is full.
+    """
+    folder = RunFolder(path)
+    if folder.state == "finished":
+        _refuse_other_config(folder, config)
+        return folder
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.lock()
+    except OSError as error:
+        raise RunFolderError(
+            f"{folder.path}: cannot write ({error.strerror}): give another runs_dir=<folder>"
+        ) from None
+    try:
+        _refuse_full_disk(folder.path, min_free_bytes)
+        if folder.config_path.exists():
+            _refuse_other_config(folder, config)
+        elif left := sorted(f.name for f in folder.path.iterdir() if f.name not in ("lock", "run.log", "phase")):
+            raise RunFolderError(
+                f"{folder.path}: holds {', '.join(left[:3])} but no config.yaml, so what made them is unknown: "
+                "move the folder away, or give variant=<name>"
+            )
+        else:
+            write_atomically(folder.config_path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    except BaseException:
+        folder.release()
+        raise
+    return folder
+
+
+def _acquired(path: Path, refusal: str) -> FileLock:
+    """A lock that the kernel drops with this process (flock; also on NFS, where the server has its lock service).
+
+    RunFolderError with `refusal`, in which {} is the holder, when another process has it.
+    """
+    lock = FileLock(path, blocking=False, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        holder = path.read_text(errors="replace").strip()[:200]
+        raise RunFolderError(refusal.format(holder or "unknown")) from None
+    return lock
+
+
+@contextmanager
+def locked(path: Path, refusal: str) -> Iterator[None]:
+    """Hold a lock file for a `with` block. RunFolderError with `refusal` when another process has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _acquired(path, refusal)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def config_differences(old: Mapping, new: Mapping) -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> (old value, new value) for all keys that matter to a run; an absent value is "(none)".
+
+    A null that the other does not have is no difference: an option that came later and is not used.
+    """
+    old, new = _flat(old), _flat(new)
+    return {
+        key: (old.get(key, "(none)"), new.get(key, "(none)"))
+        for key in [*old, *(key for key in new if key not in old)]
+        if old.get(key) != new.get(key) and not any(key == name or key.startswith(f"{name}.") for name in MAY_DIFFER)
+    }
+
+
+def in_this_copy(path: str) -> str:
+    """A file of this package, named by its place in a copy of it elsewhere, where it is here; any other text as it is."""
+    _, found, inside = path.rpartition("/rlvr/")
+    here = Path(__file__).parents[1] / inside
+    return str(here) if found and inside and here.exists() else path
+
+
+def _flat(config: Mapping) -> dict[str, Any]:
+    """Leaves by dotted key; where the run folder and this package are is taken out of every path."""
+    place = str(config.get("run_dir", ""))
+    leaves: dict[str, Any] = {}
+
+    def visit(prefix: str, value: Any) -> None:
+        if isinstance(value, Mapping) and value:
+            for key, item in value.items():
+                visit(f"{prefix}.{key}" if prefix else str(key), item)
+        elif isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value):
+            for i, item in enumerate(value):
+                visit(f"{prefix}[{i}]", item)
+        else:
+            if isinstance(value, str):
+                value = in_this_copy(value.replace(place, "<run_dir>") if place else value)
+            leaves[prefix] = value
+
+    visit("", config)
+    return leaves
+
+
+def _refuse_other_config(folder: RunFolder, config: dict) -> None:
+    plain = yaml.safe_load(yaml.safe_dump(config, sort_keys=False))
+    differences = config_differences(folder.config(), plain)
+    if not differences:
+        return
+    shown = [f"{key}: {old} → {new}" for key, (old, new) in list(differences.items())[:MAX_SHOWN]]
+    if len(differences) > MAX_SHOWN:
+        shown.append(f"and {len(differences) - MAX_SHOWN} more")
+    raise RunConflict(
+        f"{folder.path} holds a run of another config ({'; '.join(shown)}): give variant=<name> or another runs_dir"
+    )
+
+
+def _refuse_full_disk(path: Path, min_free_bytes: int) -> None:
+    free = shutil.disk_usage(path).free
+    if free < min_free_bytes:
+        raise RunFolderError(
+            f"{path}: {free / 2**30:.2f} GiB free on this disk, at least {min_free_bytes / 2**30:.2f} needed: "
+            "free some space or give another runs_dir=<folder>"
+        )
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace the file as a whole: after a crash it is the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+class MetricsWriter:
+    """Appends one JSON line per step, each step once, on disk before `write` returns.
+
+    resume_at: the step of the checkpoint that training goes on from; complete lines up to it are kept, later ones and
+    a torn last line are dropped. None: from the beginning, nothing is kept.
+    """
+
+    def __init__(self, path: str | Path, resume_at: int | None = None):
+        self.path = Path(path)
+        bound = -1 if resume_at is None else resume_at
+        kept = [line for line in metrics_lines(self.path) if line["step"] <= bound]
+        self.last_step = max((line["step"] for line in kept), default=-1)
+        write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def write(self, line: dict[str, float]) -> None:
+        """Append one line; its "step" must be later than every step before."""
+        if line["step"] <= self.last_step:
+            raise ValueError(f"{self.path}: step {line['step']} after step {self.last_step}: steps are written once")
+        with open(self.path, "a") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.last_step = int(line["step"])
+
+
+def metrics_lines(path: str | Path) -> list[dict]:
+    """The complete lines; a last line without its end (a crash, or a writer at work) is left out."""
+    if not Path(path).exists():
+        return []
+    return [json.loads(line) for line in Path(path).read_text().split("\n")[:-1]]
+
+
+def read_metrics(path: str | Path) -> pd.DataFrame:
+    """One row per step, columns as written; NaN where a step has no such value (evaluations)."""
+    import pandas as pd
+
+    return pd.DataFrame(metrics_lines(path))

@@ -1,0 +1,55 @@
+"""What a run is called: its experiment and what was overridden, said once for run.py, the launcher and the tables.
+
+    one_shot                          +experiment=one_shot
+    one_shot-train_set.ranks=3_7      +experiment=one_shot train_set.ranks=[3,7]
+    one_shot-example.file=mine.yaml   +experiment=one_shot example.file=problems/mine.yaml
+    one_shot-long                     +experiment=one_shot variant=long scale.steps=240
+
+A name is for people. What a run *is*, tables read from its configuration: `experiment_name` and `overrides`.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+# Overrides that do not change what is studied: choices that have a folder of their own, and where and how a run runs.
+PLACE = ("experiment", "scale", "base_model", "seed", "variant")
+MACHINE = ("hardware", "runs_dir", "run_dir", "data_root", "tracking", "check", "retention", "ray_kwargs", "transfer_queue",
+           "trainer", "hydra", "all")  # fmt: skip
+LONGEST = 120
+
+
+def science(overrides: Iterable[str]) -> list[str]:
+    """The overrides of a command line that change what is studied, as `key=value` by rising key; a repeated key counts once."""
+    kept: dict[str, str] = {}
+    for override in overrides:
+        key, equals, value = str(override).lstrip("+").partition("=")
+        if not equals or key in PLACE or any(key == name or key.startswith(f"{name}.") for name in MACHINE):
+            continue
+        kept[key] = re.sub(r"\s*,\s*", ",", value) if value.startswith("[") else value
+    return [f"{key}={kept[key]}" for key in sorted(kept)]
+
+
+def run_name(experiment: str, variant: str | None = None, overrides: Iterable[str] = ()) -> str:
+    """The folder of a run: the experiment, then its variant where one is given, else what `science(overrides)` says."""
+    if variant:
+        return f"{experiment}-{variant}"
+    own = [f"{key}={_readable(key, value)}" for key, _, value in (o.partition("=") for o in science(overrides))]
+    name = "-".join([experiment, *own])
+    if len(name) > LONGEST:
+        name = f"{name[: LONGEST - 9]}-{_digest(name)}"
+    return name
+
+
+def _readable(key: str, value: str) -> str:
+    value = value.strip("'\"")
+    if key in ("example.question", "example.answer"):  # a text, of which no piece would be a name
+        return _digest(value)
+    if key.endswith(".file"):
+        value = Path(value).name
+    return re.sub(r"[^\w.+-]+", "_", value).strip("_")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

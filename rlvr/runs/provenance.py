@@ -1,0 +1,89 @@
+"""provenance.json of a run folder: what ran, from which code, with which versions, on which machine, and how it ended.
+
+`begin` before training, `end` after it. A run killed without a word keeps the status "running": together with the lock
+of the folder that reads as unfinished. Fields that cannot be known here (no git, no nvidia-smi) are null or empty.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Literal
+
+from rlvr.runs.folder import RunFolder, read_json, write_atomically
+
+Ending = Literal["finished", "failed", "interrupted"]
+
+
+def begin(folder: RunFolder, step: int = 0) -> None:
+    """Record a start; in a folder that has a record, a resume at `step` (0: from the beginning)."""
+    start = {"command": sys.argv, "start": now(), "git": git_state(), "hardware": hardware()}
+    if folder.provenance_path.exists():
+        record = read_json(folder.provenance_path)
+        record["resumed_at"].append({"step": step, **start})
+    else:
+        record = {**start, "python": platform.python_version(), "packages": packages(), "resumed_at": []}
+    record |= {"status": "running", "end": None, "error": None}
+    write_atomically(folder.provenance_path, json.dumps(record, indent=2) + "\n")
+
+
+def end(folder: RunFolder, status: Ending, error: str | None = None) -> None:
+    """Record how the run ended; `error` is the cause in one line."""
+    record = read_json(folder.provenance_path)
+    record |= {"status": status, "end": now(), "error": error}
+    write_atomically(folder.provenance_path, json.dumps(record, indent=2) + "\n")
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def git_state() -> dict[str, str | bool | None]:
+    """Commit of the code that runs, and whether tracked files differ from it; both null outside a git checkout."""
+    here = Path(__file__).resolve().parent
+    commit = _output("git", "-C", str(here), "rev-parse", "HEAD")
+    changes = _output("git", "-C", str(here), "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit or None, "dirty": None if changes is None else bool(changes)}
+
+
+def packages() -> dict[str, str]:
+    """Every installed distribution and its version."""
+    found = {dist.metadata["Name"]: dist.version for dist in distributions() if dist.metadata["Name"]}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def hardware() -> dict:
+    """Processor, cores this process may use, memory, and the GPUs that nvidia-smi lists ("name, memory, driver")."""
+    import psutil
+
+    gpus = _output("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "host": platform.node(),
+        "cpu": _cpu_model(),
+        "cores": usable,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": gpus.splitlines() if gpus else [],
+    }
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _output(*command: str) -> str | None:
+    """What a command prints, None where it does not exist or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

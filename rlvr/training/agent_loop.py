@@ -1,0 +1,19 @@
+"""verl's single-turn agent loop, where each evaluation row is sampled as its benchmark says. GPU runs use it.
+
+verl samples all validation rows alike; here MATH500 is greedy and AIME is eight samples at temperature 0.6 in one pass.
+How many samples a row gets, verl reads from its `__rollout_n__` (rlvr.training.trainer). On a CPU `rlvr.verl_cpu.agent_loop` does both.
+"""
+
+from typing import Any
+
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
+from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
+
+
+class RowSamplingAgentLoop(SingleTurnAgentLoop):
+    """`extra_info.sampling` = {temperature, top_p, top_k, max_tokens} of a row replaces what the configuration says."""
+
+    async def run(self, sampling_params: dict[str, Any], **kwargs) -> AgentLoopOutput:
+        own = (kwargs.get("extra_info") or {}).get("sampling") or {}
+        own = {name: own[name] for name in ("temperature", "top_p", "top_k", "max_tokens") if own.get(name) is not None}
+        return await super().run({**sampling_params, **own}, **kwargs)

@@ -1,0 +1,215 @@
+"""From a checked config to a finished run folder: data, Ray, verl's trainer, final table.
+
+The driver process loads neither torch nor verl: it starts Ray, hands the resolved config to `rlvr.training.task.TaskRunner` and
+follows the run folder until the trainer has ended or failed.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from rlvr.checks import fidelity, preflight
+from rlvr.cli import ConfigError
+from rlvr.data import prepare as data
+from rlvr.data import protocols
+from rlvr.evaluation.store import Store
+from rlvr.runs import provenance
+from rlvr.runs.folder import RunFolder, open_run, write_atomically
+from rlvr.training import console, rewards
+
+
+def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console, float], None]) -> int:
+    """Run, resume, or report a finished run; returns the process's exit code.
+
+    `summarise(cfg, folder, screen, wall_s)` is called after the last step.
+    Raises ConfigError or RunFolderError for what can be known before anything heavy starts.
+    """
+    preflight.check_machine(cfg)
+    cfg = _resolved(cfg)
+    preflight.check_fits(cfg)
+    if not cfg.base_model.gguf_file:
+        preflight.check_weights(cfg.actor_rollout_ref.model.path)
+    prepared = data.prepare(cfg)
+    _check_reward(cfg, prepared)
+    folder = open_run(cfg.run_dir, OmegaConf.to_container(cfg))
+    with folder:
+        if folder.state == "finished":
+            print(f"{folder.path}: finished already; seed=<n> or variant=<name> starts another run")
+            return 0
+        started = time.monotonic()
+        with console.capture_output(folder.log_path) as screen:
+            try:
+                screen.print(f"run folder: {folder.path}", soft_wrap=True, highlight=False)
+                for note in prepared.notes:
+                    screen.print(note, soft_wrap=True, highlight=False)
+                data.write_rows(folder, prepared)
+                for protocol in protocols.of_run(cfg):
+                    Store(folder, protocol, protocol.record(cfg.seed)).note()
+                _keep_reward(cfg, folder)
+                write_atomically(folder.fidelity_path, json.dumps(fidelity.compare(cfg), indent=1) + "\n")
+                if cfg.base_model.gguf_file:
+                    cfg.actor_rollout_ref.model.path = cfg.critic.model.path = _converted(cfg, folder)
+                elif cfg.base_model.revision is not None:
+                    cfg.actor_rollout_ref.model.path = cfg.critic.model.path = _pinned(cfg, folder)
+                step = folder.resume_step()
+                folder.rewind(step)
+                if step:
+                    screen.print(f"resuming at step {step}")
+                elif own_labels(cfg):
+                    _probe(cfg, prepared, folder, screen)
+                provenance.begin(folder, step)
+                benchmark = protocols.of_run(cfg)[-1].name
+                with console.Follower(screen, folder, cfg.scale.steps, benchmark):
+                    train(_from_step(cfg, folder, step), folder)
+            except BaseException as error:
+                if folder.provenance_path.exists():
+                    ending: provenance.Ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                    provenance.end(folder, ending, console.root_cause(error))
+                return console.report_failure(screen, error, folder.log_path)
+            provenance.end(folder, "finished")
+            summarise(cfg, folder, screen, time.monotonic() - started)
+    return 0
+
+
+def _resolved(cfg: DictConfig) -> DictConfig:
+    """Plain data with absolute paths: the processes of a run have other working folders, and none of our resolvers."""
+    OmegaConf.set_struct(cfg, False)
+    cfg.run_dir = str(Path(cfg.run_dir).resolve())
+    if cfg.data_root is not None:
+        cfg.data_root = str(Path(cfg.data_root).resolve())
+    if cfg.reward_rule.file is not None:
+        cfg.reward_rule.file = str(Path(cfg.reward_rule.file).resolve())
+    if (own := data.own_examples(cfg)) is not None:
+        # With their text in the config, a file edited between two starts is another run, not a silent change of this one.
+        cfg.train_set.examples, cfg.train_set.ranks, cfg.train_set.name = own, None, "own"
+    return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+
+
+def own_labels(cfg: DictConfig) -> bool:
+    """Whether the examples or their label are the user's own, so that nobody knows yet what the model makes of them."""
+    own = any(cfg.example[key] is not None for key in ("question", "file")) or cfg.label.text is not None
+    return own and cfg.example.probe_samples > 0
+
+
+def _probe(cfg: DictConfig, prepared: data.Data, folder: RunFolder, screen: Console) -> None:
+    """Show, warn about and store (data/probe.json) what the base model answers to the examples."""
+    from rlvr.checks import probe
+
+    folder.phase_path.write_text("asking the base model")
+    sampling = {name: cfg.scale[name] for name in ("temperature", "top_p", "top_k")}
+    sampling["max_tokens"] = cfg.scale.max_response_tokens
+    found = probe.probe(
+        prepared.chosen,
+        cfg.actor_rollout_ref.model.path,
+        cfg.base_model.template,
+        cfg.example.probe_samples,
+        sampling,
+        cfg.seed,
+    )
+    for one in found:
+        screen.print(probe.table(one))
+        if (warning := one.warning()) is not None:
+            screen.print(f"warning: {warning}", soft_wrap=True, highlight=False)
+    (folder.data_dir / "probe.json").write_text(json.dumps([asdict(one) for one in found], indent=1))
+
+
+def _check_reward(cfg: DictConfig, prepared: data.Data) -> None:
+    """ConfigError when the user's own reward cannot be loaded, or fails on the first example's own label."""
+    if cfg.reward_rule.file is None:
+        return
+    row = prepared.train[0]
+    label = row["reward_model"]["ground_truth"]
+    arguments = {key: cfg.reward_rule[key] for key in ("file", "function")}
+    rewards.compute_score("train", f"\\boxed{{{label}}}", label, row["extra_info"], **arguments)
+
+
+def _keep_reward(cfg: DictConfig, folder: RunFolder) -> None:
+    """The user's reward as it was, beside the run's data; every process of the run reads this copy."""
+    if cfg.reward_rule.file is None:
+        return
+    copy, text = folder.data_dir / "reward.py", Path(cfg.reward_rule.file).read_text()
+    if copy.exists() and copy.read_text() != text:
+        raise ConfigError(
+            f"reward_rule.file={cfg.reward_rule.file}: differs from the one this run began with: give variant=<name>"
+        )
+    copy.write_text(text)
+    cfg.reward.custom_reward_function.reward_kwargs.file = str(copy)
+
+
+def _converted(cfg: DictConfig, folder: RunFolder) -> str:
+    """The Hugging Face folder made from a packaged GGUF file."""
+    from rlvr.training.gguf import converted
+
+    folder.phase_path.write_text("converting the GGUF weights")
+    return str(converted(cfg.base_model, Path(cfg.runs_dir).resolve()))
+
+
+def _pinned(cfg: DictConfig, folder: RunFolder) -> str:
+    """The folder of the model at `base_model.revision`, downloaded once; verl itself takes the newest of an id."""
+    from huggingface_hub import snapshot_download
+
+    folder.phase_path.write_text("fetching the base model")
+    path, revision = cfg.base_model.path, cfg.base_model.revision
+    try:
+        return snapshot_download(path, revision=revision)
+    except Exception as error:  # huggingface_hub raises its own and its HTTP library's errors
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"base_model.revision={revision}: {path} cannot be had at it ({reason}); "
+            "give a network, or base_model.path=<folder> base_model.revision=null"
+        ) from None
+
+
+def _from_step(cfg: DictConfig, folder: RunFolder, step: int) -> DictConfig:
+    """The config with verl's resume settings for that step; verl itself would take its newest checkpoint."""
+    cfg = cfg.copy()
+    cfg.trainer.resume_mode = "resume_path" if step else "disable"
+    cfg.trainer.resume_from_path = str(folder.checkpoint_path(step)) if step else None
+    return cfg
+
+
+def train(cfg: DictConfig, folder: RunFolder) -> None:
+    """Run verl's trainer to its end. Raises what the trainer raised."""
+    import ray
+
+    from rlvr.training.task import TaskRunner
+
+    folder.phase_path.write_text("starting Ray")
+    arguments = OmegaConf.to_container(cfg.ray_kwargs.ray_init)
+    runtime_env = arguments.pop("runtime_env", None) or {}
+    runtime_env["env_vars"] = ray_environment(cfg, folder) | (runtime_env.get("env_vars") or {})
+    ray.init(**arguments, runtime_env=runtime_env)
+    try:
+        ray.get(ray.remote(TaskRunner).options(num_cpus=0).remote().run.remote(cfg))
+    finally:
+        ray.shutdown()
+
+
+def ray_environment(cfg: DictConfig, folder: RunFolder) -> dict[str, str]:
+    """Environment of every Ray process of the run."""
+    variables = {
+        "TOKENIZERS_PARALLELISM": "false",
+        "WANDB_MODE": {"online": "online", "offline": "offline", "off": "disabled"}[cfg.tracking],
+        "WANDB_DIR": str(folder.path),
+        "WANDB_SILENT": "true",
+    }
+    if cfg.hardware.device == "cpu":
+        # The phases of a step follow one another, so each process may use all cores of its share. A thread that waits
+        # spins for 0.3 ms and then sleeps: sleeping at once costs a third of the speed, spinning on (the default) takes
+        # the cores from the process that works, and one run was 25 times slower for it.
+        threads = max(1, len(os.sched_getaffinity(0)) // cfg.hardware.devices_per_node)
+        variables |= {
+            "VERL_PLATFORM": "cpu",
+            "VERL_USE_EXTERNAL_MODULES": "rlvr.verl_cpu.plugin",
+            "OMP_NUM_THREADS": str(threads),
+            "GOMP_SPINCOUNT": "100000",
+            "TQ_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+    return variables

@@ -1,0 +1,204 @@
+"""verl's synchronous trainer, writing this project's run folder. Runs inside a Ray actor (`rlvr.training.task`).
+
+What it adds to `PPOTrainerSync`, and nothing else:
+1. Evaluation on several benchmarks, each with its own sampling, every response kept in Parquet.
+2. One line of metrics.jsonl per step, each step once, also after a crash and resume.
+3. Training accuracy, the shares of the grader's reasons and of groups with a learning signal, beside verl's metrics.
+4. Checkpoints are thinned out to what `retention` says once a step's metrics are on disk.
+5. A first step that shows a mistake ends the run (`rlvr.training.first_step`).
+"""
+
+import time
+from collections import defaultdict
+from concurrent.futures import Future
+
+import numpy as np
+import pyarrow.parquet as pq
+import transfer_queue as tq
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils import tensordict_utils as tu
+from verl.utils.debug import marked_timer
+
+from rlvr.evaluation.judging import described
+from rlvr.grading import REASONS
+from rlvr.runs import retention, samples
+from rlvr.runs.folder import MetricsWriter, RunFolder
+from rlvr.training import first_step
+
+SAMPLE_FIELDS = [
+    "uid",
+    "prompts",
+    "responses",
+    "rm_scores",
+    "reward_model",
+    "data_source",
+    "extra_info",
+    "extra_fields",
+]
+VERL_NAMES = {
+    "actor/pg_loss": "actor/pg_loss",
+    "actor/entropy_loss": "actor/entropy",
+    "actor/kl_loss": "actor/kl",
+    "actor/grad_norm": "actor/grad_norm",
+    "actor/lr": "actor/lr",
+    "critic/vf_loss": "critic/value_loss",
+    "critic/grad_norm": "critic/grad_norm",
+    "critic/vf_explained_var": "critic/explained_variance",
+    "training/rollout_probs_diff_max": "rollout/probs_diff_max",
+    "timing_s/step": "time/step_s",
+    "timing_s/gen": "time/generate_s",
+    "timing_s/old_log_prob": "time/old_log_prob_s",
+    "timing_s/ref": "time/reference_s",
+    "timing_s/values": "time/values_s",
+    "timing_s/update_critic": "time/update_critic_s",
+    "timing_s/update_actor": "time/update_s",
+    "timing_s/update_weights": "time/sync_s",
+    "timing_s/testing": "time/eval_s",
+    "timing_s/save_checkpoint": "time/save_s",
+}
+
+
+class RunFolderTrainer(PPOTrainerSync):
+    """`PPOTrainerSync` that keeps the run folder; `config.run_dir` says which.
+
+    `queue`: TransferQueue's start, which may go on while the workers load.
+    """
+
+    def __init__(self, config, queue: Future):
+        super().__init__(config)
+        self.queue = queue
+        self.folder = RunFolder(config.run_dir)
+        train = pq.read_table(self.folder.data_dir / "train.parquet", columns=["extra_info", "rank"])
+        self.ranks = {row["extra_info"]["id"]: row["rank"] for row in train.to_pylist()}
+
+    def _load_checkpoint(self):
+        self.queue.result()
+        super()._load_checkpoint()
+        resumed = self.global_steps > 0
+        self.metrics_writer = MetricsWriter(self.folder.metrics_path, resume_at=self.global_steps if resumed else None)
+        if resumed:
+            self.config.trainer.val_before_train = False  # the metrics up to this step are there already
+
+    def _phase(self, text: str) -> None:
+        self.folder.phase_path.write_text(text)
+
+    def on_train_begin(self):
+        self._phase("training")
+
+    def _submit_batch_to_rollout(self, batch):
+        with marked_timer("gen", self.timing_raw):
+            return super()._submit_batch_to_rollout(batch)
+
+    # ------------------------------------------------------------------ evaluation
+
+    def _validate(self) -> dict[str, float]:
+        """Answer every benchmark; writes eval/<benchmark>/step*.parquet and returns eval/<benchmark>/<metric>."""
+        started = time.perf_counter()
+        self._phase("evaluating")
+        columns: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+        for rows in self.val_dataloader:
+            rows["uid"] = np.array(
+                [f"eval-{self.global_steps}-{i:06d}" for i in range(len(rows["raw_prompt"]))], object
+            )
+            # How many answers verl's own agent loop asks of each row; the rest of its sampling: rlvr.training.agent_loop.
+            rows["__rollout_n__"] = np.array([row["sampling"]["n"] for row in rows["extra_info"]], object)
+            batch = tu.get_tensordict(rows)
+            tu.assign_non_tensor_data(batch, "global_steps", self.global_steps)
+            tu.assign_non_tensor_data(batch, "validate", True)
+            tags = [{"is_prompt": True, "status": "pending", "global_steps": self.global_steps}] * len(batch)
+            tq.kv_batch_put(keys=list(batch["uid"]), partition_id="val", tags=tags)
+            self.agent_loop_manager.generate_sequences(batch)
+            sampled, _ = self.replay_buffer.sample(self.global_steps, partition_id="val", batch_size=len(batch))
+            for row in self._samples(sampled, self.global_steps):
+                for key, value in row.items():
+                    columns[row["benchmark"]][key].append(value)
+            tq.kv_clear(keys=sampled.keys, partition_id="val")
+        metrics = {}
+        for benchmark, rows in columns.items():
+            rows = rows | described(rows["response"], rows["gold"])
+            samples.write(self.folder.eval_path(benchmark, self.global_steps), rows)
+            metrics[f"eval/{benchmark}/accuracy"] = float(np.mean(rows["score"]))
+            for name in ("boxed", "truncated", "response_tokens"):
+                metrics[f"eval/{benchmark}/{name}"] = float(np.mean(rows[name]))
+        if self.global_steps == 0:
+            self.metrics_writer.write({"step": 0, **metrics, "time/eval_s": time.perf_counter() - started})
+        self._phase("training")
+        return metrics
+
+    def _samples(self, batch, step: int) -> list[dict]:
+        """The responses of a batch, in the order of their prompts: all columns of rlvr.runs.samples but those of `described`."""
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=SAMPLE_FIELDS)
+        prompts = [ids.tolist() for ids in data["prompts"].unbind()]
+        responses = [ids.tolist() for ids in data["responses"].unbind()]
+        rewards = [float(scores.sum()) for scores in data["rm_scores"].unbind()]
+        # Each access to a non-tensor column copies all of it.
+        golds = [label["ground_truth"] for label in _plain_column(data, "reward_model")]
+        sources = _plain_column(data, "data_source")
+        infos = _plain_column(data, "extra_info")
+        verdicts = [fields["reward_extra_info"] for fields in _plain_column(data, "extra_fields")]
+        texts = self.tokenizer.batch_decode(responses, skip_special_tokens=True)
+        prompt_texts = {ids: self.tokenizer.decode(ids) for ids in set(map(tuple, prompts))}
+        rows = []
+        places = ((*key.rsplit("_", 2)[:2], i) for i, key in enumerate(batch.keys))
+        for uid, sample, i in sorted(places, key=lambda place: (place[0], int(place[1]))):
+            if batch.tags[i].get("is_padding"):
+                continue
+            testing = infos[i]["split"] == "test"
+            limit = (infos[i].get("sampling") or {}).get("max_tokens") or self.config.data.max_response_length
+            rows.append(
+                {
+                    "step": step,
+                    "benchmark": sources[i] if testing else "train",
+                    "id": infos[i]["id"],
+                    "subject": infos[i]["subject"],
+                    "uid": infos[i]["id"] if testing else uid,
+                    "sample": int(sample),
+                    "rank": 0 if testing else self.ranks[infos[i]["id"]],
+                    "prompt": prompt_texts[tuple(prompts[i])],
+                    "response": texts[i],
+                    "gold": golds[i],
+                    "score": float(verdicts[i]["acc"]),
+                    "reason": verdicts[i]["reason"],
+                    "reward": rewards[i],
+                    "boxed": bool(verdicts[i]["boxed"]),
+                    "truncated": len(responses[i]) >= limit and responses[i][-1] != self.tokenizer.eos_token_id,
+                    "response_tokens": len(responses[i]),
+                }
+            )
+        return rows
+
+    # ------------------------------------------------------------------ training
+
+    def _compute_metrics(self, batch, metrics, timing_raw, global_steps, epoch):
+        super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
+        columns = defaultdict(list)
+        groups = defaultdict(list)
+        for row in self._samples(batch, global_steps):
+            groups[row["uid"]].append(row["reward"])
+            for key, value in row.items():
+                columns[key].append(value)
+        samples.write(
+            self.folder.rollouts_path(global_steps), columns | described(columns["response"], columns["gold"])
+        )
+        learns_from_rewards = self.config.loss.policy != "none"
+        if global_steps == 1 and learns_from_rewards and self.config.scale.fail_fast:
+            first_step.check(columns)
+        metrics["train/accuracy"] = float(np.mean(columns["score"]))
+        for name in ("reward", "boxed", "truncated", "response_tokens"):
+            metrics[f"train/{name}"] = float(np.mean(columns[name]))
+        metrics |= {
+            f"train/grade_{reason}": columns["reason"].count(reason) / len(columns["reason"]) for reason in REASONS
+        }
+        metrics["train/signal_groups"] = float(np.mean([len(set(rewards)) > 1 for rewards in groups.values()]))
+        line = {"step": global_steps}
+        line |= {key: float(value) for key, value in metrics.items() if key.startswith(("train/", "eval/"))}
+        line |= {ours: float(metrics[verls]) for verls, ours in VERL_NAMES.items() if verls in metrics}
+        self.metrics_writer.write(line)
+        if self.folder.is_resumable(global_steps):  # a checkpoint of this step, now with its metrics
+            retention.apply(self.folder, self.config.retention, self.config.scale.save_every)
+
+
+def _plain_column(data, name: str) -> list:
+    """A non-tensor column of a TensorDict as Python values, one per row."""
+    column = data.get(name)
+    return column.tolist() if hasattr(column, "tolist") else list(column)
