@@ -14,11 +14,11 @@ from analysis.estimates import Estimator, average_accuracy, chosen_step
 from analysis.manifests import ManifestError, load_manifest, load_manifests, paper_data
 from analysis.responses import TextModel, degenerate, is_foreign, is_repeated
 from analysis.results import load, load_run, spread, write_csv
-from analysis.stats import Interval
 from analysis.tables import Table, direction
 from rlvr.config.schema import experiments
 from rlvr.runs import samples
 from rlvr.runs.folder import RunFolder
+from rlvr.stats import Interval, Part, mean_interval
 
 SETTINGS = {
     "experiment_name": "one_shot", "variant": None, "label": {"name": "correct"}, "updates_per_step": 1,
@@ -255,8 +255,8 @@ def test_curves_have_bands_over_seeds_and_problems(runs_dir, tmp_path):
     runs = [run for run in load(runs_dir, tmp_path / "none") if run.name == "one_shot"]
     curve = figures.curve(runs, "accuracy/MATH500")
     assert curve.steps.tolist() == [0, 10, 20] and curve.mean == pytest.approx([30, 55, 45])
-    # At step 10: seeds 60 and 50, variance 50 over 2 seeds; problems 0.24 and 0.25 over 100.
-    half = 1.96 * np.sqrt(50 / 2 + (24 + 25) / 2)
-    assert curve.high[1] - curve.mean[1] == pytest.approx(half)
+    # At step 10 the seeds answer 60 and 50 of 100 problems.
+    interval = mean_interval(Part([[i < right for i in range(100)] for right in (60, 50)])) * 100
+    assert (curve.low[1], curve.high[1]) == pytest.approx((interval.low, interval.high))
     assert figures.curve(runs, "subject/MATH500/Algebra").mean[0] != curve.mean[0]
     assert figures.curve(runs, "accuracy/Minerva") is None

@@ -115,9 +115,9 @@ def test_a_place_that_cannot_be_written_or_is_full_is_one_line_with_a_remedy(tmp
 
 
 def hold(path, ready):
-    folder = open_run(path, config(path))
-    ready.set()
-    time.sleep(60)
+    with open_run(path, config(path)):
+        ready.set()
+        time.sleep(60)
 
 
 def test_a_second_process_is_kept_out_until_the_first_is_killed(tmp_path):
