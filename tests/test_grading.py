@@ -192,7 +192,7 @@ def test_the_authors_rule_is_stricter(answer, gold, authors, math_verify):
 
 
 @settings(deadline=None)
-@given(*[st.from_regex(r"-?[0-9]{1,3}(\\.[0-9]{1,3})?", fullmatch=True)] * 2)
+@given(*[st.from_regex(r"-?[0-9]{1,3}(\.[0-9]{1,3})?", fullmatch=True)] * 2)
 @example("12.0", "12")
 @example("12.80", "12.8")
 @example("-0", "0.00")
