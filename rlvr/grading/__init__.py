@@ -4,6 +4,7 @@
 
 1. `math_verify` (default): the last complete box, or the list that the last boxes spell out (`extract.py`), spelling
    normalised (`normalise.py`), judged by Math-Verify. `authors`: the authors' reward restated (`authors.py`).
+   `equal_answers` sorts answers into classes of equal value, by either.
 2. Equal strings and plain numbers are decided here. All else goes to worker processes that are killed when an answer
    uses more than its time or memory (`workers.py`); nothing here imports sympy.
 3. A failure of the grader is a reason of its own (`timeout`, `error`), never a silent wrong answer.

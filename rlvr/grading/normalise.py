@@ -21,7 +21,7 @@ _MAX_NUMBER_CHARS = 60
 @lru_cache(maxsize=8192)
 def normalise(text: str) -> str:
     """One spelling for an answer or a label. Length stays of the same order; never raises."""
-    text = text.translate(_CHARACTERS).replace("\\$", "").replace("$", "")
+    text = text.translate(_CHARACTERS).replace("\\$", "").replace("$", "")  # labels of every benchmark have dollars
     text = re.sub(r"\\(?:left|right)(?![a-zA-Z])\s*(?=[()\[\]|\\])", "", text)  # spares a worker
     text = re.sub(r"\\[tdc]frac", r"\\frac", text)  # spares a worker
     text = re.sub(r"(?<=\d)[eE]\+?(-?\d+)$", r" \\times 10^{\1}", text)  # `4.5e33`: every fifth label of Minerva
@@ -71,7 +71,10 @@ _NO_UNIT = re.compile(
 
 
 def quantity(text: str) -> tuple[str, str]:
-    """Value and unit of `3.5\\text{ cm}^2`: `3.5` and `cm2`; any other text has the unit ''."""
+    """Value and unit of `3.5\\text{ cm}^2`: `3.5` and `cm2`; any other text has the unit ''.
+
+    Several sources give the unit on one side only. Two units are compared: 5 m is not 5 cm, which it is to Math-Verify.
+    """
     found = _UNIT.fullmatch(text)
     if not found or _NO_UNIT.search(found["unit"]):
         return text, ""
