@@ -21,7 +21,7 @@ _MAX_NUMBER_CHARS = 60
 @lru_cache(maxsize=8192)
 def normalise(text: str) -> str:
     """One spelling for an answer or a label. Length stays of the same order; never raises."""
-    text = text.translate(_CHARACTERS).replace("\\$", "").replace("$", "")  # labels of every benchmark have dollars
+    text = text.translate(_CHARACTERS).replace("\\$", "").replace("$", "")  # several sources: labels in dollars
     text = re.sub(r"\\(?:left|right)(?![a-zA-Z])\s*(?=[()\[\]|\\])", "", text)  # spares a worker
     text = re.sub(r"\\[tdc]frac", r"\\frac", text)  # spares a worker
     text = re.sub(r"(?<=\d)[eE]\+?(-?\d+)$", r" \\times 10^{\1}", text)  # `4.5e33`: every fifth label of Minerva
