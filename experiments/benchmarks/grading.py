@@ -2,7 +2,7 @@
 
     python -m experiments.benchmarks.grading [data=../shared/data]
 
-Prints: 1,024 answers to one question once warm; answers it has not seen (labels of the benchmarks, each put to another
+Prints: 1,024 responses of some 5,000 characters to one question once warm, by both graders; answers it has not seen (labels of the benchmarks, each put to another
 row's label and to its own, spelled differently); and hostile answers with their time and the
 reason, each beside an ordinary answer that is judged at the same time.
 """
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from rlvr.grading import grade, grade_many
+from rlvr.grading import GRADERS, grade, grade_many
 from rlvr.grading.judges import judge, warm_up
 
 HOSTILE = {
@@ -38,17 +38,19 @@ HOSTILE = {
 
 
 def warm_batch() -> None:
-    responses = [f"step {i} " * 100 + f"so \\boxed{{{12.8 if i % 3 else i % 40}}}" for i in range(1024)]
+    responses = [
+        f"step {i}: $\\frac{{x}}{{2}}$. " * 200 + f"so \\boxed{{{12.8 if i % 3 else i % 40}}}" for i in range(1024)
+    ]
     responses[::7] = ["thus \\boxed{\\frac{64}{5}\\text{ psf}}"] * len(responses[::7])
-    grade_many(responses, ["12.8"] * 1024)
-    times = []
-    for _ in range(20):
-        started = time.perf_counter()
-        grade_many(responses, ["12.8"] * 1024)
-        times.append(time.perf_counter() - started)
-    print(
-        f"1,024 answers to one question, warm: median {1e3 * sorted(times)[10]:.1f} ms, worst {1e3 * max(times):.1f} ms"
-    )
+    for grader in GRADERS:
+        grade_many(responses, ["12.8"] * 1024, grader)
+        times = []
+        for _ in range(20):
+            started = time.perf_counter()
+            grade_many(responses, ["12.8"] * 1024, grader)
+            times.append(time.perf_counter() - started)
+        median, worst = 1e3 * sorted(times)[10], 1e3 * max(times)
+        print(f"1,024 answers to one question, {grader}, warm: median {median:.1f} ms, worst {worst:.1f} ms")
 
 
 def labels(data: Path) -> list[str]:
