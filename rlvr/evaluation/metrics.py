@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 
 from rlvr import stats
 from rlvr.evaluation.judging import reflects
-from rlvr.grading.normalise import normalise, number
+from rlvr.grading import equal_answers
 from rlvr.runs import samples
 from rlvr.runs.evaluations import rows_of_problems
 from rlvr.stats import Interval, Part
@@ -22,19 +20,6 @@ RESAMPLES = 1000
 COLUMNS = ["id", "subject", "sample", "score", "boxed", "truncated", "response_tokens"]
 OPTIONAL = ["answer", "score_authors", "repetition", "reflection", "score_acc", "reason"]
 NO_SHARES = ("response_tokens", "repetition")
-
-
-def answer_classes(answers: Sequence[str | None]) -> NDArray:
-    """Numbers of the classes of equal answers, for `stats.maj_at_k`: `1/2`, `\\frac{1}{2}` and `0.5` are one; -1: no answer."""
-    classes: dict[Any, int] = {}
-    return np.array([classes.setdefault(_value(a), len(classes)) if a else -1 for a in answers], int)
-
-
-@lru_cache(maxsize=2**16)
-def _value(answer: str) -> Any:
-    spelt = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", normalise(answer))
-    value = number(spelt)
-    return spelt if value is None else value
 
 
 def problem_values(columns: Mapping[str, Any], rows: NDArray) -> dict[str, NDArray]:
@@ -47,7 +32,8 @@ def problem_values(columns: Mapping[str, Any], rows: NDArray) -> dict[str, NDArr
             f"pass@{j}": stats.pass_at_k(k, score.sum(axis=1), j) for j in (2**i for i in range(1, k.bit_length()))
         }
         if "answer" in columns:
-            values[f"maj@{k}"] = stats.maj_at_k(answer_classes(columns["answer"])[rows], score)
+            votes = [equal_answers([columns["answer"][i] for i in of_problem]) for of_problem in rows]
+            values[f"maj@{k}"] = stats.maj_at_k(votes, score)
     for name in ("boxed", "truncated", "response_tokens", "score_authors", "score_acc", "repetition", "reflection"):
         # Rows without a verdict of the authors' grader (choices that are scored, not written) are null.
         if name in columns and not np.isnan(column := np.asarray(columns[name], float)).any():
