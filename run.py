@@ -19,7 +19,7 @@ from rlvr.checks import checkup
 from rlvr.cli import ConfigError
 from rlvr.config.compose import check_restated, explain, prepare, quoted
 from rlvr.config.schema import check
-from rlvr.runs.folder import RunFolder, RunFolderError, read_metrics
+from rlvr.runs.folder import RunFolder, RunFolderError
 
 exit_codes: list[int] = []  # of every run of this process: a sweep goes on after a failed run
 
@@ -43,17 +43,16 @@ def train(cfg: DictConfig) -> None:
 
 def summarise(cfg: DictConfig, folder: RunFolder, screen, wall_s: float) -> None:
     """The table of a run on the screen, and its post-saturation figure in the run folder."""
-    from analysis import post_saturation
+    from analysis.post_saturation import report
+    from analysis.results import load_run
     from rlvr.data import protocols
     from rlvr.runs.evaluations import evaluations
     from rlvr.training import console
 
     benchmarks = {b.name: evaluations(folder, b.name) for b in protocols.of_run(cfg)}
-    sentences = post_saturation.report(folder, benchmarks)
-    metrics = read_metrics(folder.metrics_path).dropna(subset=["train/accuracy"])
-    saturation = post_saturation.saturation_step(metrics["step"], metrics["train/accuracy"])
-    screen.print(console.summary_table(benchmarks, saturation, int(metrics["step"].max()), wall_s))
-    screen.print("\n".join([*sentences, f"figure: {folder.figure_path}"]), highlight=False, soft_wrap=True)
+    run = load_run(folder)
+    screen.print(console.summary_table(benchmarks, run.saturation, int(run.metrics.index.max()), wall_s))
+    screen.print("\n".join([*report(run), f"figure: {folder.figure_path}"]), highlight=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -15,11 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
-from analysis import dynamics, stats
-from analysis.results import Run, load_run
+from analysis import stats
+from analysis.dynamics import around_saturation
+from analysis.estimates import Estimate, Estimator, Pick
+from analysis.results import Run, run_at
 from rlvr.cli import ConfigError, command, option
-from rlvr.runs.folder import RunFolder, config_differences
+from rlvr.runs.folder import config_differences
 from rlvr.stats import printed
 
 ABSENT = "(none)"  # what `config_differences` puts for a key that is not there
@@ -27,22 +31,21 @@ MOST_FLIPS = 10
 NAMES = ("experiment_name", "experiment_folder")  # they say the same as the headline
 
 
-def metric_lines(a: Run, b: Run) -> list[tuple[str, str, str, str, str, str]]:
-    """benchmark, A, B, difference with interval, adjusted p, problems that flipped; in percent and points."""
-    names = [name for name in a.scores if name in b.scores and a.scores[name].ids == b.scores[name].ids]
-    rng = np.random.default_rng(0)
-    compared = []
-    for name in names:
-        of_a, of_b = a.scores[name], b.scores[name]
-        compared.append(stats.paired([of_b.correct[-1]], of_b.samples, [of_a.correct[-1]], of_a.samples, rng))
-    lines = []
-    for name, comparison, p in zip(names, compared, stats.holm([c.p for c in compared]), strict=True):
-        gained, lost = flips(a, b, name)
-        at_a, at_b = (printed(100 * run.scores[name].accuracy()[-1], ".1f") for run in (a, b))
-        lines.append(
-            (name, at_a, at_b, f"{comparison.difference * 100:+.1f}", f"{p:.2g}", f"+{len(gained)} -{len(lost)}")
-        )
-    return lines
+def shared(a: Run, b: Run) -> list[str]:
+    """The benchmarks that both answered, the same problems."""
+    return [name for name in a.scores if name in b.scores and a.scores[name].ids == b.scores[name].ids]
+
+
+def changes(a: Run, b: Run) -> dict[str, Estimate]:
+    """B's accuracy minus A's at their last steps by shared benchmark, in points."""
+    estimator = Estimator([a, b])
+
+    def last(run: Run, name: str) -> Estimate:
+        estimate = estimator.estimate([[Pick(run, name, int(run.scores[name].steps[-1]))]], "accuracy")
+        assert estimate is not None  # every run has accuracies
+        return estimate
+
+    return {name: last(b, name).minus(last(a, name)) for name in shared(a, b)}
 
 
 def flips(a: Run, b: Run, benchmark: str) -> tuple[list[str], list[str]]:
@@ -68,39 +71,40 @@ def settings(a: Mapping, b: Mapping) -> list[str]:
             alone["A" if new == ABSENT else "B"][group] += 1
         elif not key.endswith(NAMES):
             lines[group in verls].append(f"{key}: {old} -> {new}")
-    only = [
-        f"keys that only {which} has: " + ", ".join(f"{group} ({n})" for group, n in groups.items())
-        for which, groups in alone.items()
-        if groups
+    counted = {which: ", ".join(f"{group} ({n})" for group, n in groups.items()) for which, groups in alone.items()}
+    return [
+        *lines[False],
+        *lines[True],
+        *(f"keys that only {which} has: {text}" for which, text in counted.items() if text),
     ]
-    return lines[False] + lines[True] + only
 
 
 def report(a: Run, b: Run) -> None:
     """Print the comparison."""
-    from rich.console import Console
-    from rich.table import Table
-
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"A: {a.id} ({a.status})\nB: {b.id} ({b.status})\n", markup=False)
     if a.folder is not None and b.folder is not None:
         for line in settings(a.folder.config(), b.folder.config()):
             console.print(line, markup=False)
     table = Table("last step", "A", "B", "B - A (95 %)", "p (Holm)", "flipped")
-    for cells in metric_lines(a, b):
-        table.add_row(*cells)
+    compared = changes(a, b)
+    p_values = stats.holm(
+        [stats.bootstrap_p(change.resampled) for change in compared.values() if change.resampled is not None]
+    )
+    listed = []
+    for (name, change), p in zip(compared.items(), p_values, strict=True):
+        at_a, at_b = (printed(100 * run.scores[name].accuracy()[-1], ".1f") for run in (a, b))
+        gained, lost = flips(a, b, name)
+        table.add_row(name, at_a, at_b, f"{change.interval:+.1f}", f"{p:.2g}", f"+{len(gained)} -{len(lost)}")
+        for what, ids in (("right only in B", gained), ("right only in A", lost)):
+            more = f" and {len(ids) - MOST_FLIPS} more" if len(ids) > MOST_FLIPS else ""
+            listed.append(f"{name}, {what}: {', '.join(ids[:MOST_FLIPS]) or 'none'}{more}")
     console.print(table)
-    frame = dynamics.compare([a, b]).set_index("run").T
     table = Table("around saturation", "A", "B")
-    for name, values in frame.iterrows():
+    for name, values in around_saturation([a, b]).set_index("run").T.iterrows():
         table.add_row(str(name), *("" if v is None or v != v else f"{v:.4g}" for v in values))
     console.print(table)
-    for name in a.scores:
-        if name in b.scores and a.scores[name].ids == b.scores[name].ids:
-            gained, lost = flips(a, b, name)
-            for what, ids in (("right only in B", gained), ("right only in A", lost)):
-                more = f" and {len(ids) - MOST_FLIPS} more" if len(ids) > MOST_FLIPS else ""
-                console.print(f"{name}, {what}: {', '.join(ids[:MOST_FLIPS]) or 'none'}{more}", markup=False)
+    console.print("\n".join(listed), markup=False)
 
 
 @dataclass
@@ -112,10 +116,7 @@ def compare(options: Options) -> None:
     """Load both runs and print what differs. ConfigError where there is no run."""
     if len(options.run) != 2:
         raise ConfigError(f"run=...: given {len(options.run)} times, expected two run folders: run=<A> run=<B>")
-    for path in options.run:
-        if not (RunFolder(path).metrics_path.exists() and RunFolder(path).provenance_path.exists()):
-            raise ConfigError(f"run={path}: no run here; a run folder is runs/.../seed<k>")
-    report(*(load_run(RunFolder(path)) for path in options.run))
+    report(*map(run_at, options.run))
 
 
 if __name__ == "__main__":

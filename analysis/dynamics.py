@@ -1,22 +1,23 @@
 """What a run does after its training accuracy is at its ceiling: gain, signal, entropy, length, reflection, degenerate answers.
 
-Departures from the paper (§3.2): saturation is computed, not read off a curve (analysis.post_saturation), and the gain has a
-paired interval over problems; the paper picks the steps it compares by eye. The gain counts from the first evaluation at or after
-saturation. A run that has only one such evaluation is counted from its last evaluation before saturation instead, which also credits
-what was learnt in between; wherever it is shown, the steps are shown with it.
+Departures from the paper (§3.2): saturation is computed (`Run.saturation`), not read off a curve, and the gain has a paired
+interval over problems; the paper picks the steps it compares by eye. The gain counts from the first evaluation at or after
+saturation. A run that has only one such evaluation is counted from its last evaluation before saturation instead, which also
+credits what was learnt in between; wherever it is shown, the steps are shown with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import pandas as pd
 
 from analysis import stats
+from analysis.estimates import parts
 from analysis.manifests import average_at
-from analysis.post_saturation import SUSTAINED, gain_span, saturation_step
 from analysis.results import Run
 from rlvr.stats import Interval
 
@@ -30,101 +31,87 @@ WATCHED = {
 
 
 @dataclass(frozen=True)
-class Saturation:
-    """first, sustained: steps, None if never. gain: of the test average between two evaluations, in points."""
+class Gain:
+    """Points gained on the tests after saturation, and the two evaluated steps it counts between, of each run."""
 
-    first: int | None
-    sustained: int | None
-    from_step: int | None = None
-    to_step: int | None = None
-    gain: Interval | None = None
+    points: Interval
+    spans: list[tuple[int, int]]
 
 
-def saturation_of(run: Run) -> Saturation:
-    """Where training accuracy saturates, and what the scale's test average gains from there to the last evaluation."""
-    train = run.series("train/accuracy")
-    first, sustained = (saturation_step(train.index, train.to_numpy(), sustained=k) for k in (1, SUSTAINED))
-    span = _span(run, first, strict=False)
-    return Saturation(first, sustained, *span, _gain([(run, span)])) if span else Saturation(first, sustained)
+def gain_span(saturation: int, steps: Sequence[int], strict: bool = False) -> tuple[int, int] | None:
+    """The evaluated steps (rising) that a gain is counted between: the first at or after `saturation`, and the last of all.
 
-
-def gain_of(runs: Sequence[Run]) -> tuple[Interval, list[tuple[int, int]]] | None:
-    """The gain in points over the runs that saturate, drawn over seeds and problems, and each run's two steps.
-
-    All runs count from after saturation; when one of them cannot, each counts as far as it can (`gain_span`).
+    Where the last is the only one after saturation, it is counted from the last at or before it, which also credits what
+    was learnt in between, unless `strict`. None when there are not two.
     """
-    first = {run.id: saturation_of(run).first for run in runs}
-    saturated = [run for run in runs if first[run.id] is not None]
+    after = next((step for step in steps if step >= saturation), None)
+    if after is not None and after < steps[-1]:
+        return after, steps[-1]
+    before = max((step for step in steps if step <= saturation), default=None)
+    return None if strict or before is None or before == steps[-1] else (before, steps[-1])
+
+
+def gain_after_saturation(runs: Sequence[Run], benchmarks: Sequence[str] | None = None) -> Gain | None:
+    """The gain of those runs that saturate, on the mean of the benchmarks (by default the scale's test average).
+
+    All count from after saturation; when one of them cannot, each counts as far as it can (`gain_span`); None when one still
+    cannot. The interval is a percentile bootstrap over seeds and problems, paired by problem; with one run, problems only.
+    """
+    saturated = [(run, run.saturation) for run in runs]
     for strict in (True, False):
-        spans = [(run, span) for run in saturated if (span := _span(run, first[run.id], strict))]
-        if spans and len(spans) == len(saturated):
-            return _gain(spans), [span for _, span in spans]
+        spans = [(run, _span(run, first, benchmarks, strict)) for run, first in saturated if first is not None]
+        known = [(run, span) for run, span in spans if span is not None]
+        if known and len(known) == len(spans):
+            return Gain(_points(known, benchmarks), [span for _, span in known])
     return None
 
 
-def _span(run: Run, first: int | None, strict: bool) -> tuple[int, int] | None:
-    """The steps of `gain_span` among those at which every benchmark of the test average was evaluated."""
-    names = [name for name in average_at(run.scale) if name in run.scores]
-    if first is None or not names:
-        return None
-    common = set.intersection(*(set(run.scores[name].steps.tolist()) for name in names))
-    return gain_span(first, sorted(common), strict)
+def _names(run: Run, benchmarks: Sequence[str] | None) -> list[str]:
+    return [name for name in benchmarks or average_at(run.scale) if name in run.scores]
 
 
-def _gain(spans: Sequence[tuple[Run, tuple[int, int]]]) -> Interval:
-    rng = np.random.default_rng(0)
-    runs = [run for run, _ in spans]
-    names = [name for name in average_at(runs[0].scale) if all(name in run.scores for run in runs)]
-    # Benchmarks on the same problems are averaged problem by problem before problems are drawn.
-    sets: dict[tuple[str, ...], list[str]] = {}
+def _span(run: Run, first: int, benchmarks: Sequence[str] | None, strict: bool) -> tuple[int, int] | None:
+    steps = [run.scores[name].steps for name in _names(run, benchmarks)]
+    return gain_span(first, reduce(np.intersect1d, steps).tolist(), strict) if steps else None
+
+
+def _points(spans: Sequence[tuple[Run, tuple[int, int]]], benchmarks: Sequence[str] | None) -> Interval:
+    names = [name for name in _names(spans[0][0], benchmarks) if all(name in run.scores for run, _ in spans)]
+    measured = []
     for name in names:
-        sets.setdefault(tuple(runs[0].scores[name].ids), []).append(name)
+        of_runs = [(run.scores[name], span) for run, span in spans]
+        changes = [100 * (scores.at(to) - scores.at(start)) / scores.samples for scores, (start, to) in of_runs]
+        measured.append((of_runs[0][0].ids, np.array(changes), 1))
+    rng = np.random.default_rng(0)
     value, resampled = 0.0, np.zeros(stats.RESAMPLES)
-    for ids, members in sets.items():
-        changes = np.array([
-            sum(100 * (run.scores[m].at(to) - run.scores[m].at(start)) / run.scores[m].samples for m in members)
-            for run, (start, to) in spans
-        ]) / len(names)  # fmt: skip
-        value += float(changes.mean())
-        resampled += stats.bootstrap_means(changes, 1, stats.draw_problems(len(ids), rng), rng)
+    for part in parts(measured):
+        changed, weight = np.asarray(part.values), part.weight / len(names)
+        value += weight * float(changed.mean())
+        resampled += weight * stats.bootstrap_means(changed, 1, stats.draw_problems(changed.shape[1], rng), rng)
     return stats.percentile_interval(value, resampled)
 
 
-def summary(run: Run) -> dict[str, object]:
-    """One run's line: saturation, gain, and each watched series over the five steps around saturation and at the end.
+def around_saturation(runs: Sequence[Run]) -> pd.DataFrame:
+    """A line for each run: saturation, gain, and each watched series over the five steps around saturation and at the end.
 
     A run that never saturates is split in the middle, and `split` says so.
     """
-    saturation = saturation_of(run)
-    train = run.series("train/accuracy")
-    split = saturation.first or (int(train.index[len(train) // 2]) if len(train) else 0)
-    line: dict[str, object] = {
-        "run": run.id,
-        "saturated": saturation.first,
-        "sustained": saturation.sustained,
-        "gain_from": saturation.from_step,
-        "gain_to": saturation.to_step,
-        "gain": saturation.gain.value if saturation.gain else None,
-        "gain_low": saturation.gain.low if saturation.gain else None,
-        "gain_high": saturation.gain.high if saturation.gain else None,
-        "split": split,
-    }
+    return pd.DataFrame([_around_saturation(run) for run in runs])
+
+
+def _around_saturation(run: Run) -> dict[str, object]:
+    first, gain, train = run.saturation, gain_after_saturation([run]), run.series("train/accuracy")
+    split = first or (int(train.index[len(train) // 2]) if len(train) else 0)
+    points, (start, to) = (gain.points, gain.spans[0]) if gain else (Interval(np.nan), (None, None))
+    line: dict[str, object] = {"run": run.id, "saturated": first, "gain_from": start, "gain_to": to}
+    line |= {"gain": points.value, "gain_low": points.low, "gain_high": points.high, "split": split}
     for column, label in WATCHED.items():
         series = run.series(column)
         near = (series.index.to_series() - split).abs().nsmallest(5)
-        line[f"{label}: at split"] = _mean(series.loc[near.index])
-        line[f"{label}: end"] = _mean(series.tail(5))
-    for at, step in (("at split", split), ("end", None)):
-        counts = [run.series(f"eval/{name}/reflections") for name in average_at(run.scale)]
-        picked = [c[c.index <= step].tail(1) if step is not None else c.tail(1) for c in counts if len(c)]
-        line[f"answers with reflection words: {at}"] = sum(float(c.sum()) for c in picked) if picked else None
+        line[f"{label}: at split"] = series.loc[near.index].mean()
+        line[f"{label}: end"] = series.tail(5).mean()
+    counts = [run.series(f"eval/{name}/reflections") for name in average_at(run.scale)]
+    for at, step in (("at split", split), ("end", np.inf)):
+        last = [count[count.index <= step].tail(1) for count in counts if len(count)]
+        line[f"answers with reflection words: {at}"] = sum(float(count.sum()) for count in last) if last else None
     return line
-
-
-def _mean(series: pd.Series) -> float | None:
-    return float(series.mean()) if len(series) else None
-
-
-def compare(runs: Sequence[Run]) -> pd.DataFrame:
-    """One line for each run, in order."""
-    return pd.DataFrame([summary(run) for run in runs])

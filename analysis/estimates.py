@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from analysis import stats
 from analysis.manifests import PAPER_STEPS, average_at
-from analysis.results import Run, Scores
+from analysis.results import Run
 from rlvr.stats import Interval, Part, mean_interval, pass_at_k
 
 PASS_K = 8
@@ -70,43 +70,48 @@ class Estimator:
         """
         key = (quantity, subject, one_model, *((p.run.id, p.benchmark, p.step) for group in picks for p in group))
         if key not in self._estimates:
-            self._estimates[key] = self._make(picks, quantity, subject, one_model, zlib.crc32(repr(key).encode()))
+            rng = np.random.default_rng(zlib.crc32(repr(key).encode()))
+            if quantity in ("boxed", "response_tokens"):
+                self._estimates[key] = self._of_whole_runs(picks, quantity, one_model, rng)
+            else:
+                self._estimates[key] = self._of_problems(picks, quantity, subject, one_model, rng)
         return self._estimates[key]
 
-    def _make(
-        self, picks: Sequence[Sequence[Pick]], quantity: str, subject: str | None, one_model: bool, seed: int
+    def _of_problems(
+        self,
+        picks: Sequence[Sequence[Pick]],
+        quantity: str,
+        subject: str | None,
+        one_model: bool,
+        rng: np.random.Generator,
     ) -> Estimate | None:
-        rng = np.random.default_rng(seed)
-        if quantity in ("boxed", "response_tokens"):
-            return self._mean_of_runs(picks, quantity, one_model, rng)
         measured, resampled = [], []
         for group in picks:
-            scores = [p.run.scores[p.benchmark] for p in group]
-            kept = np.ones(len(scores[0].ids), bool) if subject is None else scores[0].subjects == subject
-            samples = np.array([score.samples for score in scores])
-            if not kept.any() or (quantity == "pass_at_8" and samples.min() < PASS_K):
+            scores = [p.run.scores[p.benchmark].of_subject(subject) for p in group]
+            samples, ids = np.array([score.samples for score in scores]), scores[0].ids
+            if not ids or (quantity == "pass_at_8" and samples.min() < PASS_K):
                 return None
-            ids = [i for i, keep in zip(scores[0].ids, kept, strict=True) if keep]
-            correct = np.array([score.at(p.step)[kept] for score, p in zip(scores, group, strict=True)])
-            counted = quantity == "accuracy" and len(set(samples)) == 1
-            values = (
-                correct / samples[:, None] if quantity == "accuracy" else pass_at_k(samples[:, None], correct, PASS_K)
-            )
-            drawn = (correct, int(samples[0])) if counted else (values, 1)
-            resampled.append(100 * stats.bootstrap_means(*drawn, self.problem_draws(ids), rng))
+            correct = np.array([score.at(p.step) for score, p in zip(scores, group, strict=True)])
+            if quantity == "accuracy":
+                values = correct / samples[:, None]
+            else:
+                values = pass_at_k(samples[:, None], correct, PASS_K)
+            draws = self.problem_draws(ids)
+            if quantity == "accuracy" and len(set(samples)) == 1:
+                resampled.append(100 * stats.bootstrap_means(correct, int(samples[0]), draws, rng))
+            else:
+                resampled.append(100 * stats.bootstrap_means(values, 1, draws, rng))
             answers = int(samples.min())
             if one_model:
                 values, answers = values.mean(axis=0, keepdims=True), answers * len(values)
             measured.append((ids, values, answers))
         return Estimate(mean_interval(*parts(measured)) * 100, np.mean(resampled, axis=0))
 
-    def _mean_of_runs(
+    def _of_whole_runs(
         self, picks: Sequence[Sequence[Pick]], quantity: str, one_model: bool, rng: np.random.Generator
     ) -> Estimate | None:
         """What is known for each run as a whole: no noise with one model."""
-        of_runs = [
-            [p.run.series(f"eval/{p.benchmark}/{quantity}").get(p.step, np.nan) for p in group] for group in picks
-        ]
+        of_runs = [[p.run.series(f"eval/{p.benchmark}/{quantity}").get(p.step, np.nan) for p in ps] for ps in picks]
         seeds = np.mean(of_runs, axis=0)[:, None] * (100 if quantity == "boxed" else 1)
         if np.isnan(seeds).any():
             return None
@@ -131,58 +136,60 @@ def parts(measured: Sequence[tuple[Sequence[str], NDArray, int]]) -> list[Part]:
     ]
 
 
-def average_accuracy(run: Run) -> tuple[NDArray, NDArray]:
-    """Steps at which all benchmarks of the scale's average were evaluated, and that average in [0, 1]."""
-    series = [
-        pd.Series(run.scores[name].accuracy(), run.scores[name].steps)
-        for name in average_at(run.scale)
-        if name in run.scores
-    ]
-    if not series or len(series) < len(average_at(run.scale)):
-        return np.array([], int), np.array([])
-    mean = pd.concat(series, axis=1).dropna().mean(axis=1)
-    return mean.index.to_numpy(), mean.to_numpy()
+def accuracies(run: Run, benchmarks: Sequence[str]) -> pd.Series:
+    """The mean accuracy in [0, 1] by step, where all benchmarks were evaluated; empty where the run lacks one."""
+    if not benchmarks or not all(name in run.scores for name in benchmarks):
+        return pd.Series(dtype=float)
+    series = [pd.Series(run.scores[name].accuracy(), run.scores[name].steps) for name in benchmarks]
+    return pd.concat(series, axis=1).dropna().mean(axis=1)
 
 
-def chosen_step(run: Run, scores: Scores, selection: str, step: int | None, averaged: bool) -> int | None:
-    """The checkpoint of a run that a cell shows; None when nothing was evaluated.
+def chosen_step(run: Run, benchmark: str, selection: str, step: int | None, averaged: bool) -> int | None:
+    """The checkpoint of a trained run that a cell shows; None when there is none. Step 0, the untrained model, only by name.
 
-    A step of the paper's 2,000 is, at another scale, the evaluation nearest to the same share of the run.
+    A step of the paper's 2,000 is, at another scale, the evaluation nearest to the same share of the run; at most half an
+    interval between evaluations away.
     """
-    steps, values = scores.steps, scores.accuracy()
-    if selection == "best_average" or (selection == "best_each" and averaged):
-        steps, values = average_accuracy(run)
-        at_both = np.isin(steps, scores.steps)
-        steps, values = steps[at_both], values[at_both]
-    if not len(steps):
-        return None
-    if selection == "last":
-        return int(steps[-1])
+    evaluated = run.scores[benchmark].steps
     if selection == "step":
-        wanted = step if run.scale == "paper" else (step or 0) * run.settings["scale.steps"] / PAPER_STEPS
-        return int(steps[np.abs(steps - (wanted or 0)).argmin()])
-    return int(steps[values.argmax()])
+        assert step is not None  # load_manifest asks for it
+        wanted = step if run.scale == "paper" else step * run.settings["scale.steps"] / PAPER_STEPS
+        near = evaluated[(evaluated > 0) == (step > 0)]
+        grid = np.unique(np.concatenate([scores.steps for scores in run.scores.values()]))
+        within = np.median(np.diff(grid)) / 2 if len(grid) > 1 else 0
+        nearest = min(near.tolist(), key=lambda at: abs(at - wanted), default=None)
+        return nearest if nearest is not None and abs(nearest - wanted) <= within else None
+    together = selection == "best_average" or (selection == "best_each" and averaged)
+    found = accuracies(run, average_at(run.scale) if together else [benchmark])
+    found = found[found.index.isin(evaluated) & (found.index > 0)]
+    if found.empty:
+        return None
+    return int(found.index[-1] if selection == "last" else found.idxmax())
 
 
 def inflation(runs: Sequence[Run]) -> pd.DataFrame:
     """For each run, what choosing its checkpoint on the tests themselves flatters: by split halves, and against `validation`.
 
     Columns in points: run, benchmark, split_half (with low, high), on_validation (best on the test minus the checkpoint that
-    is best on validation; NaN without one).
+    is best on validation; NaN without one). The untrained model is not chosen.
     """
     lines = []
     for run in runs:
         for name, scores in run.scores.items():
-            if name == "validation" or len(scores.steps) < 2:
+            trained = scores.steps > 0
+            if name == "validation" or trained.sum() < 2:
                 continue
             rng = np.random.default_rng(0)
-            split = stats.selection_inflation(scores.correct / scores.samples, rng) * 100
-            line = {"run": run.id, "benchmark": name, "checkpoints": len(scores.steps), "split_half": split.value}
+            split = stats.selection_inflation(scores.correct[trained] / scores.samples, rng) * 100
+            line = {"run": run.id, "benchmark": name, "checkpoints": trained.sum(), "split_half": split.value}
             line |= {"low": split.low, "high": split.high, "on_validation": np.nan}
-            if held_out := run.scores.get("validation"):
-                at = int(held_out.steps[held_out.accuracy().argmax()])
-                if at in scores.steps:
-                    accuracy = scores.accuracy()
-                    line["on_validation"] = 100 * float(accuracy.max() - scores.at(at).mean() / scores.samples)
+            accuracy = accuracies(run, [name]).loc[1:]
+            held_out = (
+                chosen_step(run, "validation", "best_each", None, averaged=False)
+                if "validation" in run.scores
+                else None
+            )
+            if held_out in accuracy:
+                line["on_validation"] = 100 * float(accuracy.max() - accuracy[held_out])
             lines.append(line)
     return pd.DataFrame(lines)

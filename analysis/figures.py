@@ -1,4 +1,4 @@
-"""Figures: ours with bands over the paper's curve in grey, one manifest each, as PNG, PDF and SVG.
+"""Figures: ours with bands over the paper's curve in grey, one manifest each, as PNG, PDF and SVG; and a run's own figure.
 
 At scale=paper both share the step axis. At another scale the paper's steps have an axis of their own, grey, on top: the shapes
 can be compared, steps and heights cannot. Bands around accuracies are their 95 % intervals (rlvr.stats), around
@@ -11,37 +11,49 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from analysis import style
-from analysis.dynamics import gain_of, saturation_of
+from analysis.dynamics import gain_after_saturation
 from analysis.estimates import parts
 from analysis.manifests import Manifest, Panel, Row, average_at, benchmarks_at, paper_data
-from analysis.post_saturation import saturation_step
-from analysis.results import Run
+from analysis.results import SATURATED, WINDOW, Run, first_reaching
 from rlvr.stats import mean_intervals
 
 FEW_POINTS = 12
 MOST_BANDS = 6
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+SHARES = ("accuracy", "subject", "boxed")
+ABOVE = 16  # points between a panel and its title where an axis lies between them
+SATURATION: dict[str, Any] = {"color": "0.2", "lw": 1, "ls": (0, (2, 2))}
+LINES: tuple[dict[str, Any], ...] = (
+    {"color": style.TRAIN, "lw": 1.2, "label": "training accuracy (left)"},
+    {"color": style.TEST, "marker": "o", "label": "test average (right)"},
+    SATURATION | {"label": f"training accuracy {SATURATED:.0%} over {WINDOW:,} rollouts"},
+    style.PAPER | {"label": "paper's training accuracy"},
+    style.PAPER | {"ls": "--", "label": "paper's test average (right)"},
+)
 
 
 @dataclass
 class Curve:
-    """A quantity over the steps for so many seeds. steps, mean, low, high: "steps"."""
+    """A quantity over the steps. steps, mean, low, high: "steps"."""
 
     steps: NDArray
-    seeds: int
     mean: NDArray
     low: NDArray
     high: NDArray
+
+
+def is_percent(quantity: str) -> bool:
+    return quantity.partition("/")[0] in SHARES or quantity == "train/accuracy"
 
 
 def curve(runs: Sequence[Run], quantity: str) -> Curve | None:
@@ -49,23 +61,22 @@ def curve(runs: Sequence[Run], quantity: str) -> Curve | None:
     kind, _, rest = quantity.partition("/")
     if kind in ("accuracy", "subject"):
         column, _, subject = rest.partition("/")
-        return _accuracy(runs, column, subject)
+        return _accuracy(runs, column, subject or None)
     if kind == "boxed":
-        series = [100 * run.series(f"eval/{name}/boxed") for run in runs for name in benchmarks_at(run.scale, rest)]
+        series = [run.series(f"eval/{name}/boxed") for run in runs for name in benchmarks_at(run.scale, rest)]
     elif kind == "reflections":
         series = [_reflections(run) for run in runs]
     else:
-        factor = 100 if quantity.startswith("train/accuracy") else 1
-        series = [factor * run.series(quantity) for run in runs]
-    series = [s for s in series if len(s)]
+        series = [run.series(quantity) for run in runs]
+    series = [(100 if is_percent(quantity) else 1) * one for one in series if len(one)]
     if not series:
         return None
     values = pd.concat(series, axis=1).dropna()
-    ends = (found.to_numpy() for found in (values.mean(axis=1), values.min(axis=1), values.max(axis=1)))
-    return Curve(values.index.to_numpy(), values.shape[1], *ends)
+    ends = (values.mean(axis=1), values.min(axis=1), values.max(axis=1))
+    return Curve(values.index.to_numpy(), *(end.to_numpy() for end in ends))
 
 
-def _accuracy(runs: Sequence[Run], column: str, subject: str) -> Curve | None:
+def _accuracy(runs: Sequence[Run], column: str, subject: str | None) -> Curve | None:
     """Percent, at the steps that every run evaluated on all benchmarks of the column."""
     names = benchmarks_at(runs[0].scale, column) if runs else []
     runs = [run for run in runs if all(name in run.scores for name in names)]
@@ -74,14 +85,12 @@ def _accuracy(runs: Sequence[Run], column: str, subject: str) -> Curve | None:
     steps = reduce(np.intersect1d, (run.scores[name].steps for run in runs for name in names))
     measured = []
     for name in names:
-        scores = [run.scores[name] for run in runs]
-        kept = scores[0].subjects == subject if subject else np.ones(len(scores[0].ids), bool)
-        if not kept.any() or not len(steps):
+        scores = [run.scores[name].of_subject(subject) for run in runs]
+        if not scores[0].ids or not len(steps):
             return None
-        shares = [s.correct[np.isin(s.steps, steps)][:, kept] / s.samples for s in scores]
-        ids = [i for i, keep in zip(scores[0].ids, kept, strict=True) if keep]
-        measured.append((ids, np.stack(shares, axis=1), min(s.samples for s in scores)))
-    return Curve(steps, len(runs), *(100 * ends for ends in mean_intervals(*parts(measured))))
+        shares = [s.correct[np.isin(s.steps, steps)] / s.samples for s in scores]
+        measured.append((scores[0].ids, np.stack(shares, axis=1), min(s.samples for s in scores)))
+    return Curve(steps, *(100 * ends for ends in mean_intervals(*parts(measured))))
 
 
 def _reflections(run: Run) -> pd.Series:
@@ -96,30 +105,33 @@ def quantity_of(panel: Panel, row: Row) -> str:
     return f"{quantity}/{panel.benchmark}" if panel.benchmark else quantity
 
 
-def runs_of(manifest: Manifest, panel: Panel, row: Row, scale: str, runs: Sequence[Run]) -> list[Run]:
+def runs_of(manifest: Manifest, panel: Panel, row: Row, scale: str | None, runs: Sequence[Run]) -> list[Run]:
     """The runs of a curve; those with the panel's overrides where there are any, else the experiment's own."""
-    wanted = Row(
-        row.label,
-        experiment=row.experiment or panel.experiment,
-        overrides=row.overrides or panel.overrides,
-        base_model=row.base_model,
-    )
+    if scale is None:
+        return []
+    wanted = replace(row, experiment=row.experiment or panel.experiment, overrides=row.overrides or panel.overrides)
     found = manifest.runs_of(wanted, scale, runs)
-    if not found and not row.overrides:
-        found = manifest.runs_of(replace(wanted, overrides=()), scale, runs)
-    return found
+    return found if found or row.overrides else manifest.runs_of(replace(wanted, overrides=()), scale, runs)
 
 
-def paper_curve(manifest: Manifest, panel: Panel, row: Row) -> pd.DataFrame:
-    """step, value; empty where the paper has no such curve."""
+def paper_curve(manifest: Manifest, panel: Panel, row: Row) -> pd.Series:
+    """The paper's values by step; empty where it has no such curve."""
     if manifest.paper is None:
-        return pd.DataFrame({"step": [], "value": []})
+        return pd.Series(dtype=float)
     data = paper_data(manifest.paper)
-    series = row.paper or row.label
-    return data[(data["panel"] == (panel.paper or panel.title)) & (data["series"] == series)]
+    found = data[(data["panel"] == (panel.paper or panel.title)) & (data["series"] == (row.paper or row.label))]
+    return found.set_index("step")["value"]
 
 
-def axes_for_paper(ax: Axes, shown: str | None, same_unit: bool) -> Axes:
+def plot(ax: Axes, ours: Curve, band: bool = True, **look: Any) -> None:
+    """A curve with its band; few points are marked."""
+    ax.plot(ours.steps, ours.mean, marker="o" if len(ours.steps) < FEW_POINTS else None, zorder=3, **look)
+    if band:
+        ax.fill_between(ours.steps, ours.low, ours.high, color=look["color"], alpha=0.15, lw=0)
+    ax.set_xlim(left=0)
+
+
+def axes_for_paper(ax: Axes, shown: str | None, same_unit: bool = True) -> Axes:
     """The axes for the paper's curves, below `ax`; `ax` itself where steps are shared: at scale=paper, or without runs.
 
     Else the paper has its own steps on top, and where its unit means something else (tokens, nats of another model) also its
@@ -139,90 +151,152 @@ def axes_for_paper(ax: Axes, shown: str | None, same_unit: bool) -> Axes:
     paper.spines["top"].set(visible=True, color="0.8")
     paper.tick_params(axis="x", colors=style.PAPER_TEXT, pad=0, length=2)
     paper.grid(False, axis="x")
+    paper.set_xlim(left=0)
     return paper
 
 
 def draw_panel(ax: Axes, manifest: Manifest, panel: Panel, scale: str | None, runs: Sequence[Run]) -> None:
     """All curves of a panel. scale: of ours; None draws the paper only."""
+    quantities = [quantity_of(panel, row) for row in manifest.rows]
     curves = [
-        curve(runs_of(manifest, panel, row, scale, runs), quantity_of(panel, row)) if scale else None
-        for row in manifest.rows
+        curve(runs_of(manifest, panel, row, scale, runs), quantity)
+        for row, quantity in zip(manifest.rows, quantities, strict=True)
     ]
-    shown = scale if any(curves) else None
-    percent = all(is_percent(quantity_of(panel, row)) for row in manifest.rows)
+    shown, percent = scale if any(curves) else None, all(map(is_percent, quantities))
     below = axes_for_paper(ax, shown, percent)
     for i, (row, ours) in enumerate(zip(manifest.rows, curves, strict=True)):
-        theirs = paper_curve(manifest, panel, row)
-        look = style.of_line(i)
+        look, theirs = style.of_line(i), paper_curve(manifest, panel, row)
         if len(theirs):
-            grey: dict[str, Any] = {"color": look["color"], "lw": 1.1} if scale is None else style.PAPER
-            below.plot(theirs["step"], theirs["value"], **grey, ls=look["ls"])
+            below.plot(theirs, **(style.PAPER if scale else {"color": look["color"], "lw": 1.1}), ls=look["ls"])
+            below.set_xlim(left=0)
         if ours:
-            dots: dict[str, Any] = {"marker": "o"} if len(ours.steps) < FEW_POINTS else {}
-            ax.plot(ours.steps, ours.mean, **look, **dots, zorder=3)
-            if len(manifest.rows) <= MOST_BANDS:
-                ax.fill_between(ours.steps, ours.low, ours.high, color=look["color"], alpha=0.15, lw=0)
-    if below is not ax:
-        below.set_xlim(left=0)
-        if not percent and ax.dataLim.y0 >= 0:
-            ax.set_ylim(bottom=0)
-    ax.set_xlim(left=0)
+            plot(ax, ours, len(manifest.rows) <= MOST_BANDS, **look)
+    if below is not ax and not percent and ax.dataLim.y0 >= 0:
+        ax.set_ylim(bottom=0)
     title = style.pretty(panel.title)
     if scale and not shown:
         title += " (not run)"
     elif shown and shown != "paper" and percent:
-        kind, _, column = quantity_of(panel, manifest.rows[0]).partition("/")
-        names = benchmarks_at(shown, column.partition("/")[0]) if kind in ("accuracy", "subject", "boxed") else ()
+        kind, _, column = quantities[0].partition("/")
+        names = benchmarks_at(shown, column.partition("/")[0]) if kind in SHARES else ()
         title += f"\nours: {' + '.join(names)}" if names else ""
-    ax.set_title(title, pad=16 if below is not ax else 4, fontsize=8)
+    ax.set_title(title, pad=4 if below is ax else ABOVE, fontsize=8)
+
+
+def draw_saturation(ax: Axes, runs: Sequence[Run], tests: Sequence[str]) -> Axes:
+    """Training accuracy (left axis), the quantities `tests` (right axis, returned) and where training saturates; percent."""
+    right = ax.twinx()
+    if train := curve(runs, "train/accuracy"):
+        plot(ax, train, color=style.TRAIN, lw=1.2)
+    for i, quantity in enumerate(tests):
+        if test := curve(runs, quantity):
+            plot(right, test, color=style.PALETTE[1 + i % 7], ls=style.DASHES[i % 8])
+    for run in runs:
+        if run.saturation is not None:
+            ax.axvline(run.saturation, **SATURATION, zorder=4)
+    ax.set(xlabel="step", ylim=(0, 103))
+    ax.tick_params(axis="y", colors=style.TRAIN)
+    right.set_ylim(0, 1.1 * max(35.0, right.dataLim.y1))
+    right.grid(False)
+    return right
+
+
+@rc_context(style.RC)
+def draw_run(run: Run, benchmarks: Sequence[str]) -> Figure:
+    """The post-saturation figure of one run, a line for each benchmark."""
+    fig = Figure(figsize=(6.4, 4.0), layout="constrained")
+    ax = fig.subplots()
+    right = draw_saturation(ax, [run], [f"accuracy/{name}" for name in benchmarks])
+    ax.set_ylabel("training accuracy (%)", color=style.TRAIN)
+    right.set_ylabel("test accuracy (%)")
+    ax.set_title(run.id, fontsize=9)
+    for line, name in zip(right.get_lines(), benchmarks, strict=True):
+        line.set_label(f"{name}, n = {len(run.scores[name].ids)} (right)")
+    known = [Line2D([], [], **line) for line in (LINES[0], LINES[2])]
+    fig.legend(handles=[*known, *right.get_lines()], loc="outside lower center", ncols=2)
+    return fig
 
 
 def draw(manifest: Manifest, scale: str | None, runs: Sequence[Run]) -> Figure:
     """The whole figure of a manifest: its panels in a grid, one legend."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
-    with rc_context(style.RC):
-        n = len(manifest.panels)
-        columns = n if n <= 4 else 4 if n > 6 else 3
-        lines = -(-n // columns)
-        width = 5.4 if n == 1 else 2.45 * columns + 0.2
-        fig = Figure(figsize=(width, 2.35 * lines + 1.0), layout="constrained")
-        axes = list(fig.subplots(lines, columns, squeeze=False).flat)
-        for i, (ax, panel) in enumerate(zip(axes, manifest.panels, strict=False)):
-            draw_panel(ax, manifest, panel, scale, runs)
-            if i + columns >= n:
-                ax.set_xlabel("step")
-        for ax in axes[n:]:
-            ax.set_axis_off()
-        if is_percent(quantity_of(manifest.panels[0], manifest.rows[0])):
-            axes[0].set_ylabel("%")
-        handles = [
-            Line2D([], [], **style.of_line(i), label=label_of(manifest, row, scale, runs))
-            for i, row in enumerate(manifest.rows)
-        ]
+    n, of_saturation = len(manifest.panels), manifest.kind == "post_saturation"
+    columns = n if n <= 4 else 4 if n > 6 else 3
+    lines = -(-n // columns)
+    width, height = (
+        (3.1 * n + 0.6, 3.9) if of_saturation else (5.4 if n == 1 else 2.45 * columns + 0.2, 2.35 * lines + 1.0)
+    )
+    fig = Figure(figsize=(width, height), layout="constrained")
+    axes = list(fig.subplots(lines, columns, squeeze=False).flat)
+    for ax, panel in zip(axes, manifest.panels, strict=False):
+        (_draw_saturation_panel if of_saturation else draw_panel)(ax, manifest, panel, scale, runs)
+    for ax in axes[max(0, n - columns) : n]:
+        ax.set_xlabel("step")
+    for ax in axes[n:]:
+        ax.set_axis_off()
+    if of_saturation:
+        axes[0].set_ylabel("training accuracy (%)", color=style.TRAIN)
+        handles, fit = [Line2D([], [], **line) for line in LINES], 3
+    else:
+        axes[0].set_ylabel("%" if is_percent(quantity_of(manifest.panels[0], manifest.rows[0])) else "")
+        labels = [label_of(manifest, row, scale, runs) for row in manifest.rows]
+        handles = [Line2D([], [], **style.of_line(i), label=label) for i, label in enumerate(labels)]
         if scale:
-            handles.append(Line2D([], [], color=style.PAPER["color"], lw=1.0, label="paper, same dashes"))
-        widest = max(len(str(handle.get_label())) for handle in handles)
-        fit = max(1, int(width / (0.6 + 0.06 * widest)))
-        fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), fit))
-        fig.suptitle(heading(manifest, scale), x=0.01, ha="left", fontsize=9, color="0.25")
+            handles.append(Line2D([], [], **style.PAPER, label="paper, same dashes"))
+        fit = max(1, int(width / (0.6 + 0.06 * max(map(len, labels)))))
+    fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), fit))
+    fig.suptitle(heading(manifest, scale), x=0.01, ha="left", fontsize=9, color="0.25")
     return fig
 
 
-def is_percent(quantity: str) -> bool:
-    return quantity.partition("/")[0] in ("accuracy", "subject", "boxed") or quantity == "train/accuracy"
+def _draw_saturation_panel(ax: Axes, manifest: Manifest, panel: Panel, scale: str | None, runs: Sequence[Run]) -> None:
+    """Ours over the paper's, with what each gains after saturation."""
+    runs = runs_of(manifest, panel, manifest.rows[0], scale, runs)
+    shown = scale if runs else None
+    right = draw_saturation(ax, runs, [quantity_of(panel, manifest.rows[1])])
+    right.tick_params(axis="y", colors=style.TEST)
+    if panel == manifest.panels[-1]:
+        right.set_ylabel("test average (%)", color=style.TEST)
+    train, test = (paper_curve(manifest, panel, row) for row in manifest.rows)
+    axes_for_paper(ax, shown).plot(train, **style.PAPER)
+    below = axes_for_paper(right, shown)
+    below.plot(test, **style.PAPER, ls="--")
+    if below is not right:
+        below.tick_params(axis="x", top=False, labeltop=False)
+    for axis in (ax, right, below):
+        axis.set_xlim(left=0)
+    right.set_ylim(0, max(right.get_ylim()[1], 1.1 * test.max()))
+    ours = f" ({seeds(len(runs))})\n{gain_sentence(runs)}" if runs else " (not run)"
+    title = f"{style.pretty(panel.title)}{ours}\npaper, {paper_gain(train, test)}"
+    ax.set_title(title, pad=4 if shown in (None, "paper") else ABOVE, fontsize=8)
+
+
+def gain_sentence(runs: Sequence[Run]) -> str:
+    """What the seeds gained after saturation, or that they did not get there."""
+    if gain := gain_after_saturation(runs):
+        start, to = ("/".join(map(str, sorted(set(ends)))) for ends in zip(*gain.spans, strict=True))
+        of_all = "" if len(gain.spans) == len(runs) else f" ({len(gain.spans)} of {len(runs)} seeds)"
+        return f"steps {start} to {to}: {gain.points:+.1f} points{of_all}"
+    never = all(run.saturation is None for run in runs)
+    return "training never reaches 99 %" if never else "no evaluation after 99 %"
+
+
+def paper_gain(train: pd.Series, test: pd.Series) -> str:
+    """The paper's test average at its end minus that at its first evaluation at or after training accuracy of 99 %."""
+    first = first_reaching(train / 100, SATURATED)
+    if first is None:
+        return "never reaches 99 %"
+    after = test[test.index >= first]
+    return f"steps {after.index[0]} to {after.index[-1]}: {after.iloc[-1] - after.iloc[0]:+.1f} points"
+
+
+def seeds(count: int) -> str:
+    return f"{count} seed{'s' if count > 1 else ''}"
 
 
 def label_of(manifest: Manifest, row: Row, scale: str | None, runs: Sequence[Run]) -> str:
-    label = style.pretty(row.label)
-    if scale is None:
-        return label
     found = {run.seed for panel in manifest.panels for run in runs_of(manifest, panel, row, scale, runs)}
-    if not found:
-        return f"{label} (not run)"
-    return f"{label} ({len(found)} seed{'s' if len(found) > 1 else ''})"
+    known = "" if scale is None else f" ({seeds(len(found)) if found else 'not run'})"
+    return style.pretty(row.label) + known
 
 
 def heading(manifest: Manifest, scale: str | None) -> str:
@@ -232,105 +306,14 @@ def heading(manifest: Manifest, scale: str | None) -> str:
     return f"{manifest.title} ({what}){line_break if grey else ''}{grey}"
 
 
-def draw_post_saturation(manifest: Manifest, scale: str | None, runs: Sequence[Run]) -> Figure:
-    """Training accuracy (left axis) and test average (right axis) of each panel's experiment, saturation and the gain after."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
-    with rc_context(style.RC):
-        n = len(manifest.panels)
-        fig = Figure(figsize=(3.1 * n + 0.6, 3.9), layout="constrained")
-        for i, (ax, panel) in enumerate(zip(fig.subplots(1, n, squeeze=False).flat, manifest.panels, strict=True)):
-            found = runs_of(manifest, panel, manifest.rows[0], scale, runs) if scale else []
-            right = _draw_saturation(ax, manifest, panel, found, scale)
-            if i == 0:
-                ax.set_ylabel("training accuracy (%)", color=style.TRAIN)
-            if i == n - 1:
-                right.set_ylabel("test average (%)", color=style.TEST)
-        handles = [
-            Line2D([], [], color=style.TRAIN, lw=1.2, label="training accuracy (left)"),
-            Line2D([], [], color=style.TEST, marker="o", label="test average (right)"),
-            Line2D([], [], color="0.2", lw=1, ls=(0, (2, 2)), label="first step of training accuracy 99 %"),
-            Line2D([], [], color=style.PAPER["color"], lw=1, label="paper's training accuracy"),
-            Line2D([], [], color=style.PAPER["color"], lw=1, ls="--", label="paper's test average (right)"),
-        ]
-        fig.legend(handles=handles, loc="outside lower center", ncols=3)
-        fig.suptitle(heading(manifest, scale), x=0.01, ha="left", fontsize=9, color="0.25")
-    return fig
-
-
-def _draw_saturation(ax: Axes, manifest: Manifest, panel: Panel, runs: Sequence[Run], scale: str | None) -> Axes:
-    sides = {ax: (manifest.rows[0], style.TRAIN, "-")}
-    shown = scale if runs else None
-    right = ax.twinx()
-    sides[right] = (manifest.rows[1], style.TEST, "--")
-    top = 35.0
-    for side, (row, colour, dash) in sides.items():
-        theirs = paper_curve(manifest, panel, row)
-        below = axes_for_paper(side, shown, same_unit=True)
-        below.plot(theirs["step"], theirs["value"], **style.PAPER, ls=dash)
-        below.set_xlim(left=0)
-        if side is right and below is not side:
-            below.tick_params(axis="x", top=False, labeltop=False)
-        ours = curve(runs, quantity_of(panel, row)) if runs else None
-        if ours:
-            few: dict[str, Any] = {"marker": "o"} if len(ours.steps) < FEW_POINTS else {}
-            side.plot(ours.steps, ours.mean, color=colour, lw=1.2 if side is ax else 1.7, zorder=3, **few)
-            side.fill_between(ours.steps, ours.low, ours.high, color=colour, alpha=0.15, lw=0)
-        if side is right:
-            top = max([top, *theirs["value"], *(ours.high if ours else [])])
-    title = style.pretty(panel.title) + ("" if runs else " (not run)")
-    if runs:
-        for run in runs:
-            if (first := saturation_of(run).first) is not None:
-                ax.axvline(first, color="0.2", lw=1, ls=(0, (2, 2)), zorder=4)
-        title += f" ({len(runs)} seed{'s' if len(runs) > 1 else ''})\n{gain_sentence(runs)}"
-    title += f"\npaper, {paper_gain(manifest, panel)}"
-    ax.set_title(title, pad=16 if shown not in (None, "paper") else 4, fontsize=8)
-    ax.set(xlabel="step", ylim=(0, 103))
-    ax.set_xlim(left=0)
-    right.set_ylim(0, 1.1 * top)
-    right.grid(False)
-    ax.tick_params(axis="y", colors=style.TRAIN)
-    right.tick_params(axis="y", colors=style.TEST)
-    return right
-
-
-def gain_sentence(runs: Sequence[Run]) -> str:
-    """What the seeds gained after saturation, or that they did not get there."""
-    found = gain_of(runs)
-    if found is not None:
-        gain, spans = found
-        starts, ends = (sorted({span[i] for span in spans}) for i in (0, 1))
-        steps = f"steps {_either(starts)} to {_either(ends)}"
-        of_all = "" if len(spans) == len(runs) else f" ({len(spans)} of {len(runs)} seeds)"
-        return f"{steps}: {gain:+.1f} points{of_all}"
-    never = all(saturation_of(run).first is None for run in runs)
-    return "training never reaches 99 %" if never else "no evaluation after 99 %"
-
-
-def _either(steps: Sequence[int]) -> str:
-    return "/".join(str(step) for step in steps)
-
-
-def paper_gain(manifest: Manifest, panel: Panel) -> str:
-    """The paper's test average at its end minus that at its first evaluation at or after training accuracy of 99 %."""
-    train, test = (paper_curve(manifest, panel, row) for row in manifest.rows)
-    first = saturation_step(train["step"], train["value"] / 100)
-    if first is None:
-        return "never reaches 99 %"
-    after = test[test["step"] >= first]
-    return f"steps {after['step'].iloc[0]} to {after['step'].iloc[-1]}: {after['value'].iloc[-1] - after['value'].iloc[0]:+.1f} points"
-
-
-def write(manifest: Manifest, scale: str | None, runs: Sequence[Run], out: Path) -> Path:
-    """<stem>.png, .pdf and .svg; returns the PNG."""
-    draw_it = draw_post_saturation if manifest.kind == "post_saturation" else draw
-    fig = draw_it(manifest, scale, runs)
+@rc_context(style.RC)
+def write(manifest: Manifest, scale: str | None, runs: Sequence[Run], out: Path) -> tuple[int, int]:
+    """<stem>.png, .pdf and .svg; returns width and height as a page shows them, in pixels."""
+    fig = draw(manifest, scale, runs)
     fig.draw_without_rendering()
     fig.set_layout_engine(None)  # laid out once: with an engine every format is drawn twice
     for form in style.FORMATS:
         dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form)
         fig.savefig(out / f"{manifest.stem}.{form}", metadata=dates)
-    return out / f"{manifest.stem}.png"
+    width, height = 100 * fig.get_size_inches()
+    return round(width), round(height)

@@ -15,20 +15,25 @@ import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from analysis import dynamics, figures, style, table_files
+from analysis import figures, style, table_files
+from analysis.dynamics import around_saturation
 from analysis.estimates import Estimator, Pick, inflation
 from analysis.manifests import Manifest, load_manifests, paper_data
-from analysis.results import RESULTS, Run, load, read_columns, spread, step_files
+from analysis.results import RESULTS, Run, load, read_columns, spread, step_files, untracked
 from analysis.tables import Cell, Table
 from rlvr.cli import command, option
 from rlvr.stats import printed
@@ -38,24 +43,21 @@ HEADLINE = "figure02_post_saturation"
 OPEN = ("table05_loss_ablation", "table08_main")  # the other tables unfold on a click
 PART = 500
 EVOLUTION_STEPS = 40
+REFERENCE = "one_shot"  # the run of the same scale, and where it can be seed, that others are told apart from
 ROW = (
     "id", "subject", "sample", "prompt", "response", "gold", "score", "reason", "truncated", "response_tokens",
 )  # fmt: skip
 MARKS = {
     "reproduced": ("yes", "✓"),
     "direction reproduced": ("yes", "✓"),
-    "not": ("no", "✗"),
+    "not reproduced": ("no", "✗"),
     "too noisy to say": ("noisy", "?"),
 }
 
 
-def slug(run: Run) -> str:
-    return run.id.replace("/", ".")
-
-
-def in_link(benchmark: str) -> str:
-    """A benchmark's name as part of a file's; those of baselines have a slash."""
-    return benchmark.replace("/", ".")
+def in_link(name: str) -> str:
+    """A run or a benchmark (of a baseline) as part of a file's name."""
+    return name.replace("/", ".")
 
 
 def flat(settings: dict[str, Any]) -> dict[str, Any]:
@@ -66,30 +68,11 @@ def flat(settings: dict[str, Any]) -> dict[str, Any]:
     return leaves
 
 
-def differences(run: Run, reference: Run) -> dict[str, tuple[Any, Any]]:
-    """Setting -> (reference's, run's), where they differ; names of the run itself left out."""
-    mine, theirs = flat(run.settings), flat(reference.settings)
-    keys = [key for key in mine if key not in ("experiment_name", "variant")]
-    return {key: (theirs.get(key), mine[key]) for key in keys if theirs.get(key) != mine[key]}
-
-
-def draw_figures(manifests: Sequence[Manifest], runs: Sequence[Run], out: Path) -> dict[str, tuple[int, int]]:
-    """All figures, at the paper's scale where it was run, else at another; stem -> (width, height) of the PNG in pixels."""
-    from PIL import Image
-
-    scales = Estimator(runs).scales()
-    sizes = {}
-    for manifest in manifests:
-        run_at = [
-            scale
-            for scale in scales
-            for panel in manifest.panels
-            for row in manifest.rows
-            if figures.runs_of(manifest, panel, row, scale, runs)
-        ]
-        with Image.open(figures.write(manifest, run_at[0] if run_at else None, runs, out)) as image:
-            sizes[manifest.stem] = image.size
-    return sizes
+def draw_figure(manifest: Manifest, runs: Sequence[Run], out: Path) -> tuple[int, int]:
+    """A figure at the paper's scale where it was run, else at another; its width and height in pixels."""
+    curves = [(panel, row) for panel in manifest.panels for row in manifest.rows]
+    scales = (s for s in Estimator(runs).scales() if any(figures.runs_of(manifest, *of, s, runs) for of in curves))
+    return figures.write(manifest, next(scales, None), runs, out)
 
 
 def script(path: Path, root: Path, data: Any) -> None:
@@ -99,85 +82,70 @@ def script(path: Path, root: Path, data: Any) -> None:
     path.write_text(f"arrived({json.dumps(name)},{body})\n")
 
 
-def store_responses(pick: Pick, root: Path) -> None:
-    """The answers of one evaluation, in parts."""
+def store_responses(pick: Pick, root: Path) -> str:
+    """The answers of one evaluation, in parts; returns how the files are called before the part's number."""
     columns = read_columns(pick.run.samples_path(pick.benchmark, pick.step), ROW)
     rows = list(zip(*(columns[name].to_pylist() for name in ROW), strict=True))
     parts = max(1, -(-len(rows) // PART))
+    stem = f"{in_link(pick.benchmark)}-{pick.step}"
     for i in range(parts):
-        path = root / "data" / slug(pick.run) / f"{in_link(pick.benchmark)}-{pick.step}-{i}.js"
+        path = root / "data" / in_link(pick.run.id) / f"{stem}-{i}.js"
         script(path, root, {"parts": parts, "rows": rows[i * PART : (i + 1) * PART]})
+    return stem
 
 
 def evolution(run: Run) -> list[dict[str, Any]]:
     """The first answer to the best-ranked example of some training steps, with the share of its answers that were right."""
-    if run.folder is None:
-        return []
-    files = step_files(run.folder.rollouts_dir)
+    files = step_files(run.folder.rollouts_dir) if run.folder is not None else {}
     names = ("rank", "prompt", "response", "gold", "score", "reason", "response_tokens")
     lines = []
     for step in spread(list(files), EVOLUTION_STEPS):
         columns = read_columns(files[step], names)
         ranks = columns["rank"].to_numpy()
         best = ranks == ranks.min()
-        first = int(best.argmax())
-        line = {name: columns[name][first].as_py() for name in names[1:]}
-        line["tokens"] = line.pop("response_tokens")
-        line |= {"step": step, "answers": int(best.sum())}
+        line = {name: columns[name][int(best.argmax())].as_py() for name in names[1:]}
+        line |= {"tokens": line.pop("response_tokens"), "step": step, "answers": int(best.sum())}
         lines.append(line | {"share": columns["score"].to_numpy()[best].mean()})
     return lines
 
 
 def store_run(run: Run, stored: Sequence[str], root: Path) -> None:
-    evaluations = [
-        {
-            "benchmark": name,
-            "steps": scores.steps.tolist(),
-            "accuracy": [float(printed(100 * a, ".1f")) for a in scores.accuracy()],
-        }
-        for name, scores in run.scores.items()
-    ]
     about = {name: getattr(run, name) for name in ("id", "status", "hours", "machine", "commit", "command")}
+    evaluations = [
+        {"benchmark": name, "steps": scores.steps.tolist(),
+         "accuracy": [float(printed(100 * a, ".1f")) for a in scores.accuracy()]}
+        for name, scores in run.scores.items()
+    ]  # fmt: skip
     settings = {key: str(value) for key, value in flat(run.settings).items()}
-    data = about | {
-        "settings": settings,
-        "stored": list(stored),
-        "evaluations": evaluations,
-        "evolution": evolution(run),
-    }
-    script(root / "data" / slug(run) / "run.js", root, data)
+    about |= {"settings": settings, "stored": list(stored), "evaluations": evaluations, "evolution": evolution(run)}
+    script(root / "data" / in_link(run.id) / "run.js", root, about)
 
 
 def cell_for_page(cell: Cell) -> dict[str, Any]:
     stored = [pick for pick in cell.picks if pick.run.folder is not None]
     form = ".0f" if cell.ours >= 200 else ".1f"
-    gain = "" if np.isnan(cell.gain) else f"gain over base {printed(cell.gain, '+.1f')}"
-    adjusted = "" if np.isnan(cell.p_holm) else f"p against the reference row {cell.p_holm:.3g} (Holm)"
-    at = f"step {cell.steps}" if cell.steps else ""
-    seeds = f"{cell.seeds} seed{'s' if cell.seeds > 1 else ''}" if cell.is_run else ""
+    why = [cell.verdict, cell.why]
+    why += [f"gain over base {printed(cell.gain.value, '+.1f')}"] if not np.isnan(cell.gain.value) else []
+    why += [f"p against the reference row {cell.p_holm:.3g} (Holm)"] if not np.isnan(cell.p_holm) else []
+    why += [figures.seeds(cell.seeds), f"step {cell.steps}"] if cell.is_run else []
     return {
         "ours": printed(cell.ours, form),
         "range": cell.interval.range(form),
         "paper": printed(cell.paper, "g"),
         "mark": MARKS.get(cell.verdict),
-        "why": "; ".join(filter(None, (cell.verdict, cell.why, gain, adjusted, seeds, at))),
-        "link": ";".join(f"{slug(pick.run)},{in_link(pick.benchmark)},{pick.step}" for pick in stored),
+        "why": "; ".join(filter(None, why)),
+        "link": ";".join(f"{in_link(pick.run.id)},{in_link(pick.benchmark)},{pick.step}" for pick in stored),
     }
 
 
 def table_for_page(tables: Sequence[Table]) -> dict[str, Any]:
     manifest = tables[0].manifest
+    labels = [style.pretty(row.label) for row in manifest.rows]
     parts = [
-        {
-            "note": table_files.described(table),
-            "columns": [column.name for column in manifest.columns],
-            "rows": [
-                (style.pretty(row.label), [cell_for_page(cell) for cell in cells])
-                for row, cells in zip(manifest.rows, table.cells, strict=True)
-            ],
-        }
+        {"note": table_files.described(table), "columns": [column.name for column in manifest.columns],
+         "rows": list(zip(labels, [[cell_for_page(cell) for cell in cells] for cells in table.cells], strict=True))}
         for table in tables
-    ]
+    ]  # fmt: skip
     known = paper_data(manifest.paper)["discrepancy"].dropna() if manifest.paper else pd.Series(dtype=str)
     return {
         "stem": manifest.stem,
@@ -192,93 +160,79 @@ def table_for_page(tables: Sequence[Table]) -> dict[str, Any]:
 
 def name_of(manifest: Manifest) -> str:
     """`table05` as `Table 5`; an artefact of one's own by its stem."""
-    if manifest.paper is None:
-        return manifest.stem
-    return f"{manifest.paper[:-2].capitalize()} {int(manifest.paper[-2:])}"
+    return f"{manifest.paper[:-2].capitalize()} {int(manifest.paper[-2:])}" if manifest.paper else manifest.stem
 
 
 def lines_for_page(frame: pd.DataFrame) -> list[dict[str, str]]:
     def shown(value: Any) -> str:
-        if value is None or (isinstance(value, float) and np.isnan(value)):
-            return ""
-        return f"{value:.3g}" if isinstance(value, float) and value != int(value) else f"{value:g}"
+        if isinstance(value, str):
+            return value
+        return "" if pd.isna(value) else f"{value:g}" if value == int(value) else f"{value:.3g}"
 
-    return [
-        {str(name): value if isinstance(value, str) else shown(value) for name, value in row.items()}
-        for row in frame.to_dict("records")
-    ]
+    return [{str(name): shown(value) for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def build(runs: Sequence[Run], out: Path, manifests: Sequence[Manifest]) -> Path:
+def about_run(run: Run, runs: Sequence[Run]) -> dict[str, Any]:
+    """Its line on the page, with the settings in which it differs from the reference of its scale."""
+    same = [other for other in runs if (other.scale, other.name) == (run.scale, REFERENCE)]
+    reference = next((other for other in same if other.seed == run.seed), same[0] if same else run)
+    theirs = flat(reference.settings)
+    differs = [
+        f"{key}: {value}" for key, value in flat(run.settings).items()
+        if key not in ("experiment_name", "variant") and value != theirs.get(key)
+    ]  # fmt: skip
+    about = {name: getattr(run, name) for name in ("id", "status", "hours", "machine", "commit")}
+    steps = int(run.metrics.index.max()) if len(run.metrics) else 0
+    return about | {"slug": in_link(run.id), "steps": steps, "differences": ", ".join(differs)}
+
+
+def build(
+    runs: Sequence[Run], out: Path, manifests: Sequence[Manifest], track: Callable[..., Iterable] = untracked
+) -> Path:
     """Write the whole folder, replacing what an earlier report left there; returns index.html."""
-    from jinja2 import Environment, FileSystemLoader
-
     for folder in ("tables", "figures", "data"):
         shutil.rmtree(out / folder, ignore_errors=True)
+    for folder in ("tables", "figures", *(f"data/{in_link(run.id)}" for run in runs)):
         (out / folder).mkdir(parents=True)
     for name in ("responses.html", "run.html", "page.js", "page.css"):
         shutil.copyfile(PAGE / name, out / name)
-    for run in runs:
-        (out / "data" / slug(run)).mkdir()
-    of_figures = [m for m in manifests if m.kind != "table"]
+    of_figures, of_tables = ([m for m in manifests if (m.kind == "table") == wanted] for wanted in (False, True))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        drawing = pool.submit(draw_figures, of_figures, runs, out / "figures")
+        drawing = pool.map(partial(draw_figure, runs=runs, out=out / "figures"), of_figures)
         estimator = Estimator(runs)
-        drawn: list[dict[str, Any]] = []
-        picks: set[tuple[str, str, int]] = set()
-        for manifest in manifests:
-            if manifest.kind == "table":
-                tables = [Table(manifest, scale, estimator) for scale in estimator.scales() or ["paper"]]
-                table_files.write(tables, out / "tables")
-                drawn.append(table_for_page(tables))
-                found = [p for t in tables for cells in t.cells for cell in cells for p in cell.picks]
-                picks |= {(p.run.id, p.benchmark, p.step) for p in found}
-        by_id = {run.id: run for run in runs}
-        picks |= {(run.id, b, int(s.steps[-1])) for run in runs for b, s in run.scores.items()}
-        stored: dict[str, list[str]] = {run.id: [] for run in runs}
-        for run_id, benchmark, step in sorted(picks):
-            if by_id[run_id].folder is not None:
-                store_responses(Pick(by_id[run_id], benchmark, step), out)
-                stored[run_id].append(f"{in_link(benchmark)}-{step}")
-        for run in runs:
-            store_run(run, stored[run.id], out)
-        saturation, flattered = dynamics.compare(runs), inflation(runs)
-        saturation.to_csv(out / "tables" / "post_saturation.csv", index=False, float_format="%.4g")
-        flattered.to_csv(out / "tables" / "selection_inflation.csv", index=False, float_format="%.4g")
-        sizes = drawing.result()
-
+        drawn = []
+        picks = {Pick(run, name, int(scores.steps[-1])) for run in runs for name, scores in run.scores.items()}
+        for manifest in track(of_tables, description="tables"):
+            tables = [Table(manifest, scale, estimator) for scale in estimator.scales() or ["paper"]]
+            table_files.write(tables, out / "tables")
+            drawn.append(table_for_page(tables))
+            picks |= {pick for table in tables for cells in table.cells for cell in cells for pick in cell.picks}
+        for run in track(runs, description="answers"):
+            own = sorted((p.benchmark, p.step) for p in picks if p.run is run and run.folder is not None)
+            store_run(run, [store_responses(Pick(run, *evaluation), out) for evaluation in own], out)
+        saturation, flattered = around_saturation(runs), inflation(runs)
+        for name, frame in {"post_saturation": saturation, "selection_inflation": flattered}.items():
+            frame.to_csv(out / "tables" / f"{name}.csv", index=False, float_format="%.4g")
+        sizes = list(track(drawing, total=len(of_figures), description="figures"))
+    drawn_figures = [
+        {"stem": m.stem, "name": name_of(m), "title": m.title, "width": width, "height": height}
+        for m, (width, height) in zip(of_figures, sizes, strict=True)
+    ]
     page = Environment(loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True)
     text = page.get_template("index.html.jinja").render(
-        runs=[about_run(run, reference_for(run, runs)) for run in runs],
-        reference="one_shot",
+        runs=[about_run(run, runs) for run in runs],
+        reference=REFERENCE,
         hours=sum(run.hours for run in runs),
         scales=sorted(Counter(run.scale for run in runs).items()),
-        headline=HEADLINE if HEADLINE in sizes else None,
+        headline=HEADLINE if HEADLINE in [m.stem for m in of_figures] else None,
         saturation=lines_for_page(saturation),
-        slugs={run.id: slug(run) for run in runs},
+        slugs={run.id: in_link(run.id) for run in runs},
         tables=drawn,
-        figures=[
-            {"stem": m.stem, "name": name_of(m), "title": m.title, "width": w, "height": h}
-            for m in of_figures
-            for w, h in [sizes[m.stem]]
-        ],
+        figures=drawn_figures,
         inflation=lines_for_page(flattered),
     )
     (out / "index.html").write_text(text)
     return out / "index.html"
-
-
-def reference_for(run: Run, runs: Sequence[Run]) -> Run:
-    """one_shot of the same scale and seed where there is one, for telling what a run changes."""
-    same = [other for other in runs if other.scale == run.scale and other.name == "one_shot"]
-    return next((other for other in same if other.seed == run.seed), same[0] if same else run)
-
-
-def about_run(run: Run, reference: Run) -> dict[str, Any]:
-    differs = [f"{key}: {new}" for key, (_, new) in differences(run, reference).items()]
-    about = {name: getattr(run, name) for name in ("id", "status", "hours", "machine", "commit")}
-    last = int(run.metrics.index.max()) if len(run.metrics) else 0
-    return about | {"slug": slug(run), "steps": last, "differences": ", ".join(differs)}
 
 
 @dataclass
@@ -289,9 +243,12 @@ class Options:
 
 
 def report(options: Options) -> None:
-    """Load the runs, write the folder, say where it is."""
-    runs = load(options.runs, options.results)
-    index = build(runs, options.out, load_manifests())
+    """Load the runs, write the folder, say where it is; on a terminal with a line of progress for each part."""
+    screen = Console()
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
+        runs = load(options.runs, options.results, progress.track)
+        index = build(runs, options.out, load_manifests(), progress.track)
     print(f"{len(runs)} runs; {index} ({index.stat().st_size / 1000:.0f} kB)")
 
 

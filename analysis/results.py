@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -44,6 +44,8 @@ PLACES = ("runs_dir=", "data_root=")  # paths of one machine
 TEXT_STEPS = 24
 TEXT_ROWS = 256
 DENSE_STEPS = 500
+SATURATED = 0.99
+WINDOW = 1024  # rollouts: one step at the paper's scale; of the 64 of a smaller scale's step all are right by luck
 
 
 @dataclass
@@ -63,6 +65,13 @@ class Scores:
     def at(self, step: int) -> NDArray:
         """ "problems": right answers at an evaluated step."""
         return self.correct[int(np.flatnonzero(self.steps == step)[0])]
+
+    def of_subject(self, subject: str | None) -> Scores:
+        """Its problems of one subject; None: all."""
+        if subject is None:
+            return self
+        kept = np.flatnonzero(self.subjects == subject)
+        return Scores(self.steps, self.correct[:, kept], self.samples, [self.ids[i] for i in kept], self.subjects[kept])
 
 
 @dataclass(eq=False)
@@ -94,6 +103,12 @@ class Run:
     def id(self) -> str:
         return f"{self.scale}/{self.base_model}/{self.name}/seed{self.seed}"
 
+    @property
+    def saturation(self) -> int | None:
+        """The first step at which training accuracy over the last 1,024 rollouts is at least 99 %; None if never."""
+        steps = -(-WINDOW // (self.settings["scale.prompts_per_step"] * self.settings["scale.samples_per_prompt"]))
+        return first_reaching(self.series("train/accuracy").rolling(steps).mean(), SATURATED)
+
     def samples_path(self, benchmark: str, step: int) -> Path:
         """The answers behind a score; `<baseline>/<benchmark>` names one of the untrained model's baselines."""
         assert self.folder is not None
@@ -104,6 +119,12 @@ class Run:
     def series(self, column: str) -> pd.Series:
         """A metric by step, without the steps that lack it; empty when the run never had it."""
         return self.metrics[column].dropna() if column in self.metrics else pd.Series(dtype=float, name=column)
+
+
+def first_reaching(series: pd.Series, level: float) -> int | None:
+    """The first step of a series (indexed by step) at which it is at least `level`; sums in another order do not matter."""
+    reached = series.index[series.round(9) >= level]
+    return int(reached[0]) if len(reached) else None
 
 
 def spread(steps: Sequence[int], most: int) -> list[int]:
@@ -123,40 +144,40 @@ def read_columns(file: Path, columns: Sequence[str]) -> dict[str, Any]:
     return {name: table.column(name) for name in columns}
 
 
-def find_runs(runs_dir: Path) -> list[RunFolder]:
-    """The run folders below `runs_dir` (scale/model/experiment/seed) that trained at least one step."""
-    found = (RunFolder(config.parent) for config in sorted(runs_dir.glob("*/*/*/seed*/config.yaml")))
-    return [folder for folder in found if folder.metrics_path.exists() and folder.provenance_path.exists()]
+def run_at(path: Path) -> Run:
+    """The run in a folder. ConfigError where there is none."""
+    folder = RunFolder(path)
+    for file in (folder.metrics_path, folder.config_path, folder.provenance_path):
+        if not file.exists():
+            raise ConfigError(f"run={path}: no run here (no {file.name}); a run folder is runs/.../seed<k>")
+    return load_run(folder)
 
 
 def load_run(folder: RunFolder) -> Run:
     """Everything but the responses of one run."""
     config, provenance = folder.config(), read_json(folder.provenance_path)
     metrics = read_metrics(folder.metrics_path).set_index("step")
-    run = Run(
-        scale=config["scale"]["name"],
-        base_model=config["base_model"]["name"],
-        name=folder.path.parent.name,
-        seed=int(config["seed"]),
-        settings={key: _select(config, key) for key in SETTINGS},
-        status=provenance.get("status") or "unfinished",
-        hours=_hours(provenance, metrics),
-        machine=_machine(provenance.get("hardware", {})),
-        commit=str(provenance.get("git", {}).get("commit", ""))[:10],
-        command=" ".join(c for c in provenance.get("command", []) if not c.startswith(PLACES)),
-        metrics=metrics,
-        folder=folder,
-    )
-    if "overrides" not in config and run.name == run.experiment:
-        run.settings["overrides"] = []  # a version that did not keep them named the folder after every change
-    benchmarks = sorted(path.name for path in folder.eval_dir.glob("*") if path.is_dir())
-    columns = [_load_benchmark(run, folder, name) for name in benchmarks]
-    columns.append(_degenerate_rollouts(folder))
-    for baseline in sorted(folder.baseline_path("").glob("*/eval/*")):
-        _load_benchmark(run, RunFolder(baseline.parents[1]), baseline.name, f"{baseline.parents[1].name}/")
-    for column in (series for group in columns for series in group):
-        run.metrics = run.metrics.drop(columns=str(column.name), errors="ignore").join(column, how="outer")
-    return run
+    scores: dict[str, Scores] = {}
+    columns: list[pd.DataFrame] = [_degenerate_rollouts(folder)]
+    baselines = sorted(folder.baseline_path("").glob("*/eval"))
+    for prefix, evaluated in [("", folder.eval_dir), *((f"{path.parent.name}/", path) for path in baselines)]:
+        for path in sorted(evaluated.glob("*")):
+            if files := step_files(path):
+                name = prefix + path.name
+                scores[name], frame = _evaluations(files)
+                columns.append(frame.add_prefix(f"eval/{name}/"))
+    read = {column for frame in columns for column in frame}
+    columns.append(metrics.drop(columns=[column for column in metrics if column in read]))
+    settings, name = {key: _select(config, key) for key in SETTINGS}, folder.path.parent.name
+    if "overrides" not in config and name == settings["experiment_name"]:
+        settings["overrides"] = []  # a version that did not keep them named the folder after every change
+    commit = str(provenance.get("git", {}).get("commit", ""))[:10]
+    words = " ".join(c for c in provenance.get("command", []) if not c.startswith(PLACES))
+    return Run(
+        config["scale"]["name"], config["base_model"]["name"], name, int(config["seed"]), settings,
+        provenance.get("status") or "unfinished", _hours(provenance, metrics), _machine(provenance.get("hardware", {})),
+        commit, words, pd.concat(columns, axis=1).sort_index().rename_axis("step"), scores, folder,
+    )  # fmt: skip
 
 
 def _select(config: dict, key: str) -> Any:
@@ -182,16 +203,12 @@ def _machine(hardware: dict) -> str:
     return f"{len(gpus)} x {gpus[0]}" if gpus else f"{hardware.get('cores', '?')} x {hardware.get('cpu', 'CPU')}"
 
 
-def _load_benchmark(run: Run, folder: RunFolder, name: str, prefix: str = "") -> list[pd.Series]:
-    """Fill run.scores[name] (after `prefix`: a baseline of the untrained model); return what else its files say, by step."""
-    files = step_files(folder.eval_dir / name)
-    if not files:
-        return []
+def _evaluations(files: Mapping[int, Path]) -> tuple[Scores, pd.DataFrame]:
+    """The scores of a benchmark, and by step what else its files say. ValueError when their problems differ."""
     texts = set(spread(list(files), TEXT_STEPS))
     first = read_columns(next(iter(files.values())), ["id", "subject"])
-    order, at = np.unique(first["id"].to_pylist(), return_inverse=True)
-    known, subjects = first["id"], np.empty(len(order), dtype=object)
-    subjects[at] = first["subject"].to_pylist()
+    known = first["id"]
+    order, start, at = np.unique(known.to_pylist(), return_index=True, return_inverse=True)
     rows: dict[int, dict[str, float]] = {}
     correct = []
     for step, file in files.items():
@@ -203,23 +220,17 @@ def _load_benchmark(run: Run, folder: RunFolder, name: str, prefix: str = "") ->
             if len(known) % len(order) or (order[at.clip(max=len(order) - 1)] != known.to_pylist()).any():
                 raise ValueError(f"{file}: other problems than at the first step; remove the benchmark's folder")
         correct.append(np.bincount(at, weights=columns["score"].to_numpy(), minlength=len(order)))
-        row = {key: pc.mean(columns[key]).as_py() for key in ("boxed", "truncated", "response_tokens")}
+        rows[step] = {key: pc.mean(columns[key]).as_py() for key in ("boxed", "truncated", "response_tokens")}
         if step in texts:
             hits = pc.match_substring_regex(columns["response"], REFLECTION, ignore_case=True)
-            row["reflections"] = pc.sum(hits).as_py()
-        rows[step] = row
-    run.scores[prefix + name] = Scores(
-        np.array(list(files)),
-        np.array(correct).round().astype(int),
-        len(known) // len(order),
-        [str(i) for i in order],
-        subjects,
-    )
-    frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("step")
-    return [frame[key].rename(f"eval/{name}/{key}") for key in frame]
+            rows[step]["reflections"] = pc.sum(hits).as_py()
+    subjects = np.array(first["subject"].to_pylist(), dtype=object)[start]
+    counts = np.array(correct).round().astype(int)
+    scores = Scores(np.array(list(files)), counts, len(known) // len(order), order.tolist(), subjects)
+    return scores, pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _degenerate_rollouts(folder: RunFolder) -> list[pd.Series]:
+def _degenerate_rollouts(folder: RunFolder) -> pd.DataFrame:
     files = step_files(folder.rollouts_dir)
     base: TextModel | None = None
     shares = {}
@@ -227,27 +238,35 @@ def _degenerate_rollouts(folder: RunFolder) -> list[pd.Series]:
         texts = read_columns(files[step], ["response"])["response"].slice(0, TEXT_ROWS).to_pylist()
         base = base or TextModel(texts)
         shares[step] = degenerate(texts, base).mean()
-    return [pd.Series(shares, name="train/degenerate", dtype=float).rename_axis("step")]
+    return pd.Series(shares, name="train/degenerate", dtype=float).to_frame()
 
 
-def load(runs_dir: Path | None, results_dir: Path = RESULTS) -> list[Run]:
-    """Committed results, with the run folders over them where both have a run; sorted by id."""
+def untracked(items: Iterable, **about: Any) -> Iterable:
+    """What takes the place of `rich.progress.Progress.track` where nobody watches."""
+    return items
+
+
+def load(runs_dir: Path | None, results_dir: Path = RESULTS, track: Callable[..., Iterable] = untracked) -> list[Run]:
+    """Committed results, with the run folders (scale/model/experiment/seed) over them where both have a run; sorted by id.
+
+    Folders that did not train a step are left out, and with a warning a run's benchmark whose problems differ from those
+    of the first run of its scale.
+    """
     runs = {run.id: run for run in read_csv(results_dir)}
-    if runs_dir is not None and runs_dir.is_dir():
+    if runs_dir is not None:
+        found = [RunFolder(config.parent) for config in sorted(runs_dir.glob("*/*/*/seed*/config.yaml"))]
+        found = [folder for folder in found if folder.metrics_path.exists() and folder.provenance_path.exists()]
         with ThreadPoolExecutor(2) as pool:
-            runs |= {run.id: run for run in pool.map(load_run, find_runs(runs_dir))}
-    return _same_problems([runs[key] for key in sorted(runs)])
-
-
-def _same_problems(runs: list[Run]) -> list[Run]:
-    """Drop, with a warning, a benchmark of a run whose problems differ from the first run's of that scale."""
-    known: dict[tuple[str, str], list[str]] = {}
-    for run in runs:
+            read = track(pool.map(load_run, found), total=len(found), description="run folders")
+            runs |= {run.id: run for run in read}
+    known: dict[tuple[str, str], Run] = {}
+    for run in (runs[key] for key in sorted(runs)):
         for name in list(run.scores):
-            if known.setdefault((run.scale, name), run.scores[name].ids) != run.scores[name].ids:
-                print(f"warning: {run.id}: {name} left out: other problems than {runs[0].id}", file=sys.stderr)
+            first = known.setdefault((run.scale, name), run)
+            if first.scores[name].ids != run.scores[name].ids:
+                print(f"warning: {run.id}: {name} left out: other problems than {first.id}", file=sys.stderr)
                 del run.scores[name]
-    return runs
+    return [runs[key] for key in sorted(runs)]
 
 
 def write_csv(runs: Iterable[Run], out: Path) -> list[Path]:
@@ -265,31 +284,27 @@ def write_csv(runs: Iterable[Run], out: Path) -> list[Path]:
             frame.loc[~kept, frame.columns != "train/accuracy"] = np.nan
         metrics.append(frame.reset_index().assign(run=run.id))
         for name, score in run.scores.items():
-            problems[run.scale, name] = score
+            listed = {"scale": run.scale, "benchmark": name, "id": score.ids, "subject": score.subjects}
+            problems[run.scale, name] = pd.DataFrame(listed)
             for step, correct in zip(score.steps, score.correct, strict=True):
-                digits = " ".join(_digits(correct, score.samples))
-                scores.append(
-                    {"run": run.id, "benchmark": name, "step": step, "samples": score.samples,
-                     "correct": digits if score.samples > 35 else digits.replace(" ", "")}
-                )  # fmt: skip
-    listed = [
-        {"scale": scale, "benchmark": name, "id": i, "subject": subject}
-        for (scale, name), score in sorted(problems.items())
-        for i, subject in zip(score.ids, score.subjects, strict=True)
-    ]
+                line = {"run": run.id, "benchmark": name, "step": step, "samples": score.samples}
+                scores.append(line | {"correct": _in_base_36(correct, score.samples)})
     table = pd.concat(metrics) if metrics else pd.DataFrame(columns=["run", "step"])
-    table = table[["run", "step", *sorted(c for c in table if c not in ("run", "step"))]]
-    tables = {"runs": pd.DataFrame(about), "metrics": table, "scores": pd.DataFrame(scores)}
-    paths = []
-    for stem, frame in (tables | {"problems": pd.DataFrame(listed)}).items():
-        paths.append(out / f"{stem}.csv")
-        frame.to_csv(paths[-1], index=False, float_format="%.5g", lineterminator="\n")
-    return paths
+    tables = {
+        "runs": pd.DataFrame(about),
+        "metrics": table[["run", "step", *sorted(c for c in table if c not in ("run", "step"))]],
+        "scores": pd.DataFrame(scores),
+        "problems": pd.concat([problems[key] for key in sorted(problems)]) if problems else pd.DataFrame(),
+    }
+    for stem, frame in tables.items():
+        frame.to_csv(out / f"{stem}.csv", index=False, float_format="%.5g", lineterminator="\n")
+    return [out / f"{stem}.csv" for stem in tables]
 
 
-def _digits(correct: NDArray, samples: int) -> list[str]:
-    width = 1 if samples < 36 else 2
-    return [np.base_repr(count, 36).zfill(width) for count in correct]
+def _in_base_36(correct: NDArray, samples: int) -> str:
+    """A digit for each problem; two, and spaces between them, where one is too few."""
+    digits = [np.base_repr(count, 36) for count in correct]
+    return "".join(digits) if samples < 36 else " ".join(digit.zfill(2) for digit in digits)
 
 
 def read_csv(folder: Path) -> list[Run]:
@@ -302,25 +317,20 @@ def read_csv(folder: Path) -> list[Run]:
     )
     of_run = {key: frame.drop(columns="run").set_index("step") for key, frame in metrics.groupby("run")}
     sets = {key: frame for key, frame in problems.groupby(["scale", "benchmark"])}
-    runs = []
+    runs = {}
     for row in about.itertuples():
         scale, base_model, name, seed = row.run.split("/")
-        run = Run(
+        runs[row.run] = Run(
             scale, base_model, name, int(seed.removeprefix("seed")), json.loads(row.settings), row.status,
             float(row.hours), row.machine, row.commit, row.command, of_run[row.run].dropna(axis=1, how="all"),
         )  # fmt: skip
-        for benchmark, frame in scores[scores["run"] == row.run].groupby("benchmark"):
-            listed = sets[scale, benchmark]
-            correct = [[int(d, 36) for d in (text.split() if " " in text else text)] for text in frame["correct"]]
-            run.scores[str(benchmark)] = Scores(
-                frame["step"].to_numpy(),
-                np.array(correct),
-                int(frame["samples"].iloc[0]),
-                listed["id"].tolist(),
-                listed["subject"].to_numpy(dtype=object),
-            )
-        runs.append(run)
-    return runs
+    for (run, benchmark), frame in scores.groupby(["run", "benchmark"]):
+        listed = sets[runs[run].scale, benchmark]
+        correct = np.array([[int(d, 36) for d in (t.split() if " " in t else t)] for t in frame["correct"]])
+        ids, subjects = listed["id"].tolist(), listed["subject"].to_numpy(dtype=object)
+        steps, samples = frame["step"].to_numpy(), int(frame["samples"].iloc[0])
+        runs[run].scores[benchmark] = Scores(steps, correct, samples, ids, subjects)
+    return list(runs.values())
 
 
 @dataclass

@@ -1,9 +1,8 @@
 """Statistics over several runs: how sure is a difference or a choice of checkpoint, and how many seeds would be needed.
 
 The interval of a mean itself is in rlvr.stats; differences and gains are resampled, which pairs them problem by problem.
-Scores come as `correct`: "seeds problems", how many of `samples` answers to each problem were right. All seeds answer
-the same problems. Levels that a resample draws: seeds, problems (the same for all seeds and for both sides of a
-comparison), then the answers to a problem.
+Scores come as `correct`: "seeds problems", how many of `samples` answers to each problem were right. Levels that a resample
+draws: seeds, problems (the same for all seeds and for both sides of a comparison), then the answers to a problem.
 
 1. Of S seeds S - 1 are drawn (Rao and Wu 1988): drawing S understates their variance by (S - 1) / S. With one seed the
    interval says nothing about other seeds.
@@ -12,8 +11,6 @@ comparison), then the answers to a problem.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -50,36 +47,6 @@ def draw_problems(problems: int, rng: np.random.Generator, resamples: int = RESA
 def percentile_interval(value: float, resampled: NDArray) -> Interval:
     low, high = np.percentile(resampled, [2.5, 97.5])
     return Interval(float(value), float(low), float(high))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A difference of two accuracies with its 95 % interval and two-sided bootstrap p-value."""
-
-    difference: Interval
-    p: float
-
-
-def paired(
-    correct: ArrayLike,
-    samples: int,
-    other: ArrayLike,
-    other_samples: int,
-    rng: np.random.Generator,
-    resamples: int = RESAMPLES,
-) -> Comparison:
-    """Accuracy of one group of runs minus that of another on the same problems, column by column.
-
-    correct: "seeds problems", other: "other_seeds problems". Problems are drawn once for both, seeds apart.
-    Raises ValueError when the numbers of problems differ.
-    """
-    correct, other = np.asarray(correct), np.asarray(other)
-    if correct.shape[1] != other.shape[1]:
-        raise ValueError(f"{correct.shape[1]} and {other.shape[1]} problems: only the same ones can be paired")
-    draws = draw_problems(correct.shape[1], rng, resamples)
-    differences = bootstrap_means(correct, samples, draws, rng) - bootstrap_means(other, other_samples, draws, rng)
-    value = correct.mean() / samples - other.mean() / other_samples
-    return Comparison(percentile_interval(value, differences), bootstrap_p(differences))
 
 
 def bootstrap_p(differences: NDArray) -> float:

@@ -10,7 +10,7 @@ import yaml
 from made import sample_columns
 
 from analysis import dynamics, figures, manifests, table_files
-from analysis.estimates import Estimator, average_accuracy, chosen_step
+from analysis.estimates import Estimator, accuracies, chosen_step
 from analysis.manifests import ManifestError, load_manifest, load_manifests, paper_data
 from analysis.responses import TextModel, degenerate, is_foreign, is_repeated
 from analysis.results import load, load_run, spread, write_csv
@@ -24,7 +24,7 @@ SETTINGS = {
     "experiment_name": "one_shot", "variant": None, "label": {"name": "correct"}, "updates_per_step": 1,
     "loss": {"kl": 0.001}, "train_set": {"name": "pi1"}, "reward_rule": {"name": "outcome"}, "pool": {"name": "tiny"},
     "base_model": {"name": "tiny"},
-    "scale": {"name": "tiny", "steps": 20, "prompts_per_step": 1, "samples_per_prompt": 8, "learning_rate": 1e-4,
+    "scale": {"name": "tiny", "steps": 20, "prompts_per_step": 128, "samples_per_prompt": 8, "learning_rate": 1e-4,
               "temperature": 1.0, "max_response_tokens": 80},
 }  # fmt: skip
 
@@ -100,14 +100,52 @@ def test_answers_are_counted_by_problem(runs_dir):
 
 def test_selection_by_hand(runs_dir):
     run = load_run(RunFolder(runs_dir / "tiny/tiny/one_shot/seed0"))
-    steps, average = average_accuracy(run)
-    assert steps.tolist() == [0, 10, 20] and average == pytest.approx([0.25, 0.45, 0.55])
-    greedy = run.scores["tiny500"]
-    assert chosen_step(run, greedy, "best_each", None, averaged=False) == 10
-    assert chosen_step(run, greedy, "best_average", None, averaged=False) == 20
-    assert chosen_step(run, greedy, "last", None, averaged=False) == 20
-    # Step 1,000 of the paper's 2,000 is the middle of these 20.
-    assert chosen_step(run, greedy, "step", 1000, averaged=False) == 10
+    average = accuracies(run, ["tiny500", "tiny500_avg2"])
+    assert average.index.tolist() == [0, 10, 20] and average.tolist() == pytest.approx([0.25, 0.45, 0.55])
+    assert accuracies(run, ["tiny500", "elsewhere"]).empty
+    assert chosen_step(run, "tiny500", "best_each", None, averaged=False) == 10
+    assert chosen_step(run, "tiny500", "best_each", None, averaged=True) == 20
+    assert chosen_step(run, "tiny500", "best_average", None, averaged=False) == 20
+    assert chosen_step(run, "tiny500", "last", None, averaged=False) == 20
+
+
+@pytest.mark.parametrize(
+    "step, shown",
+    # Of the paper's 2,000, which are 20 here: evaluated at 0, 10, 20, and half an interval is 5 steps.
+    [
+        (0, 0),
+        (100, None),
+        (499, None),
+        (500, 10),
+        (1000, 10),
+        (1500, 10),
+        (1501, 20),
+        (2000, 20),
+        (2500, 20),
+        (2600, None),
+    ],
+)
+def test_a_step_shows_an_evaluation_close_to_it_and_the_untrained_model_only_by_name(runs_dir, step, shown):
+    run = load_run(RunFolder(runs_dir / "tiny/tiny/one_shot/seed0"))
+    assert chosen_step(run, "tiny500", "step", step, averaged=False) == shown
+
+
+def test_the_interval_is_the_runs_own(tmp_path):
+    tests = {"tiny500": {0: 30, 10: 60, 20: 50}, "tiny_hard": {0: 3, 20: 5}}
+    run = load_run(make_run(tmp_path, "one_shot", 0, tests))
+    assert chosen_step(run, "tiny_hard", "step", 1000, averaged=False) is None  # step 10: not evaluated there
+    assert chosen_step(run, "tiny_hard", "step", 1800, averaged=False) == 20
+
+
+@pytest.mark.parametrize("selection", ["best_each", "best_average", "last"])
+def test_a_run_that_only_gets_worse_does_not_show_the_untrained_model(tmp_path, selection):
+    worse = {0: 30, 10: 20, 20: 10}
+    run = load_run(make_run(tmp_path, "one_shot", 0, {"tiny500": worse, "tiny500_avg2": worse, "tiny_hard": {0: 9}}))
+    assert chosen_step(run, "tiny500", selection, None, averaged=False) == (20 if selection == "last" else 10)
+    assert chosen_step(run, "tiny_hard", selection, None, averaged=False) is None
+    manifest = load_manifest(written(tmp_path, TABLE.replace("best_average", selection)))
+    base, _, one, _ = Table(manifest, "tiny", Estimator([run])).cells
+    assert base[0].ours == 30 and one[0].ours == (10 if selection == "last" else 20) and one[0].gain.value < 0
 
 
 TABLE = """
@@ -136,13 +174,13 @@ def test_cells_of_a_table_by_hand(runs_dir, tmp_path):
     base, full, one, absent = table.cells
     # Best average is step 20 for all: 50 and 40 of 100 on tiny500, mean 45; the paper prints 72.8 from 36.0.
     assert (one[0].ours, one[0].seeds, one[0].paper, one[0].steps) == (45.0, 2, 72.8, "20")
-    assert one[0].gain == pytest.approx(15.0) and one[0].paper_gain == pytest.approx(36.8)
+    assert one[0].gain.value == pytest.approx(15.0) and one[0].paper_gain == pytest.approx(36.8)
     assert one[0].difference == pytest.approx(15.0 - 36.8)
     assert one[1].ours == pytest.approx((45 + 60) / 2)
     assert base[0].ours == 30.0 and base[0].verdict == ""
-    assert one[0].low < 45.0 < one[0].high
+    assert one[0].interval.low < 45.0 < one[0].interval.high
     # The paper has the whole set level with one example; here it is 50 points above.
-    assert full[0].verdict == "not" and "against one" in full[0].why
+    assert full[0].verdict == "not reproduced" and "against one" in full[0].why
     assert full[0].p_holm < 0.05
     assert all(np.isnan(cell.ours) and cell.verdict == "not run" for cell in absent)
     # Nothing stands for Minerva at this scale.
@@ -217,17 +255,15 @@ def test_the_papers_numbers():
 def test_the_gain_counts_from_after_saturation(tmp_path):
     tests = {"tiny500": {0: 20, 10: 40, 20: 50, 30: 65}, "tiny500_avg2": {0: 0, 10: 10, 20: 20, 30: 35}}
     run = load_run(make_run(tmp_path, "one_shot", 0, tests, train=(0.5, 0.99, 1.0)))
-    saturation = dynamics.saturation_of(run)
-    assert (saturation.first, saturation.from_step, saturation.to_step) == (20, 20, 30)
-    assert saturation.gain.value == pytest.approx(15.0)
+    alone = dynamics.gain_after_saturation([run])
+    assert run.saturation == 20 and alone.spans == [(20, 30)] and alone.points.value == pytest.approx(15.0)
     late = load_run(make_run(tmp_path, "late", 0, tests, train=(0.5, 0.9, 1.0)))
     # Saturated at the last evaluation: nothing comes after it, nor before it and not at it.
-    assert dynamics.saturation_of(late).gain is None
-    assert dynamics.gain_of([run, late]) is None
+    assert dynamics.gain_after_saturation([late]) is None
+    assert dynamics.gain_after_saturation([run, late]) is None
     never = load_run(make_run(tmp_path, "never", 0, tests, train=(0.5, 0.9)))
-    assert dynamics.saturation_of(never).first is None
-    gain, spans = dynamics.gain_of([run, never])
-    assert gain.value == pytest.approx(15.0) and spans == [(20, 30)]
+    gain = dynamics.gain_after_saturation([run, never])
+    assert never.saturation is None and gain.points.value == pytest.approx(15.0) and gain.spans == [(20, 30)]
 
 
 GOOD = [

@@ -1,9 +1,12 @@
 """Differences, choices and power against numbers worked out by hand, and the coverage of paired intervals by simulation."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis import stats
+from analysis.estimates import Estimator, Pick
+from analysis.results import Run, Scores
 
 
 def rng(seed=0):
@@ -24,21 +27,32 @@ def test_answers_are_drawn_afresh():
     assert sorted(set(means)) == [0, 0.25, 0.5, 0.75, 1]
 
 
+def estimates(*groups, samples=1, resamples=stats.RESAMPLES):
+    """Accuracy in percent of groups of runs on the same problems; a group: "seeds problems"."""
+    groups = [np.asarray(group) for group in groups]
+    ids = [str(i) for i in range(groups[0].shape[1])]
+
+    def run(name, seed, correct):
+        scores = Scores(np.array([1]), correct[None], samples, ids, np.array([""] * len(ids), dtype=object))
+        return Run("tiny", "tiny", name, seed, {}, "finished", 0, "", "", "", pd.DataFrame(), {"test": scores})
+
+    estimator = Estimator([], resamples)
+    for i, group in enumerate(groups):
+        yield estimator.estimate(
+            [[Pick(run(f"{i}", k, correct), "test", 1) for k, correct in enumerate(group)]], "accuracy"
+        )
+
+
 def test_pairing_cancels_the_difficulty_of_the_problems():
     easy_and_hard = np.array([[1] * 50 + [0] * 50])
     better = easy_and_hard.copy()
     better[0, 50:60] = 1
-    paired = stats.paired(better, 1, easy_and_hard, 1, rng(), 20_000)
+    a, b = estimates(better, easy_and_hard, resamples=20_000)
     # Ten of a hundred flip one way: mean 0.1, standard error sqrt(0.1 * 0.9 / 100) = 0.03.
-    assert paired.difference.value == pytest.approx(0.1)
-    assert paired.difference.low == pytest.approx(0.05, abs=0.011)
-    assert paired.p < 0.001
-    assert stats.paired(better, 1, better, 1, rng()).p == 1.0
-
-
-def test_other_problems_cannot_be_paired():
-    with pytest.raises(ValueError, match="3 and 2 problems"):
-        stats.paired([[1, 0, 1]], 1, [[1, 0]], 1, rng())
+    assert a.minus(b).interval.value == pytest.approx(10)
+    assert a.minus(b).interval.low == pytest.approx(5, abs=1.1)
+    assert stats.bootstrap_p(a.minus(b).resampled) < 0.001
+    assert stats.bootstrap_p(a.minus(a).resampled) == 1.0
 
 
 def test_holm_by_hand():
@@ -76,7 +90,7 @@ def test_the_paired_interval_covers_the_truth():
     for _ in range(worlds):
         difficulty = world.uniform(0.1, 0.8, size=150)
         chances = [difficulty + gain + world.normal(0, 0.02, size=(5, 1)) for gain in (0.1, 0.0)]
-        a, b = (world.binomial(1, chance.clip(0, 1)) for chance in chances)
-        interval = stats.paired(a, 1, b, 1, world, 300).difference
-        covered += interval.low <= 0.1 <= interval.high
+        a, b = estimates(*(world.binomial(1, chance.clip(0, 1)) for chance in chances), resamples=300)
+        interval = a.minus(b).interval
+        covered += interval.low <= 10 <= interval.high
     assert 0.92 <= covered / worlds <= 1.0

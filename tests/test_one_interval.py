@@ -13,10 +13,11 @@ from analysis.estimates import Estimator
 from analysis.manifests import load_manifest
 from analysis.results import load_run
 from analysis.tables import Table
-from experiments.benchmarks.synthetic_runs import write_run
+from experiments.timings.synthetic_runs import write_run
 from rlvr.evaluation import summary
 from rlvr.evaluation.metrics import percent
 from rlvr.runs.evaluations import evaluations
+from rlvr.stats import Interval
 from rlvr.training.console import summary_table
 
 NAMES = ("tiny500", "tiny500_avg2")
@@ -76,7 +77,7 @@ def test_every_place_prints_the_same(name, folder, cells):
 def test_an_average_over_other_problems_counts_each_benchmark_once(folder, cells):
     means = [evaluations(folder, name).shares[-1].mean() for name in NAMES]
     assert cells.cells[0][2].ours == pytest.approx(100 * np.mean(means))
-    assert cells.cells[0][2].low < cells.cells[0][2].ours < cells.cells[0][2].high
+    assert cells.cells[0][2].interval.low < cells.cells[0][2].ours < cells.cells[0][2].interval.high
 
 
 def test_the_figures_band_is_the_same_interval(folder, cells):
@@ -84,4 +85,5 @@ def test_the_figures_band_is_the_same_interval(folder, cells):
 
     band = curve([load_run(folder)], "accuracy/tiny500_avg2")
     cell = cells.cells[0][1]
-    assert (band.mean[-1], band.low[-1], band.high[-1]) == pytest.approx((cell.ours, cell.low, cell.high))
+    found = Interval(*(float(end[-1]) for end in (band.mean, band.low, band.high)))
+    assert (found.value, found.low, found.high) == pytest.approx((cell.ours, cell.interval.low, cell.interval.high))

@@ -1,38 +1,61 @@
-"""Numbers of the saturation analysis, worked out by hand."""
+"""Numbers of the saturation analysis, worked out by hand, and those of the committed runs."""
 
+import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
+import yaml
 from made import sample_columns
 
 from analysis import post_saturation
-from analysis.post_saturation import gain_after, gain_span, saturation_step
+from analysis.dynamics import gain_after_saturation, gain_span
+from analysis.results import RESULTS, Run, Scores, read_csv
 from rlvr.cli import command
 from rlvr.runs import samples
 from rlvr.runs.folder import MetricsWriter, RunFolder
 from rlvr.stats import Interval
 
-STEPS = [1, 2, 3, 4, 5, 6, 7]
-TRAIN = [0.5, 0.99, 0.9, 1.0, 0.995, 1.0, 0.98]
+
+def run_of(train, scores=None, rollouts=1024):
+    """A run with its training accuracy at steps 1, 2, ..., and one test: step -> right answers to its problems."""
+    prompts = rollouts // 8
+    settings = {"scale.prompts_per_step": prompts, "scale.samples_per_prompt": 8}
+    metrics = pd.DataFrame({"train/accuracy": train}, index=range(1, len(train) + 1))
+    of = {}
+    if scores:
+        correct = np.array(list(scores.values()))
+        of["test"] = Scores(np.array(list(scores)), correct, 1, [str(i) for i in range(correct.shape[1])], np.array([]))
+    return Run("paper", "base", "one_shot", 0, settings, "finished", 0, "", "", "", metrics, of)
 
 
-def test_the_first_touch_and_the_sustained_step_differ():
-    assert saturation_step(STEPS, TRAIN) == 2
-    assert saturation_step(STEPS, TRAIN, sustained=2) == 4
-    assert saturation_step(STEPS, TRAIN, sustained=3) == 4
-    assert saturation_step(STEPS, TRAIN, sustained=4) is None
-    assert saturation_step(STEPS, TRAIN, threshold=1.0) == 4
-    assert saturation_step([], []) is None
+def test_saturation_is_over_1024_rollouts():
+    touches = [0.5, 1.0, 0.9, 1.0, 0.99, 1.0, 0.98]
+    assert run_of(touches).saturation == 2  # 1,024 rollouts are one step
+    # Two steps of 512: means 0.75, 0.95, 0.95, 0.995, ...
+    assert run_of(touches, rollouts=512).saturation == 5
+    # 600 a step take two steps as well; 256 take four: 0.85, 0.9725, 0.9725, 0.9925.
+    assert run_of(touches, rollouts=600).saturation == 5
+    assert run_of(touches, rollouts=256).saturation == 7
+    assert run_of([1.0] * 15, rollouts=64).saturation is None  # not yet 1,024
+    assert run_of([1.0] * 16, rollouts=64).saturation == 16
+    assert run_of([0.99] * 20, rollouts=64).saturation == 16
+    assert run_of([]).saturation is None
+
+
+def test_saturation_of_the_committed_runs():
+    long = [run for run in read_csv(RESULTS) if run.name == "one_shot-long"]
+    assert [run.saturation for run in long] == [118, 131, 183]
 
 
 def test_the_gain_starts_at_the_first_evaluation_after_saturation():
     # 4 problems; evaluated at 0, 10, 20, 30. Saturated at 4: from step 10 (1 of 4 right) to 30 (3 of 4 right).
-    scores = [[0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]]
-    gain = gain_after(4, [0, 10, 20, 30], scores, np.random.default_rng(0))
-    assert (gain.from_step, gain.to_step, gain.change.value) == (10, 30, 0.5)
+    scores = {0: [0, 0, 0, 0], 10: [1, 0, 0, 0], 20: [1, 1, 0, 0], 30: [1, 1, 1, 0]}
+    gain = gain_after_saturation([run_of([0.5, 0.5, 0.5, 1.0], scores)], ["test"])
+    assert gain.spans == [(10, 30)] and gain.points.value == 50
     # The mean of 4 draws from {0, 1, 1, 0}: all 0 or all 1 with 1/16 each, more than 2.5 %.
-    assert (gain.change.low, gain.change.high) == (0.0, 1.0)
+    assert (gain.points.low, gain.points.high) == (0, 100)
 
 
 @pytest.mark.parametrize(
@@ -45,23 +68,28 @@ def test_the_only_evaluation_after_saturation_is_counted_from_the_last_before(sa
 
 
 def test_problems_that_all_change_alike_leave_no_doubt():
-    gain = gain_after(0, [0, 10], [[0.25] * 8, [0.5] * 8], np.random.default_rng(0))
-    assert gain.change == Interval(0.25, 0.25, 0.25)
+    gain = gain_after_saturation([run_of([1.0], {0: [0] * 8, 10: [0] * 8, 20: [1] * 8})], ["test"])
+    assert gain.points == Interval(100, 100, 100)
 
 
 @pytest.mark.parametrize("saturation", [30, 45])
 def test_without_an_evaluation_on_both_sides_there_is_no_gain(saturation):
-    assert gain_after(saturation, [0, 30], [[0.0], [1.0]], np.random.default_rng(0)) is None
+    run = run_of([0.5] * (saturation - 1) + [1.0], {0: [0], 30: [1]})
+    assert run.saturation == saturation and gain_after_saturation([run], ["test"]) is None
 
 
 def test_the_command_reads_a_run_folder_and_writes_its_figure(tmp_path, capsys):
     folder = RunFolder(tmp_path / "one_shot" / "seed0")
     folder.path.mkdir(parents=True)
+    scale = {"name": "tiny", "prompts_per_step": 64, "samples_per_prompt": 8}
+    config = {"experiment_name": "one_shot", "seed": 0, "base_model": {"name": "tiny"}, "scale": scale}
+    folder.config_path.write_text(yaml.safe_dump(config))
+    folder.provenance_path.write_text(json.dumps({"status": "finished"}))
     writer = MetricsWriter(folder.metrics_path)
     for step, accuracy in [(0, 0.25), (1, None), (2, 0.5), (3, None), (4, 0.75)]:
         line = {"step": step}
         if step:
-            line["train/accuracy"] = 0.5 if step < 2 else 1.0
+            line["train/accuracy"] = 0.99 if step < 2 else 1.0
         if accuracy is not None:
             line["eval/tiny500/accuracy"] = accuracy
             columns = sample_columns(id=["a", "b", "c", "d"], score=[float(i < 4 * accuracy) for i in range(4)])
@@ -69,11 +97,11 @@ def test_the_command_reads_a_run_folder_and_writes_its_figure(tmp_path, capsys):
         writer.write(line)
     assert command(post_saturation.Options, post_saturation.show, None, [f"run={folder.path}"]) == 0
     shown = capsys.readouterr().out
-    assert "training accuracy of 99%: from step 2; 5 steps in a row: never" in shown
+    assert "training accuracy of 99% over 1,024 rollouts: from step 2" in shown
     assert re.search(r"tiny500: \+25\.0 \(.* to .*\) points from step 2 to 4", shown)
     assert folder.figure_path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_wrong_folder_is_one_line(tmp_path, capsys):
     assert command(post_saturation.Options, post_saturation.show, None, [f"run={tmp_path}"]) == 1
-    assert "no metrics.jsonl" in capsys.readouterr().err
+    assert "(no metrics.jsonl)" in capsys.readouterr().err
