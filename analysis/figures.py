@@ -31,15 +31,8 @@ from rlvr.stats import mean_intervals
 FEW_POINTS = 12
 MOST_BANDS = 6
 SHARES = ("accuracy", "subject", "boxed")
-ABOVE = 16  # points between a panel and its title where an axis lies between them
 SATURATION: dict[str, Any] = {"color": "0.2", "lw": 1, "ls": (0, (2, 2))}
-LINES: tuple[dict[str, Any], ...] = (
-    {"color": style.TRAIN, "lw": 1.2, "label": "training accuracy (left)"},
-    {"color": style.TEST, "marker": "o", "label": "test average (right)"},
-    SATURATION | {"label": f"training accuracy {SATURATED:.0%} over {WINDOW:,} rollouts"},
-    style.PAPER | {"label": "paper's training accuracy"},
-    style.PAPER | {"ls": "--", "label": "paper's test average (right)"},
-)
+SATURATION["label"] = f"training accuracy {SATURATED:.0%} over {WINDOW:,} rollouts"
 
 
 @dataclass
@@ -128,10 +121,22 @@ def plot(ax: Axes, ours: Curve, band: bool = True, **look: Any) -> None:
     ax.plot(ours.steps, ours.mean, marker="o" if len(ours.steps) < FEW_POINTS else None, zorder=3, **look)
     if band:
         ax.fill_between(ours.steps, ours.low, ours.high, color=look["color"], alpha=0.15, lw=0)
-    ax.set_xlim(left=0)
 
 
-def axes_for_paper(ax: Axes, shown: str | None, same_unit: bool = True) -> Axes:
+def two_sides(ax: Axes, runs: Sequence[Run]) -> Axes:
+    """Training accuracy on the left, with lines where it saturates; returns the axes of test accuracy, on the right."""
+    right = ax.twinx()
+    right.grid(False)
+    ax.set_ylim(0, 103)
+    for side, of_line in ((ax, 0), (right, 1)):
+        side.tick_params(axis="y", colors=style.PALETTE[of_line])
+    for run in runs:
+        if run.saturation is not None:
+            ax.axvline(run.saturation, **SATURATION, zorder=4)
+    return right
+
+
+def axes_for_paper(ax: Axes, shown: str | None, same_unit: bool) -> Axes:
     """The axes for the paper's curves, below `ax`; `ax` itself where steps are shared: at scale=paper, or without runs.
 
     Else the paper has its own steps on top, and where its unit means something else (tokens, nats of another model) also its
@@ -151,123 +156,38 @@ def axes_for_paper(ax: Axes, shown: str | None, same_unit: bool = True) -> Axes:
     paper.spines["top"].set(visible=True, color="0.8")
     paper.tick_params(axis="x", colors=style.PAPER_TEXT, pad=0, length=2)
     paper.grid(False, axis="x")
-    paper.set_xlim(left=0)
     return paper
 
 
 def draw_panel(ax: Axes, manifest: Manifest, panel: Panel, scale: str | None, runs: Sequence[Run]) -> None:
-    """All curves of a panel. scale: of ours; None draws the paper only."""
-    quantities = [quantity_of(panel, row) for row in manifest.rows]
-    curves = [
-        curve(runs_of(manifest, panel, row, scale, runs), quantity)
-        for row, quantity in zip(manifest.rows, quantities, strict=True)
-    ]
+    """All curves of a panel, the second on the right where the figure is of saturation. scale: of ours; None: the paper only."""
+    rows, quantities = manifest.rows, [quantity_of(panel, row) for row in manifest.rows]
+    found = [runs_of(manifest, panel, row, scale, runs) for row in rows]
+    curves = [curve(own, quantity) for own, quantity in zip(found, quantities, strict=True)]
     shown, percent = scale if any(curves) else None, all(map(is_percent, quantities))
-    below = axes_for_paper(ax, shown, percent)
-    for i, (row, ours) in enumerate(zip(manifest.rows, curves, strict=True)):
+    sides = [ax, two_sides(ax, found[0])] if manifest.kind == "post_saturation" else [ax] * len(rows)
+    below = {side: axes_for_paper(side, shown, percent) for side in dict.fromkeys(sides)}
+    for i, (side, row, ours) in enumerate(zip(sides, rows, curves, strict=True)):
         look, theirs = style.of_line(i), paper_curve(manifest, panel, row)
         if len(theirs):
-            below.plot(theirs, **(style.PAPER if scale else {"color": look["color"], "lw": 1.1}), ls=look["ls"])
-            below.set_xlim(left=0)
+            below[side].plot(theirs, **(style.PAPER if scale else {"color": look["color"], "lw": 1.1}), ls=look["ls"])
         if ours:
-            plot(ax, ours, len(manifest.rows) <= MOST_BANDS, **look)
-    if below is not ax and not percent and ax.dataLim.y0 >= 0:
-        ax.set_ylim(bottom=0)
-    title = style.pretty(panel.title)
-    if scale and not shown:
-        title += " (not run)"
+            plot(side, ours, len(rows) <= MOST_BANDS, **look)
+    for side, papers in below.items():
+        side.set_xlim(left=0)
+        papers.set_xlim(left=0)
+        if manifest.kind == "post_saturation" or (papers is not side and not percent and side.dataLim.y0 >= 0):
+            side.set_ylim(bottom=0)
+        papers.tick_params(axis="x", top=papers is not side and side is ax, labeltop=papers is not side and side is ax)
+    title = style.pretty(panel.title) + (" (not run)" if scale and not shown else "")
+    if manifest.kind == "post_saturation":
+        ours_gained = f" ({seeds(len(found[0]))})\n{gain_sentence(found[0])}" if found[0] else ""
+        title += f"{ours_gained}\npaper, {paper_gain(*(paper_curve(manifest, panel, row) for row in rows))}"
     elif shown and shown != "paper" and percent:
         kind, _, column = quantities[0].partition("/")
         names = benchmarks_at(shown, column.partition("/")[0]) if kind in SHARES else ()
         title += f"\nours: {' + '.join(names)}" if names else ""
-    ax.set_title(title, pad=4 if below is ax else ABOVE, fontsize=8)
-
-
-def draw_saturation(ax: Axes, runs: Sequence[Run], tests: Sequence[str]) -> Axes:
-    """Training accuracy (left axis), the quantities `tests` (right axis, returned) and where training saturates; percent."""
-    right = ax.twinx()
-    if train := curve(runs, "train/accuracy"):
-        plot(ax, train, color=style.TRAIN, lw=1.2)
-    for i, quantity in enumerate(tests):
-        if test := curve(runs, quantity):
-            plot(right, test, color=style.PALETTE[1 + i % 7], ls=style.DASHES[i % 8])
-    for run in runs:
-        if run.saturation is not None:
-            ax.axvline(run.saturation, **SATURATION, zorder=4)
-    ax.set(xlabel="step", ylim=(0, 103))
-    ax.tick_params(axis="y", colors=style.TRAIN)
-    right.set_ylim(0, 1.1 * max(35.0, right.dataLim.y1))
-    right.grid(False)
-    return right
-
-
-@rc_context(style.RC)
-def draw_run(run: Run, benchmarks: Sequence[str]) -> Figure:
-    """The post-saturation figure of one run, a line for each benchmark."""
-    fig = Figure(figsize=(6.4, 4.0), layout="constrained")
-    ax = fig.subplots()
-    right = draw_saturation(ax, [run], [f"accuracy/{name}" for name in benchmarks])
-    ax.set_ylabel("training accuracy (%)", color=style.TRAIN)
-    right.set_ylabel("test accuracy (%)")
-    ax.set_title(run.id, fontsize=9)
-    for line, name in zip(right.get_lines(), benchmarks, strict=True):
-        line.set_label(f"{name}, n = {len(run.scores[name].ids)} (right)")
-    known = [Line2D([], [], **line) for line in (LINES[0], LINES[2])]
-    fig.legend(handles=[*known, *right.get_lines()], loc="outside lower center", ncols=2)
-    return fig
-
-
-def draw(manifest: Manifest, scale: str | None, runs: Sequence[Run]) -> Figure:
-    """The whole figure of a manifest: its panels in a grid, one legend."""
-    n, of_saturation = len(manifest.panels), manifest.kind == "post_saturation"
-    columns = n if n <= 4 else 4 if n > 6 else 3
-    lines = -(-n // columns)
-    width, height = (
-        (3.1 * n + 0.6, 3.9) if of_saturation else (5.4 if n == 1 else 2.45 * columns + 0.2, 2.35 * lines + 1.0)
-    )
-    fig = Figure(figsize=(width, height), layout="constrained")
-    axes = list(fig.subplots(lines, columns, squeeze=False).flat)
-    for ax, panel in zip(axes, manifest.panels, strict=False):
-        (_draw_saturation_panel if of_saturation else draw_panel)(ax, manifest, panel, scale, runs)
-    for ax in axes[max(0, n - columns) : n]:
-        ax.set_xlabel("step")
-    for ax in axes[n:]:
-        ax.set_axis_off()
-    if of_saturation:
-        axes[0].set_ylabel("training accuracy (%)", color=style.TRAIN)
-        handles, fit = [Line2D([], [], **line) for line in LINES], 3
-    else:
-        axes[0].set_ylabel("%" if is_percent(quantity_of(manifest.panels[0], manifest.rows[0])) else "")
-        labels = [label_of(manifest, row, scale, runs) for row in manifest.rows]
-        handles = [Line2D([], [], **style.of_line(i), label=label) for i, label in enumerate(labels)]
-        if scale:
-            handles.append(Line2D([], [], **style.PAPER, label="paper, same dashes"))
-        fit = max(1, int(width / (0.6 + 0.06 * max(map(len, labels)))))
-    fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), fit))
-    fig.suptitle(heading(manifest, scale), x=0.01, ha="left", fontsize=9, color="0.25")
-    return fig
-
-
-def _draw_saturation_panel(ax: Axes, manifest: Manifest, panel: Panel, scale: str | None, runs: Sequence[Run]) -> None:
-    """Ours over the paper's, with what each gains after saturation."""
-    runs = runs_of(manifest, panel, manifest.rows[0], scale, runs)
-    shown = scale if runs else None
-    right = draw_saturation(ax, runs, [quantity_of(panel, manifest.rows[1])])
-    right.tick_params(axis="y", colors=style.TEST)
-    if panel == manifest.panels[-1]:
-        right.set_ylabel("test average (%)", color=style.TEST)
-    train, test = (paper_curve(manifest, panel, row) for row in manifest.rows)
-    axes_for_paper(ax, shown).plot(train, **style.PAPER)
-    below = axes_for_paper(right, shown)
-    below.plot(test, **style.PAPER, ls="--")
-    if below is not right:
-        below.tick_params(axis="x", top=False, labeltop=False)
-    for axis in (ax, right, below):
-        axis.set_xlim(left=0)
-    right.set_ylim(0, max(right.get_ylim()[1], 1.1 * test.max()))
-    ours = f" ({seeds(len(runs))})\n{gain_sentence(runs)}" if runs else " (not run)"
-    title = f"{style.pretty(panel.title)}{ours}\npaper, {paper_gain(train, test)}"
-    ax.set_title(title, pad=4 if shown in (None, "paper") else ABOVE, fontsize=8)
+    ax.set_title(title, pad=4 if below[ax] is ax else 16, fontsize=8)
 
 
 def gain_sentence(runs: Sequence[Run]) -> str:
@@ -294,16 +214,56 @@ def seeds(count: int) -> str:
 
 
 def label_of(manifest: Manifest, row: Row, scale: str | None, runs: Sequence[Run]) -> str:
+    if manifest.kind == "post_saturation":
+        return f"{row.label} ({'left' if row == manifest.rows[0] else 'right'})"
     found = {run.seed for panel in manifest.panels for run in runs_of(manifest, panel, row, scale, runs)}
-    known = "" if scale is None else f" ({seeds(len(found)) if found else 'not run'})"
-    return style.pretty(row.label) + known
+    return style.pretty(row.label) + ("" if scale is None else f" ({seeds(len(found)) if found else 'not run'})")
 
 
-def heading(manifest: Manifest, scale: str | None) -> str:
+def draw(manifest: Manifest, scale: str | None, runs: Sequence[Run]) -> Figure:
+    """The whole figure of a manifest: its panels in a grid, one legend."""
+    n, of_saturation = len(manifest.panels), manifest.kind == "post_saturation"
+    columns = n if n <= 4 else 4 if n > 6 else 3
+    lines = -(-n // columns)
+    width, height = 5.4 if n == 1 else 2.45 * columns + 0.2, 2.35 * lines + 1.0
+    if of_saturation:
+        width, height = 3.1 * n + 0.6, 3.9
+    fig = Figure(figsize=(width, height), layout="constrained")
+    axes = list(fig.subplots(lines, columns, squeeze=False).flat)
+    for ax, panel in zip(axes, manifest.panels, strict=False):
+        draw_panel(ax, manifest, panel, scale, runs)
+    for ax in axes[max(0, n - columns) : n]:
+        ax.set_xlabel("step")
+    for ax in axes[n:]:
+        ax.set_axis_off()
+    axes[0].set_ylabel("%" if is_percent(quantity_of(manifest.panels[0], manifest.rows[0])) else "")
+    labels = [label_of(manifest, row, scale, runs) for row in manifest.rows]
+    handles = [Line2D([], [], **style.of_line(i), label=label) for i, label in enumerate(labels)]
+    handles += [Line2D([], [], **SATURATION)] if of_saturation and scale else []
+    handles += [Line2D([], [], **style.PAPER, label="paper, same dashes")] if scale else []
+    fit = max(1, int(width / (0.6 + 0.06 * max(map(len, labels)))))
+    fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), fit))
     what = "paper only, not run" if scale is None else f"ours: scale={scale}"
-    grey = "" if scale in (None, "paper") else "grey curves and axes are the paper's"
-    line_break = "\n" if len(manifest.panels) < 3 else "  "
-    return f"{manifest.title} ({what}){line_break if grey else ''}{grey}"
+    grey = "" if scale in (None, "paper") else f"{'  ' if n > 2 else chr(10)}grey curves and axes are the paper's"
+    fig.suptitle(f"{manifest.title} ({what}){grey}", x=0.01, ha="left", fontsize=9, color="0.25")
+    return fig
+
+
+@rc_context(style.RC)
+def draw_run(run: Run, benchmarks: Sequence[str]) -> Figure:
+    """The post-saturation figure of one run, a line for each benchmark."""
+    fig = Figure(figsize=(6.4, 4.0), layout="constrained")
+    ax = fig.subplots()
+    right = two_sides(ax, [run])
+    lines = [(ax, "train/accuracy", "training accuracy (left)")]
+    lines += [(right, f"accuracy/{name}", f"{name}, n = {len(run.scores[name].ids)} (right)") for name in benchmarks]
+    for i, (side, quantity, label) in enumerate(lines):
+        if ours := curve([run], quantity):
+            plot(side, ours, label=label, **style.of_line(i))
+    ax.set(xlabel="step", ylabel="%", title=run.id, xlim=(0, None))
+    right.set_ylim(bottom=0)
+    fig.legend(handles=[*ax.get_lines(), *right.get_lines()], loc="outside lower center", ncols=2)
+    return fig
 
 
 @rc_context(style.RC)

@@ -106,11 +106,6 @@ class Manifest:
     reference: str | None = None
     paper_base: int | None = None
 
-    @property
-    def experiments(self) -> set[str]:
-        named = [row.experiment for row in self.rows] + [panel.experiment for panel in self.panels]
-        return {name for name in named if name}
-
     def model_at(self, scale: str, row: Row) -> str:
         """The model whose runs fill a row: the paper's own, or at another scale the one that stands for the main one."""
         wanted = row.base_model or self.base_model
@@ -135,40 +130,51 @@ def load_manifests(folder: Path = MANIFESTS) -> list[Manifest]:
 
 
 def load_manifest(path: Path) -> Manifest:
-    given = yaml.safe_load(path.read_text())
-    _refuse_unknown(path.name, given, Manifest)
+    where, given = path.name, yaml.safe_load(path.read_text())
+    _check_keys(where, given, Manifest)
     for key in ("kind", "title", "rows"):
         if key not in given:
-            raise ManifestError(f"{path.name}: has no {key}")
-    _one_of(path.name, "kind", given["kind"], KINDS)
-    manifest = Manifest(
-        **given
-        | {
-            "stem": path.stem,
-            "rows": tuple(_row(path.name, row) for row in given["rows"]),
-            "columns": tuple(_column(path.name, column) for column in given.get("columns", [])),
-            "panels": tuple(_build(path.name, panel, Panel) for panel in given.get("panels", [])),
-            "seeds": tuple(given.get("seeds", [])),
-        }
-    )
-    _one_of(path.name, "selection", manifest.selection, SELECTIONS)
+            raise ManifestError(f"{where}: has no {key}")
+    given |= {"columns": [_column(column) for column in given.get("columns", [])], "stem": path.stem}
+    for key, kind in (("rows", Row), ("columns", Column), ("panels", Panel)):
+        given[key] = tuple(_build(where, one, kind) for one in given.get(key, []))
+    manifest = Manifest(**given | {"seeds": tuple(given.get("seeds", []))})
+    _one_of(where, "kind", manifest.kind, KINDS)
+    _one_of(where, "selection", manifest.selection, SELECTIONS)
+    for row in manifest.rows:
+        selection = row.selection or manifest.selection
+        _one_of(where, f"{row.label}: selection", selection, SELECTIONS)
+        stepless = row.step is None and any(column.step is None for column in manifest.columns)
+        if selection == "step" and stepless and row.experiment:
+            raise ManifestError(f"{where}: {row.label}: selection step needs a step")
     labels = [row.label for row in manifest.rows]
     if manifest.reference is not None:
-        _one_of(path.name, "reference", manifest.reference, labels)
+        _one_of(where, "reference", manifest.reference, labels)
     if len(set(labels)) < len(labels):
-        raise ManifestError(f"{path.name}: a label occurs twice: {max(labels, key=labels.count)}")
+        raise ManifestError(f"{where}: a label occurs twice: {max(labels, key=labels.count)}")
     if manifest.kind == "table" and not manifest.columns:
-        raise ManifestError(f"{path.name}: a table needs columns")
+        raise ManifestError(f"{where}: a table needs columns")
     if manifest.kind != "table" and not manifest.panels:
-        raise ManifestError(f"{path.name}: a figure needs panels")
-    _check_paper(path.name, manifest)
+        raise ManifestError(f"{where}: a figure needs panels")
+    if manifest.paper is not None:
+        _check_paper(where, manifest, manifest.paper)
     return manifest
+
+
+def _column(given: Any) -> Any:
+    """A column that is only a name, or of one benchmark, as a whole one."""
+    if isinstance(given, str):
+        given = {"name": given}
+    if not isinstance(given, Mapping):
+        return given
+    benchmark = given.get("benchmark", given.get("name"))
+    return {**given, "benchmark": (benchmark,) if isinstance(benchmark, str) else tuple(benchmark or ())}
 
 
 def _build(where: str, given: Any, kind: type) -> Any:
     if not isinstance(given, Mapping):
         raise ManifestError(f"{where}: {given}: expected keys and values")
-    _refuse_unknown(where, given, kind)
+    _check_keys(where, given, kind)
     if "overrides" in given:
         own = given["overrides"]
         own = {scale: tuple(o) for scale, o in own.items()} if isinstance(own, Mapping) else tuple(own)
@@ -176,55 +182,30 @@ def _build(where: str, given: Any, kind: type) -> Any:
     return kind(**given)
 
 
-def _row(where: str, given: Any) -> Row:
-    row = _build(where, given, Row)
-    if row.selection is not None:
-        _one_of(where, f"{row.label}: selection", row.selection, SELECTIONS)
-    if row.selection == "step" and row.step is None:
-        raise ManifestError(f"{where}: {row.label}: selection step needs a step")
-    return row
-
-
-def _column(where: str, given: Any) -> Column:
-    if isinstance(given, str):
-        return Column(given, (given,))
-    column = _build(where, {"benchmark": given.get("name"), **given}, Column)
-    benchmark = column.benchmark
-    parts = (benchmark,) if isinstance(benchmark, str) else tuple(benchmark)
-    return Column(column.name, parts, column.subject, column.quantity, column.step)
-
-
-def _refuse_unknown(where: str, given: Mapping, kind: type) -> None:
-    known = [f.name for f in fields(kind) if not (kind is Manifest and f.name == "stem")]
+def _check_keys(where: str, given: Mapping, kind: type) -> None:
     for key in given:
-        _one_of(where, "key", key, known)
+        _one_of(where, "key", key, [one.name for one in fields(kind) if one.name != "stem"])
 
 
 def _one_of(where: str, what: str, value: Any, expected: Iterable[str]) -> None:
-    expected = list(expected)
+    expected = list(dict.fromkeys(expected))
     if value not in expected:
         raise ManifestError(f"{where}: {what} {value}: {did_you_mean(str(value), expected)}")
 
 
-def _check_paper(where: str, manifest: Manifest) -> None:
+def _check_paper(where: str, manifest: Manifest, paper: str) -> None:
     """Every row and column that is said to be in the paper's file is there."""
-    if manifest.paper is None:
-        return
-    _one_of(where, "paper", manifest.paper, sorted(path.stem for path in PAPER.glob("[ft]*.csv")))
-    data = paper_data(manifest.paper)
-    if manifest.kind == "table":
-        for column in manifest.columns:
-            _one_of(where, "column", column.name, data.columns)
-        for row in manifest.rows:
-            if row.paper is not None and row.paper not in data.index:
-                raise ManifestError(
-                    f"{where}: {row.label}: paper row {row.paper}: {manifest.paper}.csv has 1..{len(data)}"
-                )
-        return
+    _one_of(where, "paper", paper, (path.stem for path in PAPER.glob("[ft]*.csv")))
+    data = paper_data(paper)
+    for column in manifest.columns:
+        _one_of(where, "column", column.name, data.columns)
     for panel in manifest.panels:
-        _one_of(where, "panel", panel.paper or panel.title, sorted(set(data["panel"])))
+        _one_of(where, "panel", panel.paper or panel.title, data["panel"])
     for row in manifest.rows:
-        _one_of(where, "series", row.paper or row.label, sorted(set(data["series"])))
+        if manifest.kind != "table":
+            _one_of(where, "series", row.paper or row.label, data["series"])
+        elif row.paper is not None and row.paper not in data.index:
+            raise ManifestError(f"{where}: {row.label}: paper row {row.paper}: {paper}.csv has 1..{len(data)}")
 
 
 @cache
@@ -232,11 +213,6 @@ def paper_data(stem: str) -> pd.DataFrame:
     """A file of analysis/paper; tables are indexed by row."""
     data = pd.read_csv(PAPER / f"{stem}.csv", keep_default_na=False, na_values=[""])
     return data.set_index("row") if stem.startswith("table") else data
-
-
-def missing_experiments(manifests: Iterable[Manifest], known: Iterable[str]) -> set[str]:
-    """Experiments that manifests name and `known` (rlvr.config.experiments()) does not have: they count as not run."""
-    return {name for manifest in manifests for name in manifest.experiments} - set(known)
 
 
 def benchmarks_at(scale: str, column: str) -> tuple[str, ...]:

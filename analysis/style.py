@@ -31,12 +31,9 @@ RC: Any = {
 # Okabe and Ito (2008), their yellow left out: too light on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F5A2E")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)), (0, (3, 1)))
-TRAIN, TEST = PALETTE[0], PALETTE[1]
 PAPER: dict[str, Any] = {"color": "0.62", "lw": 1.0, "zorder": 1}
 PAPER_TEXT = "0.45"
 FORMATS = ("png", "pdf", "svg")
-
-
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
