@@ -33,9 +33,10 @@ from analysis import figures, style, table_files
 from analysis.dynamics import around_saturation
 from analysis.estimates import Estimator, Pick, inflation
 from analysis.manifests import Manifest, load_manifests, paper_data
-from analysis.results import RESULTS, Run, load, read_columns, spread, step_files, untracked
+from analysis.results import RESULTS, Run, load, spread, step_files, untracked
 from analysis.tables import Cell, Table
 from rlvr.cli import command, option
+from rlvr.runs import samples
 from rlvr.stats import printed
 
 PAGE = Path(__file__).parent / "page"
@@ -84,8 +85,8 @@ def script(path: Path, root: Path, data: Any) -> None:
 
 def store_responses(pick: Pick, root: Path) -> str:
     """The answers of one evaluation, in parts; returns how the files are called before the part's number."""
-    columns = read_columns(pick.run.samples_path(pick.benchmark, pick.step), ROW)
-    rows = list(zip(*(columns[name].to_pylist() for name in ROW), strict=True))
+    columns = samples.read(pick.run.samples_path(pick.benchmark, pick.step), ROW)
+    rows = pd.DataFrame(columns)[list(ROW)].values.tolist()
     parts = max(1, -(-len(rows) // PART))
     stem = f"{in_link(pick.benchmark)}-{pick.step}"
     for i in range(parts):
@@ -100,12 +101,11 @@ def evolution(run: Run) -> list[dict[str, Any]]:
     names = ("rank", "prompt", "response", "gold", "score", "reason", "response_tokens")
     lines = []
     for step in spread(list(files), EVOLUTION_STEPS):
-        columns = read_columns(files[step], names)
-        ranks = columns["rank"].to_numpy()
-        best = ranks == ranks.min()
-        line = {name: columns[name][int(best.argmax())].as_py() for name in names[1:]}
+        columns = samples.read(files[step], names)
+        best = columns["rank"] == columns["rank"].min()
+        line = {name: columns[name][int(best.argmax())] for name in names[1:]}
         line |= {"tokens": line.pop("response_tokens"), "step": step, "answers": int(best.sum())}
-        lines.append(line | {"share": columns["score"].to_numpy()[best].mean()})
+        lines.append(line | {"share": columns["score"][best].mean()})
     return lines
 
 

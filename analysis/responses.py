@@ -15,12 +15,18 @@ from numpy.typing import NDArray
 
 from rlvr.data.protocols import reflection_words
 
-REFLECTION = "|".join(map(re.escape, reflection_words()))  # responses that hold one of these, whatever the case
+REFLECTION = re.compile("|".join(map(re.escape, reflection_words())), re.IGNORECASE)
 REPEATED_SHARE = 0.5
 MIN_SHINGLES = 40
 FOREIGN_SHARE = 0.1
 UNLIKE_BITS = 1.0
 ALPHABET = 128
+USED_IN_MATHS = ("GREEK", "LATIN", "MATHEMATICAL", "SCRIPT", "DOUBLE-STRUCK", "MODIFIER")
+
+
+def reflects(text: str) -> bool:
+    """Whether it holds a word of self-reflection, whatever the case."""
+    return REFLECTION.search(text) is not None
 
 
 def is_repeated(text: str, width: int = 12) -> bool:
@@ -34,9 +40,6 @@ def is_foreign(text: str) -> bool:
     letters = [character for character in text if character.isalpha()]
     outside = [c for c in letters if ord(c) > 0x24F and not unicodedata.name(c, "").startswith(USED_IN_MATHS)]
     return len(outside) >= FOREIGN_SHARE * max(len(letters), 1) and len(outside) > 0
-
-
-USED_IN_MATHS = ("GREEK", "LATIN", "MATHEMATICAL", "SCRIPT", "DOUBLE-STRUCK", "MODIFIER")
 
 
 class TextModel:

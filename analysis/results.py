@@ -7,8 +7,8 @@ metrics.csv   one step of a run; above 500 steps only train/accuracy is kept at 
 scores.csv    one evaluation: a base-36 number for each problem, how many of `samples` answers were right
 problems.csv  the problems of a benchmark, in the order of those numbers
 
-Reading run folders takes only the columns that are drawn; responses are read at a few steps of a run (`spread`), for
-what only the text tells: self-reflection words and degenerate answers.
+Reading run folders takes only the columns that are drawn; training responses are read at a few steps of a run (`spread`),
+for what only the text tells: degenerate answers.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from analysis.responses import REFLECTION, TextModel, degenerate
+from analysis.responses import TextModel, degenerate, reflects
 from rlvr.cli import ConfigError, command, option
+from rlvr.runs import samples
 from rlvr.runs.folder import RunFolder, read_json, read_metrics
 from rlvr.stats import accuracy
 
@@ -41,6 +40,7 @@ SETTINGS = (
     "scale.learning_rate", "scale.temperature", "scale.max_response_tokens",
 )  # fmt: skip
 PLACES = ("runs_dir=", "data_root=")  # paths of one machine
+MEANS = ("boxed", "truncated", "response_tokens")
 TEXT_STEPS = 24
 TEXT_ROWS = 256
 DENSE_STEPS = 500
@@ -138,12 +138,6 @@ def step_files(folder: Path) -> dict[int, Path]:
     return {int(file.stem.removeprefix("step")): file for file in sorted(folder.glob("step*.parquet"))}
 
 
-def read_columns(file: Path, columns: Sequence[str]) -> dict[str, Any]:
-    """Columns as pyarrow has them: most are only counted or compared."""
-    table = pq.ParquetFile(file, memory_map=True).read(columns=list(columns), use_threads=False)
-    return {name: table.column(name) for name in columns}
-
-
 def run_at(path: Path) -> Run:
     """The run in a folder. ConfigError where there is none."""
     folder = RunFolder(path)
@@ -205,26 +199,23 @@ def _machine(hardware: dict) -> str:
 
 def _evaluations(files: Mapping[int, Path]) -> tuple[Scores, pd.DataFrame]:
     """The scores of a benchmark, and by step what else its files say. ValueError when their problems differ."""
-    texts = set(spread(list(files), TEXT_STEPS))
-    first = read_columns(next(iter(files.values())), ["id", "subject"])
-    known = first["id"]
-    order, start, at = np.unique(known.to_pylist(), return_index=True, return_inverse=True)
-    rows: dict[int, dict[str, float]] = {}
-    correct = []
+    rows, correct = {}, []
+    known: list[str] = []
+    order, subjects = np.array([]), np.array([])
     for step, file in files.items():
-        wanted = ["id", "score", "boxed", "truncated", "response_tokens"]
-        columns = read_columns(file, [*wanted, "response"] if step in texts else wanted)
-        if not columns["id"].equals(known):
+        columns = samples.read(file, ["id", "subject", "score", *MEANS], ["reflection"])
+        if columns["id"] != known:
             known = columns["id"]
-            at = np.searchsorted(order, known.to_pylist())
-            if len(known) % len(order) or (order[at.clip(max=len(order) - 1)] != known.to_pylist()).any():
+            ids, first, at = np.unique(known, return_index=True, return_inverse=True)
+            if not len(order):
+                order, subjects = ids, np.array(columns["subject"], dtype=object)[first]
+            if not np.array_equal(ids, order) or len(known) % len(order):
                 raise ValueError(f"{file}: other problems than at the first step; remove the benchmark's folder")
-        correct.append(np.bincount(at, weights=columns["score"].to_numpy(), minlength=len(order)))
-        rows[step] = {key: pc.mean(columns[key]).as_py() for key in ("boxed", "truncated", "response_tokens")}
-        if step in texts:
-            hits = pc.match_substring_regex(columns["response"], REFLECTION, ignore_case=True)
-            rows[step]["reflections"] = pc.sum(hits).as_py()
-    subjects = np.array(first["subject"].to_pylist(), dtype=object)[start]
+        correct.append(np.bincount(at, weights=columns["score"]))
+        rows[step] = {name: columns[name].mean() for name in MEANS}
+        if "reflection" not in columns:  # the first versions kept the text only
+            columns["reflection"] = list(map(reflects, samples.read(file, ["response"])["response"]))
+        rows[step]["reflections"] = np.sum(columns["reflection"])
     counts = np.array(correct).round().astype(int)
     scores = Scores(np.array(list(files)), counts, len(known) // len(order), order.tolist(), subjects)
     return scores, pd.DataFrame.from_dict(rows, orient="index")
@@ -232,12 +223,9 @@ def _evaluations(files: Mapping[int, Path]) -> tuple[Scores, pd.DataFrame]:
 
 def _degenerate_rollouts(folder: RunFolder) -> pd.DataFrame:
     files = step_files(folder.rollouts_dir)
-    base: TextModel | None = None
-    shares = {}
-    for step in spread(list(files), TEXT_STEPS):
-        texts = read_columns(files[step], ["response"])["response"].slice(0, TEXT_ROWS).to_pylist()
-        base = base or TextModel(texts)
-        shares[step] = degenerate(texts, base).mean()
+    texts = {s: samples.read(files[s], ["response"])["response"][:TEXT_ROWS] for s in spread(list(files), TEXT_STEPS)}
+    base = TextModel(next(iter(texts.values()), []))
+    shares = {step: degenerate(responses, base).mean() for step, responses in texts.items()}
     return pd.Series(shares, name="train/degenerate", dtype=float).to_frame()
 
 

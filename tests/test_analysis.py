@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from made import sample_columns
@@ -53,7 +54,10 @@ def make_run(root, name, seed, right, train=(0.5, 1.0), n=100):
             ids, sample, score = zip(*rows, strict=True)
             text = ["let me recheck" if step and i < 3 else "fine" for i in range(len(rows))]
             subjects = ["Algebra" if i[1:] < "5" else "Geometry" for i in ids]
-            columns = sample_columns(id=ids, subject=subjects, sample=sample, response=text, score=score)
+            words = [t != "fine" for t in text]
+            columns = sample_columns(
+                id=ids, subject=subjects, sample=sample, response=text, score=score, reflection=words
+            )
             samples.write(folder.eval_path(benchmark, step), columns | {"response_tokens": [10] * len(ids)})
     for step in (10, 20):
         columns = sample_columns(step=[step] * 2, rank=[1, 1], score=[0.0, 1.0], response=["It is 4."] * 2)
@@ -96,6 +100,21 @@ def test_answers_are_counted_by_problem(runs_dir):
     assert scores.correct.sum(axis=1).tolist() == [40, 60, 120]
     assert run.series("eval/tiny500/reflections").tolist() == [0, 3, 3]
     assert run.hours == 1.5
+
+
+def test_a_file_of_the_first_versions_is_read(runs_dir):
+    folder = RunFolder(runs_dir / "tiny/tiny/one_shot/seed0")
+    for step in (0, 10, 20):
+        path = folder.eval_path("tiny500", step)
+        pq.write_table(pq.read_table(path).drop_columns(["reflection", "repetition", "uid"]), path)
+    assert load_run(folder).series("eval/tiny500/reflections").tolist() == [0, 3, 3]  # "let me recheck", three times
+
+
+def test_other_problems_at_a_later_step_are_refused(runs_dir):
+    folder = RunFolder(runs_dir / "tiny/tiny/one_shot/seed0")
+    samples.write(folder.eval_path("tiny500", 20), sample_columns(id=["p0", "p1"], score=[1.0, 0.0]))
+    with pytest.raises(ValueError, match="step0*20.parquet: other problems than at the first step"):
+        load_run(folder)
 
 
 def test_selection_by_hand(runs_dir):
