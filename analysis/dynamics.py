@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 import pandas as pd
 
 from analysis import stats
-from analysis.estimates import parts
+from analysis.estimates import accuracies, parts
 from analysis.manifests import average_at
 from analysis.results import Run
 from rlvr.stats import Interval
@@ -51,32 +50,23 @@ def gain_span(saturation: int, steps: Sequence[int], strict: bool = False) -> tu
     return None if strict or before is None or before == steps[-1] else (before, steps[-1])
 
 
-def gain_after_saturation(runs: Sequence[Run], benchmarks: Sequence[str] | None = None) -> Gain | None:
+def gain_after_saturation(runs: Sequence[Run], benchmarks: Sequence[str] = ()) -> Gain | None:
     """The gain of those runs that saturate, on the mean of the benchmarks (by default the scale's test average).
 
     All count from after saturation; when one of them cannot, each counts as far as it can (`gain_span`); None when one still
     cannot. The interval is a percentile bootstrap over seeds and problems, paired by problem; with one run, problems only.
     """
-    saturated = [(run, run.saturation) for run in runs]
+    names = benchmarks or average_at(runs[0].scale)
+    saturated = [(run, run.saturation, accuracies(run, names).index.tolist()) for run in runs]
     for strict in (True, False):
-        spans = [(run, _span(run, first, benchmarks, strict)) for run, first in saturated if first is not None]
+        spans = [(run, gain_span(first, steps, strict)) for run, first, steps in saturated if first is not None]
         known = [(run, span) for run, span in spans if span is not None]
         if known and len(known) == len(spans):
-            return Gain(_points(known, benchmarks), [span for _, span in known])
+            return Gain(_points(known, names), [span for _, span in known])
     return None
 
 
-def _names(run: Run, benchmarks: Sequence[str] | None) -> list[str]:
-    return [name for name in benchmarks or average_at(run.scale) if name in run.scores]
-
-
-def _span(run: Run, first: int, benchmarks: Sequence[str] | None, strict: bool) -> tuple[int, int] | None:
-    steps = [run.scores[name].steps for name in _names(run, benchmarks)]
-    return gain_span(first, reduce(np.intersect1d, steps).tolist(), strict) if steps else None
-
-
-def _points(spans: Sequence[tuple[Run, tuple[int, int]]], benchmarks: Sequence[str] | None) -> Interval:
-    names = [name for name in _names(spans[0][0], benchmarks) if all(name in run.scores for run, _ in spans)]
+def _points(spans: Sequence[tuple[Run, tuple[int, int]]], names: Sequence[str]) -> Interval:
     measured = []
     for name in names:
         of_runs = [(run.scores[name], span) for run, span in spans]
@@ -89,6 +79,12 @@ def _points(spans: Sequence[tuple[Run, tuple[int, int]]], benchmarks: Sequence[s
         value += weight * float(changed.mean())
         resampled += weight * stats.bootstrap_means(changed, 1, stats.draw_problems(changed.shape[1], rng), rng)
     return stats.percentile_interval(value, resampled)
+
+
+def reflections(run: Run) -> pd.Series:
+    """Answers with a reflection word over the benchmarks of the scale's average, by step."""
+    counts = [run.series(f"eval/{name}/reflections") for name in average_at(run.scale)]
+    return pd.concat(counts, axis=1).dropna().sum(axis=1) if counts else pd.Series(dtype=float)
 
 
 def around_saturation(runs: Sequence[Run]) -> pd.DataFrame:
@@ -110,8 +106,7 @@ def _around_saturation(run: Run) -> dict[str, object]:
         near = (series.index.to_series() - split).abs().nsmallest(5)
         line[f"{label}: at split"] = series.loc[near.index].mean()
         line[f"{label}: end"] = series.tail(5).mean()
-    counts = [run.series(f"eval/{name}/reflections") for name in average_at(run.scale)]
-    for at, step in (("at split", split), ("end", np.inf)):
-        last = [count[count.index <= step].tail(1) for count in counts if len(count)]
-        line[f"answers with reflection words: {at}"] = sum(float(count.sum()) for count in last) if last else None
+    counts = reflections(run)
+    for at, seen in (("at split", counts.loc[:split]), ("end", counts)):
+        line[f"answers with reflection words: {at}"] = seen.tail(1).sum(min_count=1)
     return line

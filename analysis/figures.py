@@ -22,9 +22,9 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from analysis import style
-from analysis.dynamics import gain_after_saturation
+from analysis.dynamics import gain_after_saturation, reflections
 from analysis.estimates import parts
-from analysis.manifests import Manifest, Panel, Row, average_at, benchmarks_at, paper_data
+from analysis.manifests import Manifest, Panel, Row, benchmarks_at, paper_data
 from analysis.results import SATURATED, WINDOW, Run, first_reaching
 from rlvr.stats import mean_intervals
 
@@ -58,7 +58,7 @@ def curve(runs: Sequence[Run], quantity: str) -> Curve | None:
     if kind == "boxed":
         series = [run.series(f"eval/{name}/boxed") for run in runs for name in benchmarks_at(run.scale, rest)]
     elif kind == "reflections":
-        series = [_reflections(run) for run in runs]
+        series = [reflections(run) for run in runs]
     else:
         series = [run.series(quantity) for run in runs]
     series = [(100 if is_percent(quantity) else 1) * one for one in series if len(one)]
@@ -84,13 +84,6 @@ def _accuracy(runs: Sequence[Run], column: str, subject: str | None) -> Curve | 
         shares = [s.correct[np.isin(s.steps, steps)] / s.samples for s in scores]
         measured.append((scores[0].ids, np.stack(shares, axis=1), min(s.samples for s in scores)))
     return Curve(steps, *(100 * ends for ends in mean_intervals(*parts(measured))))
-
-
-def _reflections(run: Run) -> pd.Series:
-    """Answers with a reflection word over the benchmarks of the scale's average, by step."""
-    counts = [run.series(f"eval/{name}/reflections") for name in average_at(run.scale)]
-    counts = [count for count in counts if len(count)]
-    return pd.concat(counts, axis=1).dropna().sum(axis=1) if counts else pd.Series(dtype=float)
 
 
 def quantity_of(panel: Panel, row: Row) -> str:

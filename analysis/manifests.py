@@ -119,9 +119,8 @@ class Manifest:
             prefix = f"{row.baseline}/" if row.baseline else ""
             return [run for run in of_model if any(name.startswith(prefix) for name in run.scores)][:1]
         wanted = (row.experiment, row.overrides_at(scale))
-        return [
-            r for r in of_model if (r.experiment, r.overrides) == wanted and (not self.seeds or r.seed in self.seeds)
-        ]
+        asked = [r for r in of_model if (r.settings["experiment_name"], r.settings.get("overrides")) == wanted]
+        return [r for r in asked if not self.seeds or r.seed in self.seeds]
 
 
 def load_manifests(folder: Path = MANIFESTS) -> list[Manifest]:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -163,27 +164,26 @@ def name_of(manifest: Manifest) -> str:
     return f"{manifest.paper[:-2].capitalize()} {int(manifest.paper[-2:])}" if manifest.paper else manifest.stem
 
 
-def lines_for_page(frame: pd.DataFrame) -> list[dict[str, str]]:
-    def shown(value: Any) -> str:
-        if isinstance(value, str):
-            return value
-        return "" if pd.isna(value) else f"{value:g}" if value == int(value) else f"{value:.3g}"
-
-    return [{str(name): shown(value) for name, value in row.items()} for row in frame.to_dict("records")]
+def as_html(lines: pd.DataFrame) -> str:
+    """A table of the page; a run links to its own page, and what is not known is empty."""
+    shown = lines.map(lambda value: escape(value) if isinstance(value, str) else value)
+    links = {"run": lambda run: f'<a href="run.html#{in_link(run)}">{run}</a>'}
+    return shown.to_html(
+        index=False, na_rep="", border=0, float_format="{:.4g}".format, formatters=links, escape=False  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
 def about_run(run: Run, runs: Sequence[Run]) -> dict[str, Any]:
     """Its line on the page, with the settings in which it differs from the reference of its scale."""
     same = [other for other in runs if (other.scale, other.name) == (run.scale, REFERENCE)]
-    reference = next((other for other in same if other.seed == run.seed), same[0] if same else run)
-    theirs = flat(reference.settings)
-    differs = [
-        f"{key}: {value}" for key, value in flat(run.settings).items()
-        if key not in ("experiment_name", "variant") and value != theirs.get(key)
-    ]  # fmt: skip
-    about = {name: getattr(run, name) for name in ("id", "status", "hours", "machine", "commit")}
-    steps = int(run.metrics.index.max()) if len(run.metrics) else 0
-    return about | {"slug": in_link(run.id), "steps": steps, "differences": ", ".join(differs)}
+    theirs = flat(next((other for other in same if other.seed == run.seed), same[0] if same else run).settings)
+    names = ("experiment_name", "variant")
+    differs = [f"{k}: {v}" for k, v in flat(run.settings).items() if k not in names and v != theirs.get(k)]
+    return {
+        "run": run.id, "state": run.status, "steps": int(run.metrics.index.max()) if len(run.metrics) else 0,
+        "hours": f"{run.hours:.2f}", "machine": run.machine, "commit": run.commit,
+        f"differs from {REFERENCE} in": ", ".join(differs),
+    }  # fmt: skip
 
 
 def build(
@@ -220,16 +220,14 @@ def build(
     ]
     page = Environment(loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True)
     text = page.get_template("index.html.jinja").render(
-        runs=[about_run(run, runs) for run in runs],
-        reference=REFERENCE,
+        runs=as_html(pd.DataFrame([about_run(run, runs) for run in runs])),
         hours=sum(run.hours for run in runs),
         scales=sorted(Counter(run.scale for run in runs).items()),
         headline=HEADLINE if HEADLINE in [m.stem for m in of_figures] else None,
-        saturation=lines_for_page(saturation),
-        slugs={run.id: in_link(run.id) for run in runs},
+        saturation=as_html(saturation),
         tables=drawn,
         figures=drawn_figures,
-        inflation=lines_for_page(flattered),
+        inflation=as_html(flattered),
     )
     (out / "index.html").write_text(text)
     return out / "index.html"

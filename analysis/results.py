@@ -80,7 +80,9 @@ class Run:
     base_model: str
     name: str  # the experiment, with its variant
     seed: int
-    settings: dict[str, Any]
+    settings: dict[
+        str, Any
+    ]  # `overrides`: what it changed of its experiment; None where an old version did not keep it
     status: str
     hours: float
     machine: str
@@ -89,15 +91,6 @@ class Run:
     metrics: pd.DataFrame  # indexed by step
     scores: dict[str, Scores] = field(default_factory=dict)
     folder: RunFolder | None = None
-
-    @property
-    def experiment(self) -> str:
-        return str(self.settings["experiment_name"])
-
-    @property
-    def overrides(self) -> list[str] | None:
-        """What it changed of its experiment; None for a run of a version that did not keep it."""
-        return self.settings.get("overrides")
 
     @property
     def id(self) -> str:
@@ -258,7 +251,7 @@ def load(runs_dir: Path | None, results_dir: Path = RESULTS, track: Callable[...
 
 
 def write_csv(runs: Iterable[Run], out: Path) -> list[Path]:
-    """Write the four CSV files; returns their paths."""
+    """Write the four CSV files of at least one run; returns their paths."""
     out.mkdir(parents=True, exist_ok=True)
     about, metrics, scores, problems = [], [], [], {}
     for run in runs:
@@ -274,16 +267,12 @@ def write_csv(runs: Iterable[Run], out: Path) -> list[Path]:
         for name, score in run.scores.items():
             listed = {"scale": run.scale, "benchmark": name, "id": score.ids, "subject": score.subjects}
             problems[run.scale, name] = pd.DataFrame(listed)
-            for step, correct in zip(score.steps, score.correct, strict=True):
-                line = {"run": run.id, "benchmark": name, "step": step, "samples": score.samples}
-                scores.append(line | {"correct": _in_base_36(correct, score.samples)})
-    table = pd.concat(metrics) if metrics else pd.DataFrame(columns=["run", "step"])
-    tables = {
-        "runs": pd.DataFrame(about),
-        "metrics": table[["run", "step", *sorted(c for c in table if c not in ("run", "step"))]],
-        "scores": pd.DataFrame(scores),
-        "problems": pd.concat([problems[key] for key in sorted(problems)]) if problems else pd.DataFrame(),
-    }
+            counts = [_in_base_36(correct, score.samples) for correct in score.correct]
+            about_scores = {"run": run.id, "benchmark": name, "step": score.steps, "samples": score.samples}
+            scores.append(pd.DataFrame(about_scores | {"correct": counts}))
+    tables = {"runs": pd.DataFrame(about), "metrics": pd.concat(metrics), "scores": pd.concat(scores)}
+    tables["metrics"] = tables["metrics"].set_index(["run", "step"]).sort_index(axis=1).reset_index()
+    tables["problems"] = pd.concat([problems[key] for key in sorted(problems)])
     for stem, frame in tables.items():
         frame.to_csv(out / f"{stem}.csv", index=False, float_format="%.5g", lineterminator="\n")
     return [out / f"{stem}.csv" for stem in tables]
@@ -332,6 +321,8 @@ def collect(options: Options) -> None:
     if not options.runs.is_dir():
         raise ConfigError(f"runs={options.runs}: no such folder; python run.py makes runs")
     finished = [run for run in load(options.runs, options.out) if run.status == "finished"]
+    if not finished:
+        raise ConfigError(f"runs={options.runs}: no finished run here; an unfinished one goes on with the same command")
     for path in write_csv(finished, options.out):
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
     print(f"{len(finished)} finished runs")
