@@ -43,17 +43,18 @@ class Pick:
     step: int
 
 
+Picks = Sequence[Sequence[Pick]]  # benchmarks, the seeds of each
+
+
 class Estimator:
     """Estimates over seeds, each made once. Equal problems are drawn equally everywhere, so that differences are paired."""
 
     def __init__(self, runs: Sequence[Run], resamples: int = stats.RESAMPLES):
         self.runs = runs
+        self.scales = sorted({run.scale for run in runs}, key=lambda s: (s != "paper", s))
         self.resamples = resamples
         self._draws: dict[int, NDArray] = {}
         self._estimates: dict[tuple, Estimate | None] = {}
-
-    def scales(self) -> list[str]:
-        return sorted({run.scale for run in self.runs}, key=lambda s: (s != "paper", s))
 
     def problem_draws(self, ids: Sequence[str]) -> NDArray:
         key = zlib.crc32("\n".join(ids).encode())
@@ -62,7 +63,7 @@ class Estimator:
         return self._draws[key]
 
     def estimate(
-        self, picks: Sequence[Sequence[Pick]], quantity: str, subject: str | None = None, one_model: bool = False
+        self, picks: Picks, quantity: str, subject: str | None = None, one_model: bool = False
     ) -> Estimate | None:
         """The mean over benchmarks, each with the seeds of its `picks`; None where the runs do not have it.
 
@@ -78,38 +79,27 @@ class Estimator:
         return self._estimates[key]
 
     def _of_problems(
-        self,
-        picks: Sequence[Sequence[Pick]],
-        quantity: str,
-        subject: str | None,
-        one_model: bool,
-        rng: np.random.Generator,
+        self, picks: Picks, quantity: str, subject: str | None, one_model: bool, rng: np.random.Generator
     ) -> Estimate | None:
         measured, resampled = [], []
         for group in picks:
             scores = [p.run.scores[p.benchmark].of_subject(subject) for p in group]
-            samples, ids = np.array([score.samples for score in scores]), scores[0].ids
+            samples, ids = np.array([[score.samples] for score in scores]), scores[0].ids
             if not ids or (quantity == "pass_at_8" and samples.min() < PASS_K):
                 return None
             correct = np.array([score.at(p.step) for score, p in zip(scores, group, strict=True)])
-            if quantity == "accuracy":
-                values = correct / samples[:, None]
-            else:
-                values = pass_at_k(samples[:, None], correct, PASS_K)
-            draws = self.problem_draws(ids)
-            if quantity == "accuracy" and len(set(samples)) == 1:
-                resampled.append(100 * stats.bootstrap_means(correct, int(samples[0]), draws, rng))
+            values = correct / samples if quantity == "accuracy" else pass_at_k(samples, correct, PASS_K)
+            answers, draws = int(samples.min()), self.problem_draws(ids)
+            if quantity == "accuracy" and answers == samples.max():
+                resampled.append(100 * stats.bootstrap_means(correct, answers, draws, rng))
             else:
                 resampled.append(100 * stats.bootstrap_means(values, 1, draws, rng))
-            answers = int(samples.min())
             if one_model:
                 values, answers = values.mean(axis=0, keepdims=True), answers * len(values)
             measured.append((ids, values, answers))
         return Estimate(mean_interval(*parts(measured)) * 100, np.mean(resampled, axis=0))
 
-    def _of_whole_runs(
-        self, picks: Sequence[Sequence[Pick]], quantity: str, one_model: bool, rng: np.random.Generator
-    ) -> Estimate | None:
+    def _of_whole_runs(self, picks: Picks, quantity: str, one_model: bool, rng: np.random.Generator) -> Estimate | None:
         """What is known for each run as a whole: no noise with one model."""
         of_runs = [[p.run.series(f"eval/{p.benchmark}/{quantity}").get(p.step, np.nan) for p in ps] for ps in picks]
         seeds = np.mean(of_runs, axis=0)[:, None] * (100 if quantity == "boxed" else 1)
@@ -175,21 +165,16 @@ def inflation(runs: Sequence[Run]) -> pd.DataFrame:
     """
     lines = []
     for run in runs:
+        on_validation = accuracies(run, ["validation"]).loc[1:]
         for name, scores in run.scores.items():
-            trained = scores.steps > 0
-            if name == "validation" or trained.sum() < 2:
+            trained, accuracy = scores.steps > 0, accuracies(run, [name]).loc[1:]
+            if name == "validation" or len(accuracy) < 2:
                 continue
-            rng = np.random.default_rng(0)
-            split = stats.selection_inflation(scores.correct[trained] / scores.samples, rng) * 100
-            line = {"run": run.id, "benchmark": name, "checkpoints": trained.sum(), "split_half": split.value}
-            line |= {"low": split.low, "high": split.high, "on_validation": np.nan}
-            accuracy = accuracies(run, [name]).loc[1:]
-            held_out = (
-                chosen_step(run, "validation", "best_each", None, averaged=False)
-                if "validation" in run.scores
-                else None
-            )
-            if held_out in accuracy:
-                line["on_validation"] = 100 * float(accuracy.max() - accuracy[held_out])
-            lines.append(line)
+            shares = scores.correct[trained] / scores.samples
+            split = stats.selection_inflation(shares, np.random.default_rng(0)) * 100
+            chosen = accuracy.get(on_validation.idxmax(), np.nan) if len(on_validation) else np.nan
+            lines.append(
+                {"run": run.id, "benchmark": name, "checkpoints": len(accuracy), "split_half": split.value, "low": split.low,
+                 "high": split.high, "on_validation": 100 * (accuracy.max() - chosen)}
+            )  # fmt: skip
     return pd.DataFrame(lines)

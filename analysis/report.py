@@ -73,7 +73,7 @@ def flat(settings: dict[str, Any]) -> dict[str, Any]:
 def draw_figure(manifest: Manifest, runs: Sequence[Run], out: Path) -> tuple[int, int]:
     """A figure at the paper's scale where it was run, else at another; its width and height in pixels."""
     curves = [(panel, row) for panel in manifest.panels for row in manifest.rows]
-    scales = (s for s in Estimator(runs).scales() if any(figures.runs_of(manifest, *of, s, runs) for of in curves))
+    scales = (s for s in Estimator(runs).scales if any(figures.runs_of(manifest, *of, s, runs) for of in curves))
     return figures.write(manifest, next(scales, None), runs, out)
 
 
@@ -168,9 +168,8 @@ def as_html(lines: pd.DataFrame) -> str:
     """A table of the page; a run links to its own page, and what is not known is empty."""
     shown = lines.map(lambda value: escape(value) if isinstance(value, str) else value)
     links = {"run": lambda run: f'<a href="run.html#{in_link(run)}">{run}</a>'}
-    return shown.to_html(
-        index=False, na_rep="", border=0, float_format="{:.4g}".format, formatters=links, escape=False  # type: ignore[arg-type]
-    )  # fmt: skip
+    number = "{:.4g}".format
+    return shown.to_html(index=False, na_rep="", border=0, float_format=number, formatters=links, escape=False)
 
 
 def about_run(run: Run, runs: Sequence[Run]) -> dict[str, Any]:
@@ -203,7 +202,7 @@ def build(
         drawn = []
         picks = {Pick(run, name, int(scores.steps[-1])) for run in runs for name, scores in run.scores.items()}
         for manifest in track(of_tables, description="tables"):
-            tables = [Table(manifest, scale, estimator) for scale in estimator.scales() or ["paper"]]
+            tables = [Table(manifest, scale, estimator) for scale in estimator.scales or ["paper"]]
             table_files.write(tables, out / "tables")
             drawn.append(table_for_page(tables))
             picks |= {pick for table in tables for cells in table.cells for cell in cells for pick in cell.picks}

@@ -73,16 +73,15 @@ def selection_inflation(scores: ArrayLike, rng: np.random.Generator, splits: int
     choose, so the full set's own inflation is smaller, by about the square root of 2.
     """
     scores = np.asarray(scores, dtype=float)
-    checkpoints, problems = scores.shape
+    problems = scores.shape[1]
     if problems < 2:
         raise ValueError(f"{problems} problem: at least 2 are needed to hold half of them out")
     order = rng.random((splits, problems)).argsort(axis=1)
     chooses = order < problems // 2
     on_chosen = chooses @ scores.T / chooses.sum(axis=1, keepdims=True)
     on_other = ~chooses @ scores.T / (~chooses).sum(axis=1, keepdims=True)
-    best = on_chosen.argmax(axis=1)
-    rows = np.arange(splits)
-    inflation = on_chosen[rows, best] - on_other[rows, best]
+    best = on_chosen.argmax(axis=1)[:, None]
+    inflation = (np.take_along_axis(on_chosen, best, axis=1) - np.take_along_axis(on_other, best, axis=1))[:, 0]
     return percentile_interval(inflation.mean(), inflation)
 
 
@@ -90,20 +89,18 @@ def power(effect: float, seeds: int, seed_sd: float, problems: int, problem_sd: 
     """Chance to find a difference of `effect` between two settings at 5 %, two-sided, with so many seeds for each.
 
     effect, seed_sd (between runs of one setting) and problem_sd (of one problem's difference between the settings) are in
-    the same unit. Normal for the problems, Welch-like t with 2 (seeds - 1) degrees of freedom where seeds vary.
+    the same unit. Normal for the problems, Welch-like t with 2 (seeds - 1) degrees of freedom where seeds vary: 0 with one
+    seed, from which their variance cannot be estimated.
     """
-    from scipy import stats as distributions
+    from scipy.stats import nct, norm, t
 
     variance = 2 * seed_sd**2 / seeds + problem_sd**2 / problems
     if variance == 0:
         return 1.0 if effect else 0.05
-    shift = abs(effect) / np.sqrt(variance)
-    if seed_sd == 0:
-        null, found = distributions.norm(), distributions.norm(shift)
-    elif seeds == 1:
-        return 0.0  # the variance between seeds cannot be estimated from one
-    else:
-        null, found = distributions.t(2 * (seeds - 1)), distributions.nct(2 * (seeds - 1), shift)
+    if seed_sd and seeds == 1:
+        return 0.0
+    shift, freedom = abs(effect) / np.sqrt(variance), 2 * (seeds - 1)
+    null, found = (t(freedom), nct(freedom, shift)) if seed_sd else (norm(), norm(shift))
     critical = null.ppf(0.975)
     return float(found.sf(critical) + found.cdf(-critical))
 
@@ -115,7 +112,5 @@ def seeds_needed(
 
     Seeds do not reduce the noise of the problems: a benchmark can be too small for an effect whatever the seeds.
     """
-    for seeds in range(1, most + 1):
-        if power(effect, seeds, seed_sd, problems, problem_sd) >= wanted:
-            return seeds
-    return None
+    enough = (n for n in range(1, most + 1) if power(effect, n, seed_sd, problems, problem_sd) >= wanted)
+    return next(enough, None)
