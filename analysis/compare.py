@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis import stats
-from analysis.dynamics import around_saturation
 from analysis.estimates import Estimate, Estimator, Pick
+from analysis.post_saturation import around_saturation
 from analysis.results import Run, run_at
 from rlvr.cli import ConfigError, command, option
 from rlvr.runs.folder import config_differences

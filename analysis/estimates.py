@@ -1,4 +1,5 @@
-"""Estimates over seeds, from the counts of right answers: accuracy, pass@8, boxed share, length; and what selection flatters."""
+"""Estimates over seeds, from the counts of right answers: accuracy, pass@8, boxed share, length; the gain after saturation; and
+what selection flatters."""
 
 from __future__ import annotations
 
@@ -155,6 +156,64 @@ def chosen_step(run: Run, benchmark: str, selection: str, step: int | None, aver
     if found.empty:
         return None
     return int(found.index[-1] if selection == "last" else found.idxmax())
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Points gained on the tests after saturation, and the two evaluated steps it counts between, of each run."""
+
+    points: Interval
+    spans: list[tuple[int, int]]
+
+
+def gain_span(saturation: int, steps: Sequence[int], strict: bool = False) -> tuple[int, int] | None:
+    """The evaluated steps (rising) that a gain is counted between: the first at or after `saturation`, and the last of all.
+
+    Where the last is the only one after saturation, it is counted from the last at or before it, which also credits what
+    was learnt in between, unless `strict`. None when there are not two.
+    """
+    after = next((step for step in steps if step >= saturation), None)
+    if after is not None and after < steps[-1]:
+        return after, steps[-1]
+    before = max((step for step in steps if step <= saturation), default=None)
+    return None if strict or before is None or before == steps[-1] else (before, steps[-1])
+
+
+def gain_after_saturation(runs: Sequence[Run], benchmarks: Sequence[str] = ()) -> Gain | None:
+    """The gain of those runs that saturate, on the mean of the benchmarks (by default the scale's test average).
+
+    All count from after saturation; when one of them cannot, each counts as far as it can (`gain_span`); None when one still
+    cannot. The interval is a percentile bootstrap over seeds and problems, paired by problem; with one run, problems only.
+    """
+    names = benchmarks or average_at(runs[0].scale)
+    saturated = [(run, run.saturation, accuracies(run, names).index.tolist()) for run in runs]
+    for strict in (True, False):
+        spans = [(run, gain_span(first, steps, strict)) for run, first, steps in saturated if first is not None]
+        known = [(run, span) for run, span in spans if span is not None]
+        if known and len(known) == len(spans):
+            return Gain(_points(known, names), [span for _, span in known])
+    return None
+
+
+def _points(spans: Sequence[tuple[Run, tuple[int, int]]], names: Sequence[str]) -> Interval:
+    measured = []
+    for name in names:
+        of_runs = [(run.scores[name], span) for run, span in spans]
+        changes = [100 * (scores.at(to) - scores.at(start)) / scores.samples for scores, (start, to) in of_runs]
+        measured.append((of_runs[0][0].ids, np.array(changes), 1))
+    rng = np.random.default_rng(0)
+    value, resampled = 0.0, np.zeros(stats.RESAMPLES)
+    for part in parts(measured):
+        changed, weight = np.asarray(part.values), part.weight / len(names)
+        value += weight * float(changed.mean())
+        resampled += weight * stats.bootstrap_means(changed, 1, stats.draw_problems(changed.shape[1], rng), rng)
+    return stats.percentile_interval(value, resampled)
+
+
+def reflections(run: Run) -> pd.Series:
+    """Answers with a reflection word over the benchmarks of the scale's average, by step."""
+    counts = [run.series(f"eval/{name}/reflections") for name in average_at(run.scale)]
+    return pd.concat(counts, axis=1).dropna().sum(axis=1) if counts else pd.Series(dtype=float)
 
 
 def inflation(runs: Sequence[Run]) -> pd.DataFrame:

@@ -22,8 +22,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from analysis import style
-from analysis.dynamics import gain_after_saturation, reflections
-from analysis.estimates import parts
+from analysis.estimates import gain_after_saturation, parts, reflections
 from analysis.manifests import Manifest, Panel, Row, benchmarks_at, paper_data
 from analysis.results import SATURATED, WINDOW, Run, first_reaching
 from rlvr.stats import mean_intervals
@@ -242,7 +241,7 @@ def draw(manifest: Manifest, scale: str | None, runs: Sequence[Run]) -> Figure:
     return fig
 
 
-@rc_context(style.RC)
+@rc_context(fname=style.RC)
 def draw_run(run: Run, benchmarks: Sequence[str]) -> Figure:
     """The post-saturation figure of one run, a line for each benchmark."""
     fig = Figure(figsize=(6.4, 4.0), layout="constrained")
@@ -259,7 +258,7 @@ def draw_run(run: Run, benchmarks: Sequence[str]) -> Figure:
     return fig
 
 
-@rc_context(style.RC)
+@rc_context(fname=style.RC)
 def write(manifest: Manifest, scale: str | None, runs: Sequence[Run], out: Path) -> tuple[int, int]:
     """<stem>.png, .pdf and .svg; returns width and height as a page shows them, in pixels."""
     fig = draw(manifest, scale, runs)

@@ -6,13 +6,26 @@ python -m analysis.post_saturation run=runs/tiny/tiny/one_shot/seed0      # says
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.dynamics import gain_after_saturation
+import numpy as np
+import pandas as pd
+
+from analysis.estimates import gain_after_saturation, reflections
 from analysis.figures import draw_run
 from analysis.results import SATURATED, WINDOW, Run, run_at
 from rlvr.cli import command, option
+from rlvr.stats import Interval
+
+# Of a run's own series, those whose level before and after saturation is told.
+WATCHED = {
+    "train/signal_groups": "groups with signal",
+    "actor/entropy": "entropy (nats)",
+    "train/response_tokens": "response length (tokens)",
+    "train/degenerate": "degenerate answers",
+}
 
 
 def report(run: Run) -> list[str]:
@@ -31,6 +44,31 @@ def report(run: Run) -> list[str]:
         else:
             lines.append(f"{name}: no evaluation after saturation")
     return lines
+
+
+def around_saturation(runs: Sequence[Run]) -> pd.DataFrame:
+    """A line for each run: saturation, gain, and each watched series over the five steps around saturation and at the end.
+
+    A run that never saturates is split in the middle, and `split` says so.
+    """
+    return pd.DataFrame([_around_saturation(run) for run in runs])
+
+
+def _around_saturation(run: Run) -> dict[str, object]:
+    first, gain, train = run.saturation, gain_after_saturation([run]), run.series("train/accuracy")
+    split = first or (int(train.index[len(train) // 2]) if len(train) else 0)
+    points, (start, to) = (gain.points, gain.spans[0]) if gain else (Interval(np.nan), (None, None))
+    line: dict[str, object] = {"run": run.id, "saturated": first, "gain_from": start, "gain_to": to}
+    line |= {"gain": points.value, "gain_low": points.low, "gain_high": points.high, "split": split}
+    for column, label in WATCHED.items():
+        series = run.series(column)
+        near = (series.index.to_series() - split).abs().nsmallest(5)
+        line[f"{label}: at split"] = series.loc[near.index].mean()
+        line[f"{label}: end"] = series.tail(5).mean()
+    counts = reflections(run)
+    for at, seen in (("at split", counts.loc[:split]), ("end", counts)):
+        line[f"answers with reflection words: {at}"] = seen.tail(1).sum(min_count=1)
+    return line
 
 
 @dataclass

@@ -31,9 +31,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from analysis import figures, style, table_files
-from analysis.dynamics import around_saturation
 from analysis.estimates import Estimator, Pick, inflation
 from analysis.manifests import Manifest, load_manifests, paper_data
+from analysis.post_saturation import around_saturation
 from analysis.results import RESULTS, Run, load, spread, step_files, untracked
 from analysis.tables import Cell, Table
 from rlvr.cli import command, option

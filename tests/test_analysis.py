@@ -10,8 +10,8 @@ import pytest
 import yaml
 from made import sample_columns
 
-from analysis import dynamics, figures, table_files
-from analysis.estimates import Estimator, accuracies, chosen_step
+from analysis import figures, table_files
+from analysis.estimates import Estimator, accuracies, chosen_step, gain_after_saturation
 from analysis.manifests import ManifestError, load_manifest, load_manifests, paper_data
 from analysis.responses import TextModel, degenerate, is_foreign, is_repeated
 from analysis.results import load, load_run, spread, write_csv
@@ -277,14 +277,14 @@ def test_the_papers_numbers():
 def test_the_gain_counts_from_after_saturation(tmp_path):
     tests = {"tiny500": {0: 20, 10: 40, 20: 50, 30: 65}, "tiny500_avg2": {0: 0, 10: 10, 20: 20, 30: 35}}
     run = load_run(make_run(tmp_path, "one_shot", 0, tests, train=(0.5, 0.99, 1.0)))
-    alone = dynamics.gain_after_saturation([run])
+    alone = gain_after_saturation([run])
     assert run.saturation == 20 and alone.spans == [(20, 30)] and alone.points.value == pytest.approx(15.0)
     late = load_run(make_run(tmp_path, "late", 0, tests, train=(0.5, 0.9, 1.0)))
     # Saturated at the last evaluation: nothing comes after it, nor before it and not at it.
-    assert dynamics.gain_after_saturation([late]) is None
-    assert dynamics.gain_after_saturation([run, late]) is None
+    assert gain_after_saturation([late]) is None
+    assert gain_after_saturation([run, late]) is None
     never = load_run(make_run(tmp_path, "never", 0, tests, train=(0.5, 0.9)))
-    gain = dynamics.gain_after_saturation([run, never])
+    gain = gain_after_saturation([run, never])
     assert never.saturation is None and gain.points.value == pytest.approx(15.0) and gain.spans == [(20, 30)]
 
 

@@ -10,7 +10,7 @@ import yaml
 from made import sample_columns
 
 from analysis import post_saturation
-from analysis.dynamics import gain_after_saturation, gain_span
+from analysis.estimates import gain_after_saturation, gain_span
 from analysis.results import RESULTS, Run, Scores, read_csv
 from rlvr.cli import command
 from rlvr.runs import samples
