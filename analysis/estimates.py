@@ -26,6 +26,11 @@ class Estimate:
     interval: Interval
     resampled: NDArray | None
 
+    @property
+    def p(self) -> float:
+        """Two-sided bootstrap p-value of a difference; NaN without noise."""
+        return stats.bootstrap_p(self.resampled) if self.resampled is not None else np.nan
+
     def minus(self, other: Estimate) -> Estimate:
         """The difference; problems are paired, because all resamples of one problem set draw the same problems."""
         value = self.interval.value - other.interval.value

@@ -46,15 +46,9 @@ OPEN = ("table05_loss_ablation", "table08_main")  # the other tables unfold on a
 PART = 500
 EVOLUTION_STEPS = 40
 REFERENCE = "one_shot"  # the run of the same scale, and where it can be seed, that others are told apart from
-ROW = (
-    "id", "subject", "sample", "prompt", "response", "gold", "score", "reason", "truncated", "response_tokens",
-)  # fmt: skip
-MARKS = {
-    "reproduced": ("yes", "✓"),
-    "direction reproduced": ("yes", "✓"),
-    "not reproduced": ("no", "✗"),
-    "too noisy to say": ("noisy", "?"),
-}
+ROW = ["id", "subject", "sample", "prompt", "response", "gold", "score", "reason", "truncated", "response_tokens"]
+MARKS = {"not reproduced": ("no", "✗"), "too noisy to say": ("noisy", "?")}
+MARKS |= dict.fromkeys(("reproduced", "direction reproduced"), ("yes", "✓"))
 
 
 def in_link(name: str) -> str:
@@ -87,7 +81,7 @@ def script(path: Path, root: Path, data: Any) -> None:
 def store_responses(pick: Pick, root: Path) -> str:
     """The answers of one evaluation, in parts; returns how the files are called before the part's number."""
     columns = samples.read(pick.run.samples_path(pick.benchmark, pick.step), ROW)
-    rows = pd.DataFrame(columns)[list(ROW)].values.tolist()
+    rows = pd.DataFrame(columns)[ROW].values.tolist()
     parts = max(1, -(-len(rows) // PART))
     stem = f"{in_link(pick.benchmark)}-{pick.step}"
     for i in range(parts):
@@ -123,40 +117,34 @@ def store_run(run: Run, stored: Sequence[str], root: Path) -> None:
 
 
 def cell_for_page(cell: Cell) -> dict[str, Any]:
-    stored = [pick for pick in cell.picks if pick.run.folder is not None]
     form = ".0f" if cell.ours >= 200 else ".1f"
     why = [cell.verdict, cell.why]
     why += [f"gain over base {printed(cell.gain.value, '+.1f')}"] if not np.isnan(cell.gain.value) else []
     why += [f"p against the reference row {cell.p_holm:.3g} (Holm)"] if not np.isnan(cell.p_holm) else []
     why += [figures.seeds(cell.seeds), f"step {cell.steps}"] if cell.is_run else []
-    return {
+    stored = [f"{in_link(p.run.id)},{in_link(p.benchmark)},{p.step}" for p in cell.picks if p.run.folder is not None]
+    about = {"why": "; ".join(filter(None, why)), "mark": MARKS.get(cell.verdict), "link": ";".join(stored)}
+    return about | {
         "ours": printed(cell.ours, form),
         "range": cell.interval.range(form),
         "paper": printed(cell.paper, "g"),
-        "mark": MARKS.get(cell.verdict),
-        "why": "; ".join(filter(None, why)),
-        "link": ";".join(f"{in_link(pick.run.id)},{in_link(pick.benchmark)},{pick.step}" for pick in stored),
     }
 
 
 def table_for_page(tables: Sequence[Table]) -> dict[str, Any]:
     manifest = tables[0].manifest
-    labels = [style.pretty(row.label) for row in manifest.rows]
-    parts = [
-        {"note": table_files.described(table), "columns": [column.name for column in manifest.columns],
-         "rows": list(zip(labels, [[cell_for_page(cell) for cell in cells] for cells in table.cells], strict=True))}
-        for table in tables
-    ]  # fmt: skip
+    labels, columns = [style.pretty(row.label) for row in manifest.rows], [column.name for column in manifest.columns]
+    parts = []
+    for table in tables:
+        rows = [[cell_for_page(cell) for cell in cells] for cells in table.cells]
+        note = table_files.described(table)
+        parts.append({"note": note, "columns": columns, "rows": list(zip(labels, rows, strict=True))})
     known = paper_data(manifest.paper)["discrepancy"].dropna() if manifest.paper else pd.Series(dtype=str)
     return {
-        "stem": manifest.stem,
-        "name": name_of(manifest),
-        "title": manifest.title,
-        "parts": parts,
-        "open": manifest.stem in OPEN,
+        "stem": manifest.stem, "name": name_of(manifest), "title": manifest.title, "parts": parts,
+        "open": manifest.stem in OPEN, "discrepancies": [f"row {row}: {text}" for row, text in known.items()],
         "has_runs": any(cell.is_run for table in tables for cells in table.cells for cell in cells),
-        "discrepancies": [f"row {row}: {text}" for row, text in known.items()],
-    }
+    }  # fmt: skip
 
 
 def name_of(manifest: Manifest) -> str:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,17 +78,12 @@ class Table:
 
     def frame(self) -> pd.DataFrame:
         """One line for each number, all that a cell says."""
-        lines = []
-        for cell in (cell for cells in self.cells for cell in cells):
-            line: dict[str, Any] = {}
-            for key, value in vars(cell).items():
-                if isinstance(value, Interval):
-                    names = ("ours", "low", "high") if key == "interval" else (key, f"{key}_low", f"{key}_high")
-                    line |= zip(names, (value.value, value.low, value.high), strict=True)
-                elif key != "picks":
-                    line[key] = value
-            lines.append(line)
-        return pd.DataFrame(lines)
+        frame = pd.DataFrame([vars(cell) for cells in self.cells for cell in cells]).drop(columns="picks")
+        for name, ours in (("gain", "gain"), ("interval", "ours")):
+            at, intervals = frame.columns.get_loc(name), frame.pop(name)
+            for end, column in (("high", f"{name}_high"), ("low", f"{name}_low"), ("value", ours)):
+                frame.insert(at, column.removeprefix("interval_"), [getattr(interval, end) for interval in intervals])
+        return frame
 
     def _quantity(self, row: Row, column: Column) -> str:
         return column.quantity or row.quantity or self.manifest.quantity
@@ -153,8 +147,7 @@ class Table:
             reference, _ = self._estimate(self._reference, column)
             if reference is not None:
                 against = estimate.minus(reference)
-                if against.resampled is not None:
-                    cell.p_holm = stats.bootstrap_p(against.resampled)
+                cell.p_holm = against.p
         if self.scale == "paper":
             cell.difference = cell.ours - cell.paper
             cell.verdict, cell.why = self._number_verdict(row, column, cell)
