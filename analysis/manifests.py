@@ -53,10 +53,15 @@ class ManifestError(ConfigError):
 @dataclass(frozen=True)
 class Column:
     name: str
-    benchmark: tuple[str, ...]
+    benchmark: Any = None
     subject: str | None = None
     quantity: str | None = None
     step: int | None = None
+
+    @property
+    def benchmarks(self) -> tuple[str, ...]:
+        """What it is the mean of, by the paper's names or ours."""
+        return tuple(self.benchmark) if isinstance(self.benchmark, list) else (self.benchmark or self.name,)
 
 
 @dataclass(frozen=True)
@@ -134,10 +139,10 @@ def load_manifest(path: Path) -> Manifest:
     for key in ("kind", "title", "rows"):
         if key not in given:
             raise ManifestError(f"{where}: has no {key}")
-    given |= {"columns": [_column(column) for column in given.get("columns", [])], "stem": path.stem}
+    given["columns"] = [{"name": c} if isinstance(c, str) else c for c in given.get("columns", [])]
     for key, kind in (("rows", Row), ("columns", Column), ("panels", Panel)):
         given[key] = tuple(_build(where, one, kind) for one in given.get(key, []))
-    manifest = Manifest(**given | {"seeds": tuple(given.get("seeds", []))})
+    manifest = Manifest(**given | {"stem": path.stem, "seeds": tuple(given.get("seeds", []))})
     _one_of(where, "kind", manifest.kind, KINDS)
     _one_of(where, "selection", manifest.selection, SELECTIONS)
     for row in manifest.rows:
@@ -158,16 +163,6 @@ def load_manifest(path: Path) -> Manifest:
     if manifest.paper is not None:
         _check_paper(where, manifest, manifest.paper)
     return manifest
-
-
-def _column(given: Any) -> Any:
-    """A column that is only a name, or of one benchmark, as a whole one."""
-    if isinstance(given, str):
-        given = {"name": given}
-    if not isinstance(given, Mapping):
-        return given
-    benchmark = given.get("benchmark", given.get("name"))
-    return {**given, "benchmark": (benchmark,) if isinstance(benchmark, str) else tuple(benchmark or ())}
 
 
 def _build(where: str, given: Any, kind: type) -> Any:

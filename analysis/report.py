@@ -105,14 +105,12 @@ def evolution(run: Run) -> list[dict[str, Any]]:
 
 
 def store_run(run: Run, stored: Sequence[str], root: Path) -> None:
-    about = {name: getattr(run, name) for name in ("id", "status", "hours", "machine", "commit", "command")}
-    evaluations = [
-        {"benchmark": name, "steps": scores.steps.tolist(),
-         "accuracy": [float(printed(100 * a, ".1f")) for a in scores.accuracy()]}
-        for name, scores in run.scores.items()
-    ]  # fmt: skip
-    settings = {key: str(value) for key, value in flat(run.settings).items()}
-    about |= {"settings": settings, "stored": list(stored), "evaluations": evaluations, "evolution": evolution(run)}
+    evaluations = []
+    for name, scores in run.scores.items():
+        accuracy = [float(printed(100 * a, ".1f")) for a in scores.accuracy()]
+        evaluations.append({"benchmark": name, "steps": scores.steps.tolist(), "accuracy": accuracy})
+    about = {"id": run.id, "settings": {key: str(value) for key, value in flat(run.settings).items()}} | run.about()
+    about |= {"stored": list(stored), "evaluations": evaluations, "evolution": evolution(run)}
     script(root / "data" / in_link(run.id) / "run.js", root, about)
 
 
@@ -183,7 +181,7 @@ def build(
         (out / folder).mkdir(parents=True)
     for name in ("responses.html", "run.html", "page.js", "page.css"):
         shutil.copyfile(PAGE / name, out / name)
-    of_figures, of_tables = ([m for m in manifests if (m.kind == "table") == wanted] for wanted in (False, True))
+    of_figures, of_tables = ([m for m in manifests if (m.kind == "table") is table] for table in (False, True))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         drawing = pool.map(partial(draw_figure, runs=runs, out=out / "figures"), of_figures)
         estimator = Estimator(runs)
@@ -201,7 +199,7 @@ def build(
         for name, frame in {"post_saturation": saturation, "selection_inflation": flattered}.items():
             frame.to_csv(out / "tables" / f"{name}.csv", index=False, float_format="%.4g")
         sizes = list(track(drawing, total=len(of_figures), description="figures"))
-    drawn_figures = [
+    shown = [
         {"stem": m.stem, "name": name_of(m), "title": m.title, "width": width, "height": height}
         for m, (width, height) in zip(of_figures, sizes, strict=True)
     ]
@@ -213,7 +211,7 @@ def build(
         headline=HEADLINE if HEADLINE in [m.stem for m in of_figures] else None,
         saturation=as_html(saturation),
         tables=drawn,
-        figures=drawn_figures,
+        figures=shown,
         inflation=as_html(flattered),
     )
     (out / "index.html").write_text(text)

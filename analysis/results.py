@@ -102,6 +102,10 @@ class Run:
         steps = -(-WINDOW // (self.settings["scale.prompts_per_step"] * self.settings["scale.samples_per_prompt"]))
         return first_reaching(self.series("train/accuracy").rolling(steps).mean(), SATURATED)
 
+    def about(self) -> dict[str, Any]:
+        """How and where it ran."""
+        return {name: getattr(self, name) for name in ("status", "hours", "machine", "commit", "command")}
+
     def samples_path(self, benchmark: str, step: int) -> Path:
         """The answers behind a score; `<baseline>/<benchmark>` names one of the untrained model's baselines."""
         assert self.folder is not None
@@ -159,11 +163,13 @@ def load_run(folder: RunFolder) -> Run:
     if "overrides" not in config and name == settings["experiment_name"]:
         settings["overrides"] = []  # a version that did not keep them named the folder after every change
     commit = str(provenance.get("git", {}).get("commit", ""))[:10]
+    hardware = provenance.get("hardware", {})
+    gpus = hardware.get("gpus") or []
+    machine = f"{len(gpus)} x {gpus[0]}" if gpus else f"{hardware.get('cores', '?')} x {hardware.get('cpu', 'CPU')}"
     words = " ".join(c for c in provenance.get("command", []) if not c.startswith(PLACES))
     return Run(
         config["scale"]["name"], config["base_model"]["name"], name, int(config["seed"]), settings,
-        provenance.get("status") or "unfinished", _hours(provenance, metrics), _machine(provenance.get("hardware", {})),
-        commit, words, pd.concat(columns, axis=1).sort_index().rename_axis("step"), scores, folder,
+        provenance.get("status") or "unfinished", _hours(provenance, metrics), machine, commit, words, pd.concat(columns, axis=1).sort_index().rename_axis("step"), scores, folder,
     )  # fmt: skip
 
 
@@ -183,11 +189,6 @@ def _hours(provenance: dict, metrics: pd.DataFrame) -> float:
         return float(times.sum().sum() / 3600)
     start, end = (datetime.fromisoformat(provenance[key]) for key in ("start", "end"))
     return (end - start).total_seconds() / 3600
-
-
-def _machine(hardware: dict) -> str:
-    gpus = hardware.get("gpus") or []
-    return f"{len(gpus)} x {gpus[0]}" if gpus else f"{hardware.get('cores', '?')} x {hardware.get('cpu', 'CPU')}"
 
 
 def _evaluations(files: Mapping[int, Path]) -> tuple[Scores, pd.DataFrame]:
@@ -238,8 +239,8 @@ def load(runs_dir: Path | None, results_dir: Path = RESULTS, track: Callable[...
         found = [RunFolder(config.parent) for config in sorted(runs_dir.glob("*/*/*/seed*/config.yaml"))]
         found = [folder for folder in found if folder.metrics_path.exists() and folder.provenance_path.exists()]
         with ThreadPoolExecutor(2) as pool:
-            read = track(pool.map(load_run, found), total=len(found), description="run folders")
-            runs |= {run.id: run for run in read}
+            of_folders = track(pool.map(load_run, found), total=len(found), description="run folders")
+            runs |= {run.id: run for run in of_folders}
     known: dict[tuple[str, str], Run] = {}
     for run in (runs[key] for key in sorted(runs)):
         for name in list(run.scores):
@@ -256,9 +257,8 @@ def write_csv(runs: Iterable[Run], out: Path) -> list[Path]:
     about, metrics, scores, problems = [], [], [], {}
     for run in runs:
         about.append(
-            {"run": run.id, "status": run.status, "hours": round(run.hours, 3), "machine": run.machine,
-             "commit": run.commit, "command": run.command, "settings": json.dumps(run.settings)}
-        )  # fmt: skip
+            {"run": run.id} | run.about() | {"hours": round(run.hours, 3), "settings": json.dumps(run.settings)}
+        )
         frame = run.metrics.loc[:, [not str(c).startswith(("time/", "actor/lr")) for c in run.metrics]]
         if len(frame) > DENSE_STEPS:
             kept = (frame.index % 10 == 0) | frame.filter(like="eval/").notna().any(axis=1)

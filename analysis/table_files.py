@@ -30,7 +30,7 @@ def described(table: Table) -> str:
     ours = f"Ours: scale={table.scale}, {models or 'no run yet'}; the interval covers seeds and problems, with one seed problems only."
     if table.scale == "paper":
         return f"{ours} Difference: ours minus the paper's."
-    stand_ins = {c.name: [n for part in c.benchmark for n in benchmarks_at(table.scale, part)]
+    stand_ins = {c.name: [n for part in c.benchmarks for n in benchmarks_at(table.scale, part)]
                  for c in table.manifest.columns if c.subject is None}  # fmt: skip
     names = ", ".join(f"{column} = {' + '.join(own)}" for column, own in stand_ins.items() if own)
     return (

@@ -90,7 +90,7 @@ class Table:
 
     def _picks(self, row: Row, column: Column, untrained: bool = False) -> list[list[Pick]]:
         """For each benchmark that the column is the mean of, the checkpoint of each seed that has them all."""
-        names = [name for part in column.benchmark for name in benchmarks_at(self.scale, part)]
+        names = [name for part in column.benchmarks for name in benchmarks_at(self.scale, part)]
         if row.protocol and self.scale == "paper":
             names = [f"{name}_{row.protocol}" for name in names]
         if row.baseline and not untrained:
