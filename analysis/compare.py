@@ -6,8 +6,6 @@ Accuracies are compared at the last step of each run (B minus A), paired by prob
 never other seeds. p-values are Holm-adjusted over the benchmarks.
 """
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from collections.abc import Mapping

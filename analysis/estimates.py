@@ -1,8 +1,6 @@
 """Estimates over seeds, from the counts of right answers: accuracy, pass@8, boxed share, length; the gain after saturation; and
 what selection flatters."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +29,7 @@ class Estimate:
         """Two-sided bootstrap p-value of a difference; NaN without noise."""
         return stats.bootstrap_p(self.resampled) if self.resampled is not None else np.nan
 
-    def minus(self, other: Estimate) -> Estimate:
+    def minus(self, other: "Estimate") -> "Estimate":
         """The difference; problems are paired, because all resamples of one problem set draw the same problems."""
         value = self.interval.value - other.interval.value
         if self.resampled is None or other.resampled is None:

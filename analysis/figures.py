@@ -5,8 +5,6 @@ can be compared, steps and heights cannot. Bands around accuracies are their 95 
 other quantities the range over seeds. Without runs a figure shows the paper's curves only.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce

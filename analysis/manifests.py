@@ -22,8 +22,6 @@ A table has rows (what is trained) and columns (what is measured); a figure has 
     paper_base  the paper's row that its gains are counted from, where no row of ours is the untrained model
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache

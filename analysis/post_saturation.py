@@ -3,8 +3,6 @@
 python -m analysis.post_saturation run=runs/tiny/tiny/one_shot/seed0      # says whether it does, writes figure.png there
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass

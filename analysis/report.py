@@ -9,8 +9,6 @@
 Without run folders the committed results are drawn; cells then have nothing to open.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys
@@ -154,8 +152,8 @@ def as_html(lines: pd.DataFrame) -> str:
     """A table of the page; a run links to its own page, and what is not known is empty."""
     shown = lines.map(lambda value: escape(value) if isinstance(value, str) else value)
     links = {"run": lambda run: f'<a href="run.html#{in_link(run)}">{run}</a>'}
-    number = "{:.4g}".format
-    return shown.to_html(index=False, na_rep="", border=0, float_format=number, formatters=links, escape=False)
+    form: dict[str, Any] = {"index": False, "border": 0, "justify": "left", "na_rep": "", "escape": False}
+    return shown.to_html(float_format="{:.4g}".format, formatters=links, **form)
 
 
 def about_run(run: Run, runs: Sequence[Run]) -> dict[str, Any]:

@@ -4,8 +4,6 @@ Departure from the paper: it shows one gibberish answer to the training example 
 judged by rule, so that a share can be drawn over the steps. Prompts and good answers are taken to be English.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Sequence

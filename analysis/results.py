@@ -11,8 +11,6 @@ Reading run folders takes only the columns that are drawn; training responses ar
 for what only the text tells: degenerate answers.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -66,7 +64,7 @@ class Scores:
         """ "problems": right answers at an evaluated step."""
         return self.correct[int(np.flatnonzero(self.steps == step)[0])]
 
-    def of_subject(self, subject: str | None) -> Scores:
+    def of_subject(self, subject: str | None) -> "Scores":
         """Its problems of one subject; None: all."""
         if subject is None:
             return self

@@ -10,8 +10,6 @@ draws: seeds, problems (the same for all seeds and for both sides of a compariso
    tests/test_analysis_stats.py measures their coverage.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 

@@ -1,7 +1,5 @@
 """How every figure looks: one palette that colour-blind readers can tell apart, and dashes that tell lines apart in grey print."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

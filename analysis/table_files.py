@@ -1,7 +1,5 @@
 """Tables as files: CSV with everything a cell says, Markdown and LaTeX with what a reader wants; not run is empty."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

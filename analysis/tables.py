@@ -12,8 +12,6 @@ paper? Flat means within SAME points, and ours must be sure of its direction. `d
 agree; `not reproduced`: one does not; else `too noisy to say`. The paper's number is never called reproduced by another model.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -134,7 +132,8 @@ class Table:
         cell.paper_gain = cell.paper - self._paper_base(row, column)
         estimate, picks = self._estimate(row, column)
         if estimate is None:
-            cell.why = row.note or ("its runs have no such evaluation" if self._runs[row.label] else "")
+            measured = any(benchmarks_at(self.scale, part) for part in column.benchmarks) and self._runs[row.label]
+            cell.why = row.note or ("no evaluation near this step" if measured and (column.step or row.step) else "")
             return cell
         cell.interval, cell.picks, cell.model = estimate.interval, picks, picks[0].run.base_model
         cell.seeds = 1 if row.base or row.baseline else len({pick.run.seed for pick in picks})
