@@ -132,8 +132,9 @@ class Table:
         cell.paper_gain = cell.paper - self._paper_base(row, column)
         estimate, picks = self._estimate(row, column)
         if estimate is None:
-            measured = any(benchmarks_at(self.scale, part) for part in column.benchmarks) and self._runs[row.label]
-            cell.why = row.note or ("no evaluation near this step" if measured and (column.step or row.step) else "")
+            lacking = self._runs[row.label] and any(benchmarks_at(self.scale, part) for part in column.benchmarks)
+            by_step = lacking and not picks and (column.step or row.step)
+            cell.why = row.note or ("no evaluation near this step" if by_step else "")
             return cell
         cell.interval, cell.picks, cell.model = estimate.interval, picks, picks[0].run.base_model
         cell.seeds = 1 if row.base or row.baseline else len({pick.run.seed for pick in picks})
