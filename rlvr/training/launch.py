@@ -14,10 +14,10 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from rlvr.checks import fidelity, preflight
+from rlvr.checks import fidelity, preflight, prompt_lengths
 from rlvr.cli import ConfigError
 from rlvr.data import prepare as data
-from rlvr.data import protocols
+from rlvr.data import protocols, sources
 from rlvr.evaluation.store import Store
 from rlvr.runs import provenance
 from rlvr.runs.folder import RunFolder, open_run, write_atomically
@@ -31,12 +31,7 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
     Raises ConfigError or RunFolderError for what can be known before anything heavy starts.
     """
     preflight.check_machine(cfg)
-    cfg = _resolved(cfg)
-    preflight.check_fits(cfg)
-    if not cfg.base_model.gguf_file:
-        preflight.check_weights(cfg.actor_rollout_ref.model.path)
-    prepared = data.prepare(cfg)
-    _check_reward(cfg, prepared)
+    cfg, prepared = ready(cfg)
     folder = open_run(cfg.run_dir, OmegaConf.to_container(cfg))
     with folder:
         if folder.state == "finished":
@@ -77,14 +72,38 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
     return 0
 
 
+def plan(cfg: DictConfig) -> list[str]:
+    """What `ready` says of a run that is only planned, perhaps for another machine: nothing is downloaded to be checked."""
+    with sources.without_downloads():
+        try:
+            return ready(cfg.copy())[1].notes
+        except sources.NotAtHand as error:
+            return [f"not checked: {error}"]
+
+
+def ready(cfg: DictConfig) -> tuple[DictConfig, data.Data]:
+    """The resolved config and the data of a run, after everything that can be known to fail has been asked.
+
+    Raises ConfigError or RunFolderError; what may go wrong is in the data's notes. Loads neither Ray nor torch.
+    """
+    cfg = _resolved(cfg)
+    if not cfg.base_model.gguf_file:
+        preflight.check_weights(cfg.actor_rollout_ref.model.path)
+    preflight.check_place(cfg)
+    prepared = data.prepare(cfg)
+    _check_reward(cfg, prepared)
+    prepared.notes += prompt_lengths.check(cfg, prepared.train, prepared.test)
+    prepared.notes += preflight.check_fits(cfg)
+    return cfg, prepared
+
+
 def _resolved(cfg: DictConfig) -> DictConfig:
     """Plain data with absolute paths: the processes of a run have other working folders, and none of our resolvers."""
     OmegaConf.set_struct(cfg, False)
     cfg.run_dir = str(Path(cfg.run_dir).resolve())
-    if cfg.data_root is not None:
-        cfg.data_root = str(Path(cfg.data_root).resolve())
-    if cfg.reward_rule.file is not None:
-        cfg.reward_rule.file = str(Path(cfg.reward_rule.file).resolve())
+    for group, key in ((cfg, "data_root"), (cfg.reward_rule, "file")):
+        if group[key] is not None:
+            group[key] = str(Path(group[key]).resolve())
     if (own := data.own_examples(cfg)) is not None:
         # With their text in the config, a file edited between two starts is another run, not a silent change of this one.
         cfg.train_set.examples, cfg.train_set.ranks, cfg.train_set.name = own, None, "own"
