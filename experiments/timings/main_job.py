@@ -1,0 +1,74 @@
+"""Seconds and memory of the main job, as a user meets them: from the command to the first rollout, and to the table.
+
+`memory=true` also sums the proportional memory (PSS, Linux) of all processes every three seconds, which takes time
+itself: measure one or the other. Runs go to a temporary folder.
+
+    python -m experiments.timings.main_job [repeats=3] [memory=true] [run="+experiment=one_shot seed=1"]
+"""
+
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.timings import listed, spread
+from rlvr.cli import command, option
+
+MEMORY_EVERY_S = 3.0
+
+
+def pss(pid: int) -> float:
+    """GiB of a process and all its descendants, shared pages counted once."""
+    import psutil
+
+    total = 0
+    for process in [(root := psutil.Process(pid)), *root.children(recursive=True)]:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.Error:
+            continue  # it has ended
+    return total / 2**30
+
+
+def once(arguments: list[str], memory: bool) -> dict[str, float]:
+    """Seconds from the command on, and the highest memory in GiB. CalledProcessError when the run fails."""
+    measured = {"memory": 0.0} if memory else {}
+    with tempfile.TemporaryDirectory() as runs:
+        started = looked = time.perf_counter()
+        run = subprocess.Popen([sys.executable, "run.py", *arguments, f"runs_dir={runs}"], stdout=subprocess.DEVNULL)
+        while run.poll() is None:
+            time.sleep(0.02)
+            now = time.perf_counter()
+            if "first rollout" not in measured:
+                phases = [path.read_text() for path in Path(runs).rglob("phase")]
+                if any(phase in ("evaluating", "training") for phase in phases):
+                    measured["first rollout"] = now - started
+            if memory and now - looked > MEMORY_EVERY_S:
+                looked, measured["memory"] = now, max(measured["memory"], pss(run.pid))
+        measured["table"] = time.perf_counter() - started
+        if run.returncode:
+            raise subprocess.CalledProcessError(run.returncode, run.args)
+    return measured
+
+
+@dataclass
+class Options:
+    repeats: int = option("of the run", 3, at_least=1)
+    memory: bool = option("measure memory, and not the times", False)
+    run: str = option("what run.py is given", "+experiment=one_shot")
+
+
+def measure(options: Options) -> None:
+    runs = []
+    for repeat in range(options.repeats):
+        runs.append(once(shlex.split(options.run), options.memory))
+        print(f"run {repeat + 1}: {listed(runs[-1], '.1f')}", flush=True)
+    for name in runs[0]:
+        print(f"{name}: {spread([run[name] for run in runs], '.1f')}")
+
+
+if __name__ == "__main__":
+    sys.exit(command(Options, measure, __doc__))
