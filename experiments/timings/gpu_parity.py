@@ -1,7 +1,7 @@
 """Is verl's engine on a GPU the trainer that runs on a CPU, and how fast is it there?
 
-One process per part trains the same weights on the same batch through one verl `TrainingWorker`, built from the
-configuration of a run; the first part, `cpu_fp32`, samples the batch and is what the others are compared with.
+One process per part trains the same weights on the same batch, 128 answers of the tiny model, through one verl
+`TrainingWorker`, built from the configuration of a run; the first part, `cpu_fp32`, is what the others are compared with.
 
     cpu_fp32    hardware=cpu: rlvr.verl_cpu, fp32
     cpu_bf16    the same with bf16 compute on fp32 weights
@@ -30,6 +30,8 @@ from experiments.timings import apart, seconds
 from rlvr.cli import ConfigError, command, did_you_mean, option
 
 ROWS = 128
+Rows = tuple[list[list[int]], list[list[int]]]  # token ids of prompts and responses
+BASE = "cpu_fp32"
 PARTS = {  # the environment that makes verl choose a platform and an engine class
     "cpu_fp32": {"VERL_PLATFORM": "cpu"},
     "cpu_bf16": {"VERL_PLATFORM": "cpu"},
@@ -52,31 +54,30 @@ def configuration(part: str):
     return compose(*overrides, f"actor_rollout_ref.actor.fsdp_config.mixed_precision={precision}")
 
 
-def sample(cfg) -> tuple[list[list[int]], list[list[int]]]:
-    """Token ids of prompts of the pool and of the model's own answers."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
+def sample() -> Rows:
+    """Prompts of the pool and the model's own answers."""
+    from rlvr.config.compose import compose
     from rlvr.data.pools import load_pool
     from rlvr.data.prompts import render
-    from rlvr.verl_cpu.generation import Generator, Sampling
+    from rlvr.evaluation.engines import start
+    from rlvr.verl_cpu.generation import Sampling
 
-    tokenizer = AutoTokenizer.from_pretrained(cfg.base_model.path)
-    model = AutoModelForCausalLM.from_pretrained(cfg.base_model.path, dtype=torch.float32).eval()
-    n = cfg.scale.samples_per_prompt
-    texts = [render(cfg.base_model.template, row["prompt"], tokenizer) for row in load_pool(cfg.pool.source, None)]
-    prompts = [ids for text in texts[: ROWS // n] for ids in [tokenizer(text).input_ids] * n]
+    cfg = compose()
+    engine, n = start("torch", cfg.base_model.path, "cpu"), cfg.scale.samples_per_prompt
+    pool = load_pool(cfg.pool.source, None)[: ROWS // n]
+    texts = [render(cfg.base_model.template, row["prompt"], engine.tokenizer) for row in pool]
+    prompts = [ids for text in texts for ids in [engine.tokenizer(text).input_ids] * n]
     sampling = [Sampling(cfg.scale.max_response_tokens, cfg.scale.temperature, seed=i) for i in range(ROWS)]
-    answers = Generator(model, (tokenizer.eos_token_id,)).generate(prompts, sampling)
-    return prompts, [answer.token_ids for answer in answers]
+    return prompts, [answer.token_ids for answer in engine.generate(prompts, sampling, lambda *_: None)]
 
 
-def measure_part(part: str, folder: Path, repeats: int) -> None:
+def measure_part(part: str, rows: Rows, folder: Path, repeats: int) -> None:
     """Log-probabilities, one update and its parameters of one part, and the time of both; saved to `folder`."""
+    import torch
+
     from experiments.timings.verl_worker import join_world, make_batch, start_worker
 
     join_world()
-    import torch
     from verl.utils import tensordict_utils as tu
     from verl.utils.config import omega_conf_to_dataclass
     from verl.utils.device import get_torch_device
@@ -85,8 +86,7 @@ def measure_part(part: str, folder: Path, repeats: int) -> None:
     cfg.actor_rollout_ref.actor.optim.total_training_steps = cfg.scale.steps
     actor = omega_conf_to_dataclass(cfg.actor_rollout_ref.actor)
     worker = start_worker(actor, omega_conf_to_dataclass(cfg.actor_rollout_ref.model))
-    base = None if part == "cpu_fp32" else torch.load(folder / "cpu_fp32.pt")
-    prompts, responses = base["rows"] if base else sample(cfg)
+    prompts, responses = rows
     device = get_torch_device()
 
     def log_probs() -> list[torch.Tensor]:
@@ -104,8 +104,9 @@ def measure_part(part: str, folder: Path, repeats: int) -> None:
         device.synchronize()
         return metrics
 
-    result = {"rows": (prompts, responses), "log_probs": log_probs(), "device": device.get_device_name()}
-    old, noise = (base or result)["log_probs"], torch.Generator().manual_seed(0)
+    result = {"log_probs": log_probs(), "device": device.get_device_name()}
+    old = result["log_probs"] if part == BASE else torch.load(folder / f"{BASE}.pt")["log_probs"]
+    noise = torch.Generator().manual_seed(0)
     columns = {
         "old_log_probs": old,
         "ref_log_prob": [row + 0.3 * torch.randn(len(row), generator=noise) for row in old],
@@ -122,12 +123,11 @@ def measure_part(part: str, folder: Path, repeats: int) -> None:
     torch.save(result, folder / f"{part}.pt")
 
 
-def compare(part: str, ours: dict, base: dict) -> dict:
+def compare(part: str, tokens: int, ours: dict, base: dict) -> dict:
     """One line of the table: absolute differences from `base`; speeds in tokens of whole sequences."""
     import torch
 
-    tokens = sum(len(ids) for rows in ours["rows"] for ids in rows)
-    line = {"part": part, "device": ours["device"], "rows": len(ours["log_probs"]), "tokens": tokens}
+    line = {"part": part, "device": ours["device"], "rows": ROWS, "tokens": tokens}
     line |= {name: ours[name] for name in ("loss", "grad_norm")}
     parameters = [torch.cat([p.flatten() for p in side["parameters"].values()]) for side in (ours, base)]
     log_prob = (torch.cat(ours["log_probs"]) - torch.cat(base["log_probs"])).abs()
@@ -144,7 +144,7 @@ def compare(part: str, ours: dict, base: dict) -> dict:
 
 @dataclass
 class Options:
-    parts: list[str] = option("cpu_fp32 and then any others", list(PARTS))
+    parts: list[str] = option(f"{BASE} and then any others", list(PARTS))
     repeats: int = option("of what is timed; 0: only compare", 5, at_least=0)
     out: Path = option("the table", Path("experiments/results/gpu_parity.csv"))
 
@@ -158,13 +158,15 @@ def measure(options: Options) -> None:
             raise ConfigError(f"parts={part}: {did_you_mean(part, list(PARTS))}")
         if part.startswith("cuda") and not torch.cuda.is_available():
             raise ConfigError(f"parts={part}: needs a CUDA GPU; parts=cpu_fp32,cpu_bf16,verl_fp32 need none")
-    if options.parts[:1] != ["cpu_fp32"]:
-        raise ConfigError(f"parts={','.join(options.parts)}: expected cpu_fp32 first, which samples the batch")
+    if options.parts[:1] != [BASE]:
+        raise ConfigError(f"parts={','.join(options.parts)}: expected {BASE} first, with which the others are compared")
+    rows = apart(sample)
     with tempfile.TemporaryDirectory() as folder:
         for part in options.parts:
-            apart(measure_part, part, Path(folder), options.repeats, **PARTS[part])
+            apart(measure_part, part, rows, Path(folder), options.repeats, **PARTS[part])
         results = {part: torch.load(Path(folder, f"{part}.pt")) for part in options.parts}
-    lines = [compare(part, result, results["cpu_fp32"]) for part, result in results.items()]
+    tokens = sum(len(ids) for column in rows for ids in column)
+    lines = [compare(part, tokens, result, results[BASE]) for part, result in results.items()]
     with open(options.out, "w", newline="") as file:
         table = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
         table.writeheader()

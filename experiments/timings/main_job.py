@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.timings import listed, spread
-from rlvr.cli import command, option
+from rlvr.cli import ConfigError, command, option
 
 MEMORY_EVERY_S = 3.0
 
@@ -24,8 +24,8 @@ def pss(pid: int) -> float:
     """GiB of a process and all its descendants, shared pages counted once."""
     import psutil
 
-    total = 0
-    for process in [(root := psutil.Process(pid)), *root.children(recursive=True)]:
+    total, root = 0, psutil.Process(pid)
+    for process in [root, *root.children(recursive=True)]:
         try:
             total += process.memory_full_info().pss
         except psutil.Error:
@@ -34,7 +34,7 @@ def pss(pid: int) -> float:
 
 
 def once(arguments: list[str], memory: bool) -> dict[str, float]:
-    """Seconds from the command on, and the highest memory in GiB. CalledProcessError when the run fails."""
+    """Seconds from the command on, and the highest memory in GiB. ConfigError when the run fails."""
     measured = {"memory": 0.0} if memory else {}
     with tempfile.TemporaryDirectory() as runs:
         started = looked = time.perf_counter()
@@ -50,7 +50,9 @@ def once(arguments: list[str], memory: bool) -> dict[str, float]:
                 looked, measured["memory"] = now, max(measured["memory"], pss(run.pid))
         measured["table"] = time.perf_counter() - started
         if run.returncode:
-            raise subprocess.CalledProcessError(run.returncode, run.args)
+            raise ConfigError(
+                f"run={shlex.join(arguments)}: ended with exit code {run.returncode}, for the reason above"
+            )
     return measured
 
 
