@@ -1,4 +1,4 @@
-"""Is verl's engine on a GPU the trainer that runs on a CPU, and how fast is it there?
+"""Is verl's engine on a GPU the trainer that runs on a CPU? How fast it is there, a run says itself (time/update_s).
 
 One process per part trains the same weights on the same batch, 128 answers of the tiny model, through one verl
 `TrainingWorker`, built from the configuration of a run; the first part, `cpu_fp32`, is what the others are compared with.
@@ -15,7 +15,7 @@ and verl takes log-probabilities token by token, which is slow.
 A difference of parameters is measured after one update of AdamW, whose first step has the size of the learning rate
 whatever the gradient: where a gradient is 0 up to rounding, two right answers may differ by twice that.
 
-    python -m experiments.timings.gpu_parity [parts=cpu_fp32,verl_fp32,cuda_fp32] [repeats=5] [out=FILE.csv]
+    python -m experiments.timings.gpu_parity [parts=cpu_fp32,verl_fp32,cuda_fp32] [out=FILE.csv]
 """
 
 import csv
@@ -24,9 +24,8 @@ import tempfile
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
 
-from experiments.timings import apart, seconds
+from experiments.timings import apart
 from rlvr.cli import ConfigError, command, did_you_mean, option
 
 ROWS = 128
@@ -71,8 +70,8 @@ def sample() -> Rows:
     return prompts, [answer.token_ids for answer in engine.generate(prompts, sampling, lambda *_: None)]
 
 
-def measure_part(part: str, rows: Rows, folder: Path, repeats: int) -> None:
-    """Log-probabilities, one update and its parameters of one part, and the time of both; saved to `folder`."""
+def measure_part(part: str, rows: Rows, folder: Path) -> None:
+    """Log-probabilities, and one update with its parameters, of one part; saved to `folder`."""
     import torch
 
     from experiments.timings.verl_worker import join_world, make_batch, start_worker
@@ -87,24 +86,11 @@ def measure_part(part: str, rows: Rows, folder: Path, repeats: int) -> None:
     actor = omega_conf_to_dataclass(cfg.actor_rollout_ref.actor)
     worker = start_worker(actor, omega_conf_to_dataclass(cfg.actor_rollout_ref.model))
     prompts, responses = rows
-    device = get_torch_device()
-
-    def log_probs() -> list[torch.Tensor]:
-        """Of the responses' tokens; verl gives one value per token, for the token that follows."""
-        output = worker.infer_batch(make_batch(prompts, responses, cfg.scale.temperature))
-        sequences = output["log_probs"].cpu().unbind()
-        device.synchronize()
-        return [row[-len(r) - 1 : -1].float() for row, r in zip(sequences, responses, strict=True)]
-
-    def update() -> dict:
-        batch = make_batch(prompts, responses, cfg.scale.temperature, **columns)
-        once = {"mini_batch_size": ROWS, "epochs": 1, "seed": 0, "dataloader_kwargs": {"shuffle": False}}
-        tu.assign_non_tensor(batch, **once)
-        metrics = tu.get(worker.train_mini_batch(batch), "metrics")
-        device.synchronize()
-        return metrics
-
-    result = {"log_probs": log_probs(), "device": device.get_device_name()}
+    batch = make_batch(prompts, responses, cfg.scale.temperature)
+    # verl gives one value per token, for the token that follows.
+    sequences = zip(worker.infer_batch(batch)["log_probs"].cpu().unbind(), responses, strict=True)
+    result = {"device": get_torch_device().get_device_name()}
+    result["log_probs"] = [row[-len(r) - 1 : -1].float() for row, r in sequences]
     old = result["log_probs"] if part == BASE else torch.load(folder / f"{BASE}.pt")["log_probs"]
     noise = torch.Generator().manual_seed(0)
     columns = {
@@ -112,40 +98,33 @@ def measure_part(part: str, rows: Rows, folder: Path, repeats: int) -> None:
         "ref_log_prob": [row + 0.3 * torch.randn(len(row), generator=noise) for row in old],
         "advantages": [torch.full((len(row),), float(torch.randn((), generator=noise))) for row in old],
     }
-    metrics = update()
+    batch = make_batch(prompts, responses, cfg.scale.temperature, **columns)
+    once = {"mini_batch_size": ROWS, "epochs": 1, "seed": 0, "dataloader_kwargs": {"shuffle": False}}
+    tu.assign_non_tensor(batch, **once)
+    metrics = tu.get(worker.train_mini_batch(batch), "metrics")
+    parameters = sorted(worker.engine.get_per_tensor_param()[0])  # by name
+    result["parameters"] = torch.cat([tensor.float().cpu().flatten() for _, tensor in parameters])
     result |= {name: metrics[name][0] for name in ("loss", "grad_norm")}
-    parameters = worker.engine.get_per_tensor_param()[0]
-    result["parameters"] = {name: tensor.float().cpu().clone() for name, tensor in parameters}
-    device.reset_peak_memory_stats()
-    for name, action in {"log_prob_s": log_probs, "update_s": update}.items():
-        result[name] = median(seconds(action, repeats)) if repeats else None
-    result["peak_gib"] = device.max_memory_allocated() / 2**30 or None
     torch.save(result, folder / f"{part}.pt")
 
 
 def compare(part: str, tokens: int, ours: dict, base: dict) -> dict:
-    """One line of the table: absolute differences from `base`; speeds in tokens of whole sequences."""
+    """One line of the table: absolute differences from `base`."""
     import torch
 
     line = {"part": part, "device": ours["device"], "rows": ROWS, "tokens": tokens}
     line |= {name: ours[name] for name in ("loss", "grad_norm")}
-    parameters = [torch.cat([p.flatten() for p in side["parameters"].values()]) for side in (ours, base)]
     log_prob = (torch.cat(ours["log_probs"]) - torch.cat(base["log_probs"])).abs()
     line |= {"log_prob_diff_max": log_prob.max().item(), "log_prob_diff_mean": log_prob.mean().item()}
     line |= {f"{name}_diff": abs(ours[name] - base[name]) for name in ("loss", "grad_norm")}
-    parameter = (parameters[0] - parameters[1]).abs()
+    parameter = (ours["parameters"] - base["parameters"]).abs()
     line |= {"parameter_diff_max": parameter.max().item(), "parameter_diff_mean": parameter.mean().item()}
-    for name in ("log_prob", "update"):
-        taken = ours[f"{name}_s"]
-        line |= {f"{name}_s": taken, f"{name}_tokens_per_s": taken and tokens / taken}
-    line["peak_gib"] = ours["peak_gib"]
     return {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in line.items()}
 
 
 @dataclass
 class Options:
     parts: list[str] = option(f"{BASE} and then any others", list(PARTS))
-    repeats: int = option("of what is timed; 0: only compare", 5, at_least=0)
     out: Path = option("the table", Path("experiments/results/gpu_parity.csv"))
 
 
@@ -163,7 +142,7 @@ def measure(options: Options) -> None:
     rows = apart(sample)
     with tempfile.TemporaryDirectory() as folder:
         for part in options.parts:
-            apart(measure_part, part, rows, Path(folder), options.repeats, **PARTS[part])
+            apart(measure_part, part, rows, Path(folder), **PARTS[part])
         results = {part: torch.load(Path(folder, f"{part}.pt")) for part in options.parts}
     tokens = sum(len(ids) for column in rows for ids in column)
     lines = [compare(part, tokens, result, results[BASE]) for part, result in results.items()]
