@@ -45,14 +45,14 @@ def summarise(cfg: DictConfig, folder: RunFolder, screen, wall_s: float) -> None
     """The table of a run on the screen, and its post-saturation figure in the run folder."""
     from analysis import post_saturation
     from rlvr.data import protocols
+    from rlvr.runs.evaluations import evaluations
     from rlvr.training import console
 
-    sentences = post_saturation.report(folder)
-    metrics = read_metrics(folder.metrics_path)
-    steps = metrics.dropna(subset=["train/accuracy"])
-    saturation = post_saturation.saturation_step(steps["step"], steps["train/accuracy"])
-    problems = {p.name: len(protocols.load(p, cfg.data_root)[0]) for p in protocols.of_run(cfg)}
-    screen.print(console.summary_table(metrics, problems, saturation, wall_s))
+    benchmarks = {b.name: evaluations(folder, b.name) for b in protocols.of_run(cfg)}
+    sentences = post_saturation.report(folder, benchmarks)
+    metrics = read_metrics(folder.metrics_path).dropna(subset=["train/accuracy"])
+    saturation = post_saturation.saturation_step(metrics["step"], metrics["train/accuracy"])
+    screen.print(console.summary_table(benchmarks, saturation, int(metrics["step"].max()), wall_s))
     screen.print("\n".join([*sentences, f"figure: {folder.figure_path}"]), highlight=False, soft_wrap=True)
 
 

@@ -20,6 +20,7 @@ from analysis import dynamics, stats
 from analysis.results import Run, load_run
 from rlvr.cli import ConfigError, command, option
 from rlvr.runs.folder import RunFolder, config_differences
+from rlvr.stats import printed
 
 ABSENT = "(none)"  # what `config_differences` puts for a key that is not there
 MOST_FLIPS = 10
@@ -37,11 +38,10 @@ def metric_lines(a: Run, b: Run) -> list[tuple[str, str, str, str, str, str]]:
     lines = []
     for name, comparison, p in zip(names, compared, stats.holm([c.p for c in compared]), strict=True):
         gained, lost = flips(a, b, name)
-        points = comparison.difference * 100
+        at_a, at_b = (printed(100 * run.scores[name].accuracy()[-1], ".1f") for run in (a, b))
         lines.append(
-            (name, f"{100 * a.scores[name].accuracy()[-1]:.1f}", f"{100 * b.scores[name].accuracy()[-1]:.1f}",
-             f"{points.value:+.1f} [{points.low:+.1f}, {points.high:+.1f}]", f"{p:.2g}", f"+{len(gained)} -{len(lost)}")
-        )  # fmt: skip
+            (name, at_a, at_b, f"{comparison.difference * 100:+.1f}", f"{p:.2g}", f"+{len(gained)} -{len(lost)}")
+        )
     return lines
 
 

@@ -18,7 +18,7 @@ from analysis import stats
 from analysis.manifests import average_at
 from analysis.post_saturation import SUSTAINED, gain_span, saturation_step
 from analysis.results import Run
-from analysis.stats import Interval
+from rlvr.stats import Interval
 
 # Of a run's own series, those whose level before and after saturation is told.
 WATCHED = {

@@ -13,28 +13,25 @@ from numpy.typing import NDArray
 from analysis import stats
 from analysis.manifests import PAPER_STEPS, average_at
 from analysis.results import Run, Scores
-from analysis.stats import Interval
+from rlvr.stats import Interval, Part, mean_interval, pass_at_k
 
 PASS_K = 8
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number in the unit it is printed in (percent, tokens) and its resamples: "resamples", or None without noise."""
+    """A number in the unit it is printed in (percent, tokens), and its resamples: "resamples", or None without noise."""
 
-    value: float
+    interval: Interval
     resampled: NDArray | None
-
-    def interval(self) -> Interval:
-        if self.resampled is None:
-            return Interval(self.value, float("nan"), float("nan"))
-        return stats.percentile_interval(self.value, self.resampled)
 
     def minus(self, other: Estimate) -> Estimate:
         """The difference; problems are paired, because all resamples of one problem set draw the same problems."""
+        value = self.interval.value - other.interval.value
         if self.resampled is None or other.resampled is None:
-            return Estimate(self.value - other.value, None)
-        return Estimate(self.value - other.value, self.resampled - other.resampled)
+            return Estimate(Interval(value), None)
+        resampled = self.resampled - other.resampled
+        return Estimate(stats.percentile_interval(value, resampled), resampled)
 
 
 @dataclass(frozen=True)
@@ -64,34 +61,74 @@ class Estimator:
             self._draws[key] = stats.draw_problems(len(ids), np.random.default_rng(key), self.resamples)
         return self._draws[key]
 
-    def estimate(self, picks: Sequence[Pick], quantity: str, subject: str | None = None) -> Estimate | None:
-        """One benchmark over the seeds of `picks`; None where the runs do not have it."""
-        key = (quantity, subject, *((p.run.id, p.benchmark, p.step) for p in picks))
+    def estimate(
+        self, picks: Sequence[Sequence[Pick]], quantity: str, subject: str | None = None, one_model: bool = False
+    ) -> Estimate | None:
+        """The mean over benchmarks, each with the seeds of its `picks`; None where the runs do not have it.
+
+        one_model: the seeds evaluated the same model, so they are further answers to the problems.
+        """
+        key = (quantity, subject, one_model, *((p.run.id, p.benchmark, p.step) for group in picks for p in group))
         if key not in self._estimates:
-            self._estimates[key] = self._make(picks, quantity, subject, zlib.crc32(repr(key).encode()))
+            self._estimates[key] = self._make(picks, quantity, subject, one_model, zlib.crc32(repr(key).encode()))
         return self._estimates[key]
 
-    def _make(self, picks: Sequence[Pick], quantity: str, subject: str | None, seed: int) -> Estimate | None:
+    def _make(
+        self, picks: Sequence[Sequence[Pick]], quantity: str, subject: str | None, one_model: bool, seed: int
+    ) -> Estimate | None:
         rng = np.random.default_rng(seed)
         if quantity in ("boxed", "response_tokens"):
-            values = [p.run.series(f"eval/{p.benchmark}/{quantity}").get(p.step, np.nan) for p in picks]
-            seeds = np.array(values)[:, None] * (100 if quantity == "boxed" else 1)
-            if np.isnan(seeds).any():
+            return self._mean_of_runs(picks, quantity, one_model, rng)
+        measured, resampled = [], []
+        for group in picks:
+            scores = [p.run.scores[p.benchmark] for p in group]
+            kept = np.ones(len(scores[0].ids), bool) if subject is None else scores[0].subjects == subject
+            samples = np.array([score.samples for score in scores])
+            if not kept.any() or (quantity == "pass_at_8" and samples.min() < PASS_K):
                 return None
-            draws = np.ones((self.resamples, 1), int)
-            resampled = stats.bootstrap_means(seeds, 1, draws, rng) if len(picks) > 1 else None
-            return Estimate(float(seeds.mean()), resampled)
-        scores = [p.run.scores[p.benchmark] for p in picks]
-        kept = np.ones(len(scores[0].ids), bool) if subject is None else scores[0].subjects == subject
-        samples = min(score.samples for score in scores)
-        if not kept.any() or (quantity == "pass_at_8" and samples < PASS_K):
+            ids = [i for i, keep in zip(scores[0].ids, kept, strict=True) if keep]
+            correct = np.array([score.at(p.step)[kept] for score, p in zip(scores, group, strict=True)])
+            counted = quantity == "accuracy" and len(set(samples)) == 1
+            values = (
+                correct / samples[:, None] if quantity == "accuracy" else pass_at_k(samples[:, None], correct, PASS_K)
+            )
+            drawn = (correct, int(samples[0])) if counted else (values, 1)
+            resampled.append(100 * stats.bootstrap_means(*drawn, self.problem_draws(ids), rng))
+            answers = int(samples.min())
+            if one_model:
+                values, answers = values.mean(axis=0, keepdims=True), answers * len(values)
+            measured.append((ids, values, answers))
+        return Estimate(mean_interval(*parts(measured)) * 100, np.mean(resampled, axis=0))
+
+    def _mean_of_runs(
+        self, picks: Sequence[Sequence[Pick]], quantity: str, one_model: bool, rng: np.random.Generator
+    ) -> Estimate | None:
+        """What is known for each run as a whole: no noise with one model."""
+        of_runs = [
+            [p.run.series(f"eval/{p.benchmark}/{quantity}").get(p.step, np.nan) for p in group] for group in picks
+        ]
+        seeds = np.mean(of_runs, axis=0)[:, None] * (100 if quantity == "boxed" else 1)
+        if np.isnan(seeds).any():
             return None
-        correct = np.array([score.at(p.step)[kept] for score, p in zip(scores, picks, strict=True)])
-        if quantity == "pass_at_8":
-            correct, samples = stats.pass_at_k(correct, samples, PASS_K), 1
-        draws = self.problem_draws([i for i, keep in zip(scores[0].ids, kept, strict=True) if keep])
-        means = stats.bootstrap_means(correct, samples, draws, rng)
-        return Estimate(100 * float(correct.mean()) / samples, 100 * means)
+        if one_model:
+            seeds = seeds.mean(axis=0, keepdims=True)
+        draws = np.ones((self.resamples, 1), int)
+        resampled = stats.bootstrap_means(seeds, 1, draws, rng) if len(seeds) > 1 else None
+        return Estimate(mean_interval(Part(seeds), share=False), resampled)
+
+
+def parts(measured: Sequence[tuple[Sequence[str], NDArray, int]]) -> list[Part]:
+    """Benchmarks, each as ids, values "... seeds problems" and answers to a problem, for the interval of their mean.
+
+    Benchmarks on the same problems share their noise: they are averaged problem by problem first.
+    """
+    sets: dict[tuple[str, ...], list[tuple[NDArray, int]]] = {}
+    for ids, values, samples in measured:
+        sets.setdefault(tuple(ids), []).append((values, samples))
+    return [
+        Part(np.mean([values for values, _ in same], axis=0), sum(samples for _, samples in same), len(same))
+        for same in sets.values()
+    ]
 
 
 def average_accuracy(run: Run) -> tuple[NDArray, NDArray]:

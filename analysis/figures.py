@@ -1,25 +1,29 @@
 """Figures: ours with bands over the paper's curve in grey, one manifest each, as PNG, PDF and SVG.
 
 At scale=paper both share the step axis. At another scale the paper's steps have an axis of their own, grey, on top: the shapes
-can be compared, steps and heights cannot. Bands around accuracies are 95 % over seeds and problems (normal);
-around other quantities the range over seeds. Without runs a figure shows the paper's curves only.
+can be compared, steps and heights cannot. Bands around accuracies are their 95 % intervals (rlvr.stats), around
+other quantities the range over seeds. Without runs a figure shows the paper's curves only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis import style
 from analysis.dynamics import gain_of, saturation_of
+from analysis.estimates import parts
 from analysis.manifests import Manifest, Panel, Row, average_at, benchmarks_at, paper_data
 from analysis.post_saturation import saturation_step
 from analysis.results import Run
+from rlvr.stats import mean_intervals
 
 FEW_POINTS = 12
 MOST_BANDS = 6
@@ -29,21 +33,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@dataclass
 class Curve:
-    """A quantity over the steps for several seeds. mean, low, high: "steps"."""
+    """A quantity over the steps for so many seeds. steps, mean, low, high: "steps"."""
 
-    def __init__(self, seeds: Sequence[pd.Series], problem_variance: Sequence[pd.Series] = ()):
-        values = pd.concat(list(seeds), axis=1).dropna()
-        self.steps = values.index.to_numpy()
-        self.seeds = values.shape[1]
-        self.mean = values.mean(axis=1).to_numpy()
-        if problem_variance:
-            noise = pd.concat(list(problem_variance), axis=1).loc[values.index].mean(axis=1).to_numpy()
-            between = values.var(axis=1).to_numpy() / self.seeds if self.seeds > 1 else 0.0
-            half = 1.96 * np.sqrt(noise + between)
-            self.low, self.high = self.mean - half, self.mean + half
-        else:
-            self.low, self.high = values.min(axis=1).to_numpy(), values.max(axis=1).to_numpy()
+    steps: NDArray
+    seeds: int
+    mean: NDArray
+    low: NDArray
+    high: NDArray
 
 
 def curve(runs: Sequence[Run], quantity: str) -> Curve | None:
@@ -51,9 +49,7 @@ def curve(runs: Sequence[Run], quantity: str) -> Curve | None:
     kind, _, rest = quantity.partition("/")
     if kind in ("accuracy", "subject"):
         column, _, subject = rest.partition("/")
-        found = [_accuracy(run, column, subject) for run in runs]
-        kept = [pair for pair in found if pair is not None]
-        return Curve([mean for mean, _ in kept], [noise for _, noise in kept]) if kept else None
+        return _accuracy(runs, column, subject)
     if kind == "boxed":
         series = [100 * run.series(f"eval/{name}/boxed") for run in runs for name in benchmarks_at(run.scale, rest)]
     elif kind == "reflections":
@@ -62,27 +58,30 @@ def curve(runs: Sequence[Run], quantity: str) -> Curve | None:
         factor = 100 if quantity.startswith("train/accuracy") else 1
         series = [factor * run.series(quantity) for run in runs]
     series = [s for s in series if len(s)]
-    return Curve(series) if series else None
-
-
-def _accuracy(run: Run, column: str, subject: str) -> tuple[pd.Series, pd.Series] | None:
-    """Percent by step, and the variance of that mean over problems (percent squared)."""
-    names = benchmarks_at(run.scale, column)
-    if not names or any(name not in run.scores for name in names):
+    if not series:
         return None
-    means, noises = [], []
+    values = pd.concat(series, axis=1).dropna()
+    ends = (found.to_numpy() for found in (values.mean(axis=1), values.min(axis=1), values.max(axis=1)))
+    return Curve(values.index.to_numpy(), values.shape[1], *ends)
+
+
+def _accuracy(runs: Sequence[Run], column: str, subject: str) -> Curve | None:
+    """Percent, at the steps that every run evaluated on all benchmarks of the column."""
+    names = benchmarks_at(runs[0].scale, column) if runs else []
+    runs = [run for run in runs if all(name in run.scores for name in names)]
+    if not runs or not names:
+        return None
+    steps = reduce(np.intersect1d, (run.scores[name].steps for run in runs for name in names))
+    measured = []
     for name in names:
-        scores = run.scores[name]
-        kept = scores.subjects == subject if subject else slice(None)
-        shares = 100 * scores.correct[:, kept] / scores.samples
-        if not shares.size:
+        scores = [run.scores[name] for run in runs]
+        kept = scores[0].subjects == subject if subject else np.ones(len(scores[0].ids), bool)
+        if not kept.any() or not len(steps):
             return None
-        means.append(pd.Series(shares.mean(axis=1), scores.steps))
-        noises.append(pd.Series(shares.var(axis=1) / shares.shape[1], scores.steps))
-    # Benchmarks that share their problems share their noise too.
-    independent = len({tuple(run.scores[name].ids) for name in names})
-    noise = pd.concat(noises, axis=1).dropna().mean(axis=1) / independent
-    return pd.concat(means, axis=1).dropna().mean(axis=1), noise
+        shares = [s.correct[np.isin(s.steps, steps)][:, kept] / s.samples for s in scores]
+        ids = [i for i, keep in zip(scores[0].ids, kept, strict=True) if keep]
+        measured.append((ids, np.stack(shares, axis=1), min(s.samples for s in scores)))
+    return Curve(steps, len(runs), *(100 * ends for ends in mean_intervals(*parts(measured))))
 
 
 def _reflections(run: Run) -> pd.Series:
@@ -306,7 +305,7 @@ def gain_sentence(runs: Sequence[Run]) -> str:
         starts, ends = (sorted({span[i] for span in spans}) for i in (0, 1))
         steps = f"steps {_either(starts)} to {_either(ends)}"
         of_all = "" if len(spans) == len(runs) else f" ({len(spans)} of {len(runs)} seeds)"
-        return f"{steps}: {gain.value:+.1f} points [{gain.low:+.1f}, {gain.high:+.1f}]{of_all}"
+        return f"{steps}: {gain:+.1f} points{of_all}"
     never = all(saturation_of(run).first is None for run in runs)
     return "training never reaches 99 %" if never else "no evaluation after 99 %"
 

@@ -9,19 +9,23 @@ once, so the sustained version is printed beside it.
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from analysis import stats
 from analysis.style import DASHES, PALETTE, TRAIN
 from rlvr.cli import ConfigError, command, option
+from rlvr.runs.evaluations import Evaluations, evaluations
 from rlvr.runs.folder import RunFolder, read_metrics
+from rlvr.stats import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,13 +49,11 @@ def saturation_step(
 
 @dataclass(frozen=True)
 class Gain:
-    """Change of test accuracy (a fraction) between two evaluated steps, with a 95 % interval over the problems."""
+    """Change of test accuracy (a fraction) between two evaluated steps."""
 
     from_step: int
     to_step: int
-    change: float
-    low: float
-    high: float
+    change: Interval
 
 
 def gain_span(saturation: int, steps: Sequence[int], strict: bool = False) -> tuple[int, int] | None:
@@ -67,9 +69,7 @@ def gain_span(saturation: int, steps: Sequence[int], strict: bool = False) -> tu
     return None if strict or before is None or before == steps[-1] else (before, steps[-1])
 
 
-def gain_after(
-    saturation: int, steps: Sequence[int], scores: ArrayLike, rng: np.random.Generator, resamples: int = 2000
-) -> Gain | None:
+def gain_after(saturation: int, steps: Sequence[int], scores: ArrayLike, rng: np.random.Generator) -> Gain | None:
     """Test gain after training accuracy has saturated, between the two steps of `gain_span`; None without them.
 
     steps: evaluated steps, rising. scores: "steps problems", in [0, 1], the same problems in every row. The interval is
@@ -80,34 +80,15 @@ def gain_after(
         return None
     scores = np.asarray(scores, dtype=float)
     difference = scores[-1] - scores[list(steps).index(span[0])]
-    drawn = rng.integers(0, len(difference), size=(resamples, len(difference)))
-    low, high = np.percentile(difference[drawn].mean(axis=1), [2.5, 97.5])
-    return Gain(*span, float(difference.mean()), float(low), float(high))
+    resampled = stats.draw_problems(len(difference), rng) @ difference / len(difference)
+    return Gain(*span, stats.percentile_interval(difference.mean(), resampled))
 
 
-def wilson(accuracy: ArrayLike, problems: int) -> tuple[NDArray, NDArray]:
-    """95 % interval of each accuracy (a fraction) over so many problems: (low, high)."""
-    from scipy.stats import binomtest
-
-    tests = [binomtest(round(a * problems), problems) for a in np.asarray(accuracy, dtype=float)]
-    intervals = [test.proportion_ci(method="wilson") for test in tests]
-    return np.array([i.low for i in intervals]), np.array([i.high for i in intervals])
-
-
-def problem_scores(folder: RunFolder, benchmark: str) -> tuple[list[int], NDArray]:
-    """Evaluated steps, and scores as "steps problems": the mean over the samples of each problem."""
-    files = sorted((folder.eval_dir / benchmark).glob("step*.parquet"))
-    steps = [int(file.stem.removeprefix("step")) for file in files]
-    rows = [pd.read_parquet(file, columns=["id", "score"]).groupby("id")["score"].mean() for file in files]
-    return steps, pd.DataFrame(rows).to_numpy()
-
-
-def draw(ax: Axes, metrics: pd.DataFrame, problems: dict[str, int], saturation: int | None) -> None:
+def draw(ax: Axes, train: pd.DataFrame, benchmarks: Mapping[str, Evaluations], saturation: int | None) -> None:
     """Training accuracy on the left axis; on the right one test accuracy, one line per benchmark with its 95 % interval.
 
-    problems: benchmark -> number of problems. Both axes are in percent.
+    train: step, train/accuracy. Both axes are in percent.
     """
-    train = metrics.dropna(subset=["train/accuracy"])
     (line,) = ax.plot(train["step"], 100 * train["train/accuracy"], color=TRAIN, lw=1.2, alpha=0.9)
     lines: list = [line]
     labels = ["training rollouts (left)"]
@@ -115,17 +96,15 @@ def draw(ax: Axes, metrics: pd.DataFrame, problems: dict[str, int], saturation: 
     ax.set_ylabel("training accuracy (%)", color=TRAIN)
     ax.tick_params(axis="y", colors=TRAIN)
     right = ax.twinx()
-    for i, (name, n) in enumerate(problems.items()):
+    for i, (name, of) in enumerate(benchmarks.items()):
         colour, marker, dash = TEST_STYLES[i % len(TEST_STYLES)]
-        test = metrics.dropna(subset=[f"eval/{name}/accuracy"])
-        accuracy = test[f"eval/{name}/accuracy"].to_numpy()
-        low, high = wilson(accuracy, n)
+        accuracy, low, high = of.intervals()
         # Side by side, so that no interval hides another.
-        apart = (i - (len(problems) - 1) / 2) * 0.006 * metrics["step"].max()
+        apart = (i - (len(benchmarks) - 1) / 2) * 0.006 * train["step"].max()
         style: dict[str, Any] = {"color": colour, "marker": marker, "ls": dash, "ms": 4, "lw": 1.6, "elinewidth": 0.8}
         error = 100 * np.clip([accuracy - low, high - accuracy], 0, None)
-        lines.append(right.errorbar(test["step"] + apart, 100 * accuracy, error, **style))
-        labels.append(f"{name}, n = {n} (right)")
+        lines.append(right.errorbar(np.array(of.steps) + apart, 100 * accuracy, error, **style))
+        labels.append(f"{name}, n = {of.shares.shape[1]} (right)")
     right.set_ylabel("test accuracy (%)")
     if saturation is not None:
         lines.append(ax.axvline(saturation, color="0.35", lw=1, ls=(0, (2, 2)), zorder=0.5))
@@ -135,35 +114,32 @@ def draw(ax: Axes, metrics: pd.DataFrame, problems: dict[str, int], saturation: 
     ax.legend(lines, labels, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=8)
 
 
-def figure(metrics: pd.DataFrame, problems: dict[str, int], saturation: int | None, title: str) -> Figure:
+def figure(train: pd.DataFrame, benchmarks: Mapping[str, Evaluations], saturation: int | None, title: str) -> Figure:
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(6.4, 4.0), layout="constrained")
     ax = fig.subplots()
-    draw(ax, metrics, problems, saturation)
+    draw(ax, train, benchmarks, saturation)
     ax.set_title(title, fontsize=9, loc="left")
     return fig
 
 
-def report(folder: RunFolder, seed: int = 0) -> list[str]:
+def report(folder: RunFolder, benchmarks: Mapping[str, Evaluations | None]) -> list[str]:
     """Write figure.png of a run and return what it shows, one sentence a line."""
     metrics = read_metrics(folder.metrics_path)
     if "train/accuracy" not in metrics:
         return [f"{folder.path}: no training step yet, no figure"]
     train = metrics.dropna(subset=["train/accuracy"])
     first, sustained = (saturation_step(train["step"], train["train/accuracy"], sustained=k) for k in (1, SUSTAINED))
-    names = [key.split("/")[1] for key in metrics if key.startswith("eval/") and key.endswith("/accuracy")]
-    scores = {name: problem_scores(folder, name) for name in names}
-    problems = {name: values.shape[1] for name, (_, values) in scores.items()}
-    figure(metrics, problems, first, "/".join(folder.path.parts[-3:])).savefig(folder.figure_path, dpi=200)
+    known = {name: of for name, of in benchmarks.items() if of is not None}
+    figure(train, known, first, "/".join(folder.path.parts[-3:])).savefig(folder.figure_path, dpi=200)
 
     lines = [f"training accuracy of {THRESHOLD:.0%}: {_at(first)}; {SUSTAINED} steps in a row: {_at(sustained)}"]
-    for name, (steps, values) in scores.items():
-        gain = first is not None and gain_after(first, steps, values, np.random.default_rng(seed))
+    for name, of in known.items():
+        gain = first is not None and gain_after(first, of.steps, of.shares, np.random.default_rng(0))
         if gain:
             lines.append(
-                f"{name}: {100 * gain.change:+.1f} points from step {gain.from_step} to {gain.to_step} "
-                f"(95 % over problems: {100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+                f"{name}: {gain.change * 100:+.1f} points from step {gain.from_step} to {gain.to_step}, 95 % over problems"
             )
         else:
             lines.append(f"{name}: no evaluation after saturation")
@@ -184,7 +160,8 @@ def show(options: Options) -> None:
     folder = RunFolder(options.run)
     if not folder.metrics_path.exists():
         raise ConfigError(f"run={options.run}: no metrics.jsonl here; a run folder is runs/.../seed<k>")
-    print("\n".join(report(folder)))
+    names = [key.split("/")[1] for key in read_metrics(folder.metrics_path) if re.fullmatch("eval/.*/accuracy", key)]
+    print("\n".join(report(folder, {name: evaluations(folder, name) for name in names})))
     if folder.figure_path.exists():
         print(f"figure: {folder.figure_path}")
 

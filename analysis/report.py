@@ -31,6 +31,7 @@ from analysis.manifests import Manifest, load_manifests, paper_data
 from analysis.results import RESULTS, Run, load, read_columns, spread, step_files
 from analysis.tables import Cell, Table
 from rlvr.cli import command, option
+from rlvr.stats import printed
 
 PAGE = Path(__file__).parent / "page"
 HEADLINE = "figure02_post_saturation"
@@ -129,7 +130,11 @@ def evolution(run: Run) -> list[dict[str, Any]]:
 
 def store_run(run: Run, stored: Sequence[str], root: Path) -> None:
     evaluations = [
-        {"benchmark": name, "steps": scores.steps.tolist(), "accuracy": (100 * scores.accuracy()).round(1).tolist()}
+        {
+            "benchmark": name,
+            "steps": scores.steps.tolist(),
+            "accuracy": [float(printed(100 * a, ".1f")) for a in scores.accuracy()],
+        }
         for name, scores in run.scores.items()
     ]
     about = {name: getattr(run, name) for name in ("id", "status", "hours", "machine", "commit", "command")}
@@ -145,15 +150,15 @@ def store_run(run: Run, stored: Sequence[str], root: Path) -> None:
 
 def cell_for_page(cell: Cell) -> dict[str, Any]:
     stored = [pick for pick in cell.picks if pick.run.folder is not None]
-    decimals = 0 if cell.is_run and cell.ours >= 200 else 1
-    gain = "" if np.isnan(cell.gain) else f"gain over base {cell.gain:+.1f}"
+    form = ".0f" if cell.ours >= 200 else ".1f"
+    gain = "" if np.isnan(cell.gain) else f"gain over base {printed(cell.gain, '+.1f')}"
     adjusted = "" if np.isnan(cell.p_holm) else f"p against the reference row {cell.p_holm:.3g} (Holm)"
     at = f"step {cell.steps}" if cell.steps else ""
     seeds = f"{cell.seeds} seed{'s' if cell.seeds > 1 else ''}" if cell.is_run else ""
     return {
-        "ours": f"{cell.ours:.{decimals}f}" if cell.is_run else "",
-        "range": "" if np.isnan(cell.low) else f"{cell.low:.{decimals}f} to {cell.high:.{decimals}f}",
-        "paper": "" if np.isnan(cell.paper) else f"{cell.paper:g}",
+        "ours": printed(cell.ours, form),
+        "range": cell.interval.range(form),
+        "paper": printed(cell.paper, "g"),
         "mark": MARKS.get(cell.verdict),
         "why": "; ".join(filter(None, (cell.verdict, cell.why, gain, adjusted, seeds, at))),
         "link": ";".join(f"{slug(pick.run)},{in_link(pick.benchmark)},{pick.step}" for pick in stored),

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from analysis.responses import REFLECTION, TextModel, degenerate
 from rlvr.cli import ConfigError, command, option
 from rlvr.runs.folder import RunFolder, read_json, read_metrics
+from rlvr.stats import accuracy
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
@@ -57,7 +58,7 @@ class Scores:
 
     def accuracy(self) -> NDArray:
         """ "evaluations", in [0, 1]."""
-        return self.correct.mean(axis=1) / self.samples
+        return accuracy(self.correct, self.samples)
 
     def at(self, step: int) -> NDArray:
         """ "problems": right answers at an evaluated step."""

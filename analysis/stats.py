@@ -1,13 +1,14 @@
-"""Statistics of accuracies: how sure is a mean, a difference, a choice of checkpoint, and how many seeds would be needed.
+"""Statistics over several runs: how sure is a difference or a choice of checkpoint, and how many seeds would be needed.
 
+The interval of a mean itself is in rlvr.stats; differences and gains are resampled, which pairs them problem by problem.
 Scores come as `correct`: "seeds problems", how many of `samples` answers to each problem were right. All seeds answer
 the same problems. Levels that a resample draws: seeds, problems (the same for all seeds and for both sides of a
 comparison), then the answers to a problem.
 
 1. Of S seeds S - 1 are drawn (Rao and Wu 1988): drawing S understates their variance by (S - 1) / S. With one seed the
    interval says nothing about other seeds.
-2. Drawing crossed levels counts the noise of single answers more than once (Owen 2007), so intervals are rather too wide
-   than too narrow: tests/test_stats.py measures their coverage.
+2. Drawing crossed levels counts the noise of single answers more than once (Owen 2007), so intervals are conservative:
+   tests/test_analysis_stats.py measures their coverage.
 """
 
 from __future__ import annotations
@@ -17,19 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rlvr.stats import Interval
+
 RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __mul__(self, factor: float) -> Interval:
-        return Interval(self.value * factor, self.low * factor, self.high * factor)
 
 
 def bootstrap_means(correct: ArrayLike, samples: int, problem_draws: NDArray, rng: np.random.Generator) -> NDArray:
@@ -59,13 +50,6 @@ def draw_problems(problems: int, rng: np.random.Generator, resamples: int = RESA
 def percentile_interval(value: float, resampled: NDArray) -> Interval:
     low, high = np.percentile(resampled, [2.5, 97.5])
     return Interval(float(value), float(low), float(high))
-
-
-def accuracy(correct: ArrayLike, samples: int, rng: np.random.Generator, resamples: int = RESAMPLES) -> Interval:
-    """Mean accuracy in [0, 1] with its hierarchical bootstrap interval. correct: "seeds problems"."""
-    correct = np.asarray(correct)
-    draws = draw_problems(correct.shape[1], rng, resamples)
-    return percentile_interval(correct.mean() / samples, bootstrap_means(correct, samples, draws, rng))
 
 
 @dataclass(frozen=True)
@@ -112,15 +96,6 @@ def holm(p: ArrayLike) -> NDArray:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(stepped, 1)
     return adjusted
-
-
-def pass_at_k(correct: ArrayLike, samples: int, k: int) -> NDArray:
-    """Chance that one of k answers is right, unbiased from `samples` >= k answers (Chen et al. 2021, eq. 1); any shape."""
-    if not 1 <= k <= samples:
-        raise ValueError(f"pass@{k} from {samples} answers: k must be in 1..{samples}")
-    from scipy.special import comb
-
-    return 1 - comb(samples - np.asarray(correct), k) / comb(samples, k)
 
 
 def selection_inflation(scores: ArrayLike, rng: np.random.Generator, splits: int = 1000) -> Interval:

@@ -5,34 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from analysis.manifests import benchmarks_at
 from analysis.tables import Table
+from rlvr.stats import printed
 
 HEADER = ("", "", "ours", "95 %", "seeds", "paper", "difference", "verdict")
 
 
-def printed(table: Table) -> list[tuple[str, ...]]:
+def lines_of(table: Table) -> list[tuple[str, ...]]:
     """The lines of a table as they are printed; what was not run is empty."""
     lines: list[tuple[str, ...]] = []
     for cells in table.cells:
         for i, cell in enumerate(cells):
-            ours = (_number(cell.ours), _range(cell.low, cell.high), str(cell.seeds) if cell.is_run else "")
+            ours = (printed(cell.ours, ".1f"), cell.interval.range(".1f"), str(cell.seeds) if cell.is_run else "")
             lines.append(
-                (cell.row if i == 0 else "", cell.column, *ours, _number(cell.paper),
-                 _number(cell.difference, "+.1f"), cell.verdict if cell.is_run else "")
+                (cell.row if i == 0 else "", cell.column, *ours, printed(cell.paper, ".1f"),
+                 printed(cell.difference, "+.1f"), cell.verdict if cell.is_run else "")
             )  # fmt: skip
     return lines
-
-
-def _number(value: float, form: str = ".1f") -> str:
-    return "" if np.isnan(value) else format(value, form)
-
-
-def _range(low: float, high: float) -> str:
-    return "" if np.isnan(low) else f"{low:.1f} to {high:.1f}"
 
 
 def described(table: Table) -> str:
@@ -63,7 +55,7 @@ def write(tables: Sequence[Table], out: Path) -> None:
     )
     markdown, latex = [f"# {manifest.title}", ""], []
     for table in tables:
-        lines = printed(table)
+        lines = lines_of(table)
         markdown += [described(table), "", _markdown(HEADER), _markdown(["---"] * len(HEADER))]
         markdown += [*(_markdown(line) for line in lines), ""]
         latex.append(_latex(manifest.title, described(table), lines))

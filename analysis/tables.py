@@ -24,7 +24,7 @@ import pandas as pd
 from analysis import stats
 from analysis.estimates import Estimate, Estimator, Pick, chosen_step
 from analysis.manifests import Column, Manifest, Row, benchmarks_at, paper_data
-from analysis.stats import Interval
+from rlvr.stats import Interval
 
 SAME = 2.0
 NOISY = 5.0
@@ -58,6 +58,10 @@ class Cell:
     def is_run(self) -> bool:
         return not np.isnan(self.ours)
 
+    @property
+    def interval(self) -> Interval:
+        return Interval(self.ours, self.low, self.high)
+
 
 class Table:
     """One manifest at one scale: `cells` row by row, column by column."""
@@ -82,7 +86,7 @@ class Table:
         return column.quantity or row.quantity or self.manifest.quantity
 
     def _picks(self, row: Row, column: Column, step: int | None = None) -> list[list[Pick]]:
-        """For each benchmark that the column is the mean of, the checkpoint of each seed; empty when one is missing.
+        """For each benchmark that the column is the mean of, the checkpoint of each seed that has them all.
 
         step: given for the untrained model (0), else the selection decides.
         """
@@ -94,35 +98,29 @@ class Table:
         averaged = len(names) > 1
         selection = "step" if column.step is not None else row.selection or self.manifest.selection
         wanted = column.step if column.step is not None else row.step
-        picks = []
-        for name in names:
+        complete = []
+        for run in self._runs[row.label]:
             found = []
-            for run in self._runs[row.label]:
+            for name in names:
                 if name not in run.scores:
-                    continue
-                at = (
-                    0
-                    if row.base or row.baseline or step == 0
-                    else chosen_step(run, run.scores[name], selection, wanted, averaged)
-                )
+                    break
+                untrained = row.base or row.baseline or step == 0
+                at = 0 if untrained else chosen_step(run, run.scores[name], selection, wanted, averaged)
                 if at is not None and at in run.scores[name].steps:
                     found.append(Pick(run, name, at))
-            if not found:
-                return []
-            picks.append(found)
-        return picks
+            if names and len(found) == len(names):
+                complete.append(found)
+        return [list(group) for group in zip(*complete, strict=True)]
 
     def _estimate(self, row: Row, column: Column, step: int | None = None) -> tuple[Estimate | None, list[Pick]]:
         picks = self._picks(row, column, step)
         quantity = self._quantity(row, column)
-        parts = [self.estimator.estimate(group, quantity, column.subject) for group in picks]
-        known = [part for part in parts if part is not None]
-        if not parts or len(known) < len(parts):
-            return None, []
-        noise = [part.resampled for part in known if part.resampled is not None]
-        resampled = np.mean(noise, axis=0) if len(noise) == len(known) else None
-        value = float(np.mean([part.value for part in known]))
-        return Estimate(value, resampled), [pick for group in picks for pick in group]
+        estimate = (
+            self.estimator.estimate(picks, quantity, column.subject, one_model=row.base or row.baseline is not None)
+            if picks
+            else None
+        )
+        return estimate, [pick for group in picks for pick in group] if estimate else []
 
     def _paper(self, row: Row, column: Column) -> float:
         if self.manifest.paper is None or row.paper is None:
@@ -145,7 +143,7 @@ class Table:
         if estimate is None:
             cell.why = row.note or ""
             return cell
-        interval = estimate.interval()
+        interval = estimate.interval
         cell.ours, cell.low, cell.high = interval.value, interval.low, interval.high
         cell.seeds = 1 if row.base or row.baseline else len({pick.run.seed for pick in cell.picks})
         cell.model = cell.picks[0].run.base_model
@@ -153,7 +151,7 @@ class Table:
         base, _ = self._estimate(row, column, step=0)
         gain = estimate.minus(base) if base is not None and not row.base else None
         if gain is not None:
-            change = gain.interval()
+            change = gain.interval
             cell.gain, cell.gain_low, cell.gain_high = change.value, change.low, change.high
         if self.scale == "paper":
             cell.difference = cell.ours - cell.paper
@@ -197,12 +195,10 @@ class Table:
                 questions.append((f"against {reference.label}", estimate.minus(other), paper_order))
         answers, said = [], []
         for what, ours, theirs in questions:
-            interval = ours.interval()
+            interval = ours.interval
             mine, papers = direction(interval), direction(Interval(theirs, theirs, theirs))
             answers.append("unclear" if mine == "unclear" else "same" if mine == papers else "other")
-            said.append(
-                f"{what} {interval.value:+.1f} [{interval.low:+.1f}, {interval.high:+.1f}] (paper {theirs:+.1f})"
-            )
+            said.append(f"{what} {interval:+.1f}, paper {theirs:+.1f}")
         if not answers:
             return "", "nothing in this table to compare a direction with"
         verdict = (

@@ -13,10 +13,12 @@ from analysis.estimates import Estimator, average_accuracy, chosen_step
 from analysis.manifests import ManifestError, load_manifest, load_manifests, paper_data
 from analysis.responses import TextModel, degenerate, is_foreign, is_repeated
 from analysis.results import load, load_run, spread, write_csv
-from analysis.stats import Interval
 from analysis.tables import Table, direction
+from experiments.timings.synthetic_runs import sample_columns
 from rlvr.config.schema import experiments
-from rlvr.runs.folder import RunFolder, write_eval, write_rollouts
+from rlvr.runs import samples
+from rlvr.runs.folder import RunFolder
+from rlvr.stats import Interval, Part, mean_interval
 
 SETTINGS = {
     "experiment_name": "one_shot", "variant": None, "label": {"name": "correct"}, "updates_per_step": 1,
@@ -45,22 +47,17 @@ def make_run(root, name, seed, right, train=(0.5, 1.0), n=100):
     lines = [{"step": 0}, *({"step": 10 * (i + 1), "train/accuracy": a} for i, a in enumerate(train))]
     folder.metrics_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     for benchmark, by_step in right.items():
-        samples = 2 if benchmark.endswith("avg2") else 1
+        k = 2 if benchmark.endswith("avg2") else 1
         for step, count in by_step.items():
-            rows = [(f"p{i}", s, float(i < count)) for i in range(n) for s in range(samples)]
+            rows = [(f"p{i}", s, float(i < count)) for i in range(n) for s in range(k)]
             ids, sample, score = zip(*rows, strict=True)
             text = ["let me recheck" if step and i < 3 else "fine" for i in range(len(rows))]
-            write_eval(folder, benchmark, step, {
-                "id": ids, "subject": ["Algebra" if i[1:] < "5" else "Geometry" for i in ids], "sample": sample,
-                "prompt": ["?"] * len(ids), "response": text, "gold": ["4"] * len(ids), "score": score,
-                "reason": ["correct" if s else "wrong" for s in score], "boxed": [True] * len(ids),
-                "truncated": [False] * len(ids), "response_tokens": [10] * len(ids),
-            })  # fmt: skip
+            subjects = ["Algebra" if i[1:] < "5" else "Geometry" for i in ids]
+            columns = sample_columns(id=ids, subject=subjects, sample=sample, response=text, score=score)
+            samples.write(folder.eval_path(benchmark, step), columns | {"response_tokens": [10] * len(ids)})
     for step in (10, 20):
-        write_rollouts(folder, step, {
-            "step": [step] * 2, "rank": [1, 1], "prompt": ["?"] * 2, "gold": ["4"] * 2, "score": [0.0, 1.0],
-            "response": ["It is 4."] * 2, "reason": ["wrong", "correct"], "response_tokens": [4, 4],
-        })  # fmt: skip
+        columns = sample_columns(step=[step] * 2, rank=[1, 1], score=[0.0, 1.0], response=["It is 4."] * 2)
+        samples.write(folder.rollouts_path(step), columns)
     return folder
 
 
@@ -184,7 +181,6 @@ def test_directions():
         (("Minerva", "Minrva"), "column Minrva: did you mean Minerva?"),
         (("reference: one", "reference: two"), "reference two"),
         (("label: not run", "label: all"), "label occurs twice: all"),
-        (("experiment: full_set", 'experiment: full_set, overrides: ["seed=3"]'), "overrides need a variant"),
     ],
 )
 def test_a_wrong_manifest_says_what_is_wrong(tmp_path, change, message):
@@ -259,8 +255,8 @@ def test_curves_have_bands_over_seeds_and_problems(runs_dir, tmp_path):
     runs = [run for run in load(runs_dir, tmp_path / "none") if run.name == "one_shot"]
     curve = figures.curve(runs, "accuracy/MATH500")
     assert curve.steps.tolist() == [0, 10, 20] and curve.mean == pytest.approx([30, 55, 45])
-    # At step 10: seeds 60 and 50, variance 50 over 2 seeds; problems 0.24 and 0.25 over 100.
-    half = 1.96 * np.sqrt(50 / 2 + (24 + 25) / 2)
-    assert curve.high[1] - curve.mean[1] == pytest.approx(half)
+    # At step 10 the seeds answer 60 and 50 of 100 problems.
+    interval = mean_interval(Part([[i < right for i in range(100)] for right in (60, 50)])) * 100
+    assert (curve.low[1], curve.high[1]) == pytest.approx((interval.low, interval.high))
     assert figures.curve(runs, "subject/MATH500/Algebra").mean[0] != curve.mean[0]
     assert figures.curve(runs, "accuracy/Minerva") is None

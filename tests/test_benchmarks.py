@@ -19,11 +19,16 @@ def row(name, **overrides):
 def own(tmp_path, rows, **keys):
     file = tmp_path / "mine.jsonl"
     file.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    return benchmarks.select([], {"mine": {"file": str(file), **keys}})[0]
+    return benchmarks.select("mine", {"mine": {"file": str(file), **keys}})[0]
 
 
 def test_protocols_of_the_paper():
-    got = {b.name: (b.n, b.k, b.temperature, b.top_p, b.max_tokens) for b in benchmarks.select("paper")}
+    run = {
+        "base_model": {"template": "qwen25-math-cot"},
+        "scale": {"benchmarks": ["paper"], "max_response_tokens": 3072},
+    }
+    rows = benchmarks.of_run(run)
+    got = {b.name: (b.problems, b.k, b.temperature, b.top_p, b.max_tokens) for b in rows}
     assert got == {
         "math500": (500, 1, 0.0, 1.0, 3072),
         "aime24": (30, 8, 0.6, 1.0, 3072),
@@ -58,7 +63,7 @@ def test_golds_are_as_the_sources_define_them(name, id, gold):
     examples, left_out = benchmarks.load(row(name), ROOT)
     by_id = {example["id"]: example["answer"] for example in examples}
     assert by_id[id] == gold
-    assert (len(examples), left_out) == (row(name).n, 0)
+    assert (len(examples), left_out) == (row(name).problems, 0)
 
 
 @needs_data
@@ -87,7 +92,7 @@ def test_own_jsonl_with_own_columns(tmp_path):
 
 def test_own_csv(tmp_path):
     (tmp_path / "mine.csv").write_text('id,question,answer\nx,"a, b?",007\n')
-    mine = benchmarks.select([], {"mine": {"file": str(tmp_path / "mine.csv")}})[0]
+    mine = benchmarks.select("mine", {"mine": {"file": str(tmp_path / "mine.csv")}})[0]
     assert benchmarks.load(mine, None)[0] == [{"id": "x", "subject": "", "question": "a, b?", "answer": "7"}]
 
 
@@ -119,8 +124,8 @@ def test_bad_rows_are_named(tmp_path, rows, message):
     ("chosen", "overrides", "message"),
     [
         ("math50", {}, "did you mean math500"),
-        ([], {"mine": {"fil": "x.jsonl"}}, "did you mean file"),
-        ([], {"mine": {"limit": 4}}, "JSONL or CSV file of your own"),
+        ("mine", {"mine": {"fil": "x.jsonl"}}, "did you mean file"),
+        ("mine", {"mine": {"limit": 4}}, "JSONL or CSV file of your own"),
         ("tiny500", {"tiny500": {"k": 4}}, "temperature above 0"),
     ],
 )

@@ -17,11 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 from rlvr.cli import ConfigError
 from rlvr.config.compose import check_restated, compose
 from rlvr.config.schema import CONF, check, experiments, group_options, known_keys, train_set_name, verl_config_dir
+from rlvr.runs import naming
 
 ROOT = CONF.parent
 GROUPS = ("scale", "hardware", "base_model", "pool", "train_set", "label", "reward_rule")
 OURS = {*GROUPS, "experiment_name", "variant", "seed", "runs_dir", "data_root", "tracking", "check", "run_dir"}
-OURS |= {"experiment_folder", "loss", "updates_per_step", "example", "retention"}
+OURS |= {"experiment_folder", "overrides", "benchmarks", "loss", "updates_per_step", "example", "retention"}
 MACHINE = ("hardware", "ray_kwargs", "transfer_queue", "trainer")
 
 
@@ -266,15 +267,6 @@ def test_an_experiment_that_restates_the_base_is_refused(tmp_path, monkeypatch, 
         check_restated(compose("+experiment=restating", conf=conf))
 
 
-@pytest.mark.parametrize("experiment", experiments())
-def test_every_experiment_opens_with_question_place_command_cost_and_result(experiment: str) -> None:
-    text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
-    assert re.match(
-        r"# @package _global_\n# .*\?\n# Paper: .*\n# Command: .*\n# Cost: .*\n# Paper's result: .*\n", text
-    ) or text.startswith("# @package _global_\n# Control: ")
-    assert f"+experiment={experiment} " in text
-
-
 @pytest.mark.parametrize(
     "file", sorted(set(CONF.rglob("*.yaml")) - set(CONF.glob("hydra/**/*"))), ids=lambda f: str(f.relative_to(CONF))
 )
@@ -303,7 +295,10 @@ def test_every_number_has_its_source_on_its_line(file: Path) -> None:
             "actor_rollout_ref.actor.entropy_coef: no such key; did you mean actor_rollout_ref.actor.entropy_coeff?",
         ),
         ("los: {kl: 0}", "los: no such key; did you mean loss?"),
-        ("scale: {benchmarks: [{dataset: math500, limits: 3}]}", "scale.benchmarks.limits: no such key"),
+        (
+            "benchmarks: {math500: {limits: 3}}\nscale: {benchmarks: [math500]}",
+            "benchmarks.math500.limits: no such key; did you mean limit?",
+        ),
         ("lora_rank: 8", "lora_rank: no such key; did you mean actor_rollout_ref.model.lora_rank?"),
     ],
 )
@@ -340,8 +335,13 @@ def test_a_typo_inside_an_experiment_is_caught(tmp_path: Path, line: str, messag
         ("base_model.template=qwen", "base_model.template=qwen: expected one of chat, none, qwen25-math-cot"),
         ("example.question=Why?", "example.answer: no value; an example has a question and an answer"),
         ("scale.top_p=???", "scale.top_p: no value; set it in the file of conf/scale"),
-        ("scale.benchmarks.0.n=2", "scale.benchmarks: validation: n=2: expected 1, or more with a temperature"),
-        ("scale.benchmarks=[{name: x}]", "scale.benchmarks: x: has no dataset"),
+        ("benchmarks={validation: {k: 2}}", "benchmarks.validation.k=2: expected 1, or more with a temperature"),
+        ("benchmarks={validation: {limit: -5}}", "benchmarks.validation.limit=-5: expected a whole number above 0"),
+        ("benchmarks={validation: {max_tokens: 500}}", "validation: its answers may have 500 tokens"),
+        ("scale.benchmarks=[]", "scale.benchmarks=[]: a run is evaluated on one benchmark or more"),
+        ("scale.benchmarks=[tiny50]", "benchmarks=tiny50: no such benchmark or group; did you mean tiny500?"),
+        ("scale.benchmarks=[arc_easy_ll]", "scale.benchmarks: arc_easy_ll: its choices are scored"),
+        ("scale.benchmarks=[math500_r1_8k]", "scale.benchmarks: math500_r1_8k: its template is r1-distill"),
     ],
 )
 def test_values_out_of_their_domain(override: str, message: str) -> None:
@@ -377,16 +377,28 @@ def test_free_text_reaches_the_config_as_it_was_written(text: str) -> None:
     cfg = compose("+experiment=one_shot", f"example.question={text}", "example.answer=[1,2)")
     assert str(cfg.example.question) == text
     assert cfg.example.answer == "[1,2)"
-    assert re.fullmatch(r"one_shot-example_\w{6}", cfg.experiment_folder)
+    assert re.fullmatch(r"one_shot-example.answer=\w{8}-example.question=\w{8}", cfg.experiment_folder)
 
 
-def test_own_runs_have_their_own_folders() -> None:
-    assert compose("+experiment=one_shot", "example.file=a/my problem.yaml").experiment_folder == (
-        "one_shot-my_problem"
-    )
-    assert compose("+experiment=one_shot", "reward_rule.file=r/short.py", "variant=v").experiment_folder == (
-        "one_shot-v-short"
-    )
+@pytest.mark.parametrize(
+    ("overrides", "folder"),
+    [
+        ((), "one_shot"),
+        (("seed=3", "hardware=cpu", "runs_dir=x", "tracking=off", "scale=tiny"), "one_shot"),
+        (("train_set.ranks=[3,7]",), "one_shot-train_set.ranks=3_7"),
+        (("scale.steps=9", "loss.entropy=3e-3"), "one_shot-loss.entropy=3e-3-scale.steps=9"),
+        (("loss.entropy=3e-3", "scale.steps=9"), "one_shot-loss.entropy=3e-3-scale.steps=9"),
+        (("variant=long", "scale.steps=9"), "one_shot-long"),
+        (("example.file=a/long.yaml",), "one_shot-example.file=long.yaml"),
+        (("example.file=a/long.csv",), "one_shot-example.file=long.csv"),
+        (("reward_rule.file=r/long.py",), "one_shot-reward_rule.file=long.py"),
+        (("base_model.path=/m/mine",), "one_shot-base_model.path=m_mine"),
+    ],
+)
+def test_a_run_is_named_after_what_it_changes(overrides: tuple[str, ...], folder: str) -> None:
+    cfg = compose("+experiment=one_shot", *overrides)
+    assert cfg.experiment_folder == folder
+    assert list(cfg.overrides) == naming.science(overrides)
 
 
 def test_sixteen_at_random() -> None:

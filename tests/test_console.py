@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 import pytest
 from rich.console import Console
 
+from rlvr.runs.evaluations import Evaluations
 from rlvr.runs.folder import MetricsWriter, RunFolder
 from rlvr.training.console import Follower, duration, report_failure, root_cause, status_text, summary_table
 
@@ -115,19 +116,18 @@ def test_a_follower_ignores_a_torn_line_and_starts_again_after_a_resume(tmp_path
 
 
 def test_the_table_compares_base_and_last_step_with_intervals():
-    metrics = pd.DataFrame([*LINES, {"step": 4, "eval/tiny500/accuracy": 0.8}])
+    shares = np.array([[i < right for i in range(10)] for right in (3, 5, 8)], float)
     console = screen()
-    console.print(summary_table(metrics, {"tiny500": 10}, saturation=2, wall_s=250))
+    console.print(summary_table({"tiny500": Evaluations([0, 2, 4], shares, 1)}, saturation=2, steps=4, wall_s=250))
     shown = console.file.getvalue()
-    # Wilson for 8 of 10: 49.0 to 94.3; 0.8 - 0.36 = 44 points, of them 30 after step 2.
-    assert "80.0 (49.0–94.3)" in shown and "+44.0" in shown and "+30.0" in shown
+    # Wilson for 8 of 10: 49.0 to 94.3; 80 - 30 = 50 points, of them 30 after step 2.
+    assert "80.0 (49.0–94.3)" in shown and "+50.0" in shown and "+30.0" in shown
     assert "4 steps in 4m10s; training accuracy saturated at step 2" in shown
 
 
 def test_a_benchmark_that_was_not_run_is_an_empty_row():
     console = screen()
-    metrics = pd.DataFrame([{"step": 0, "eval/a/accuracy": None}])
-    console.print(summary_table(metrics, {"a": 10}, saturation=None, wall_s=1))
+    console.print(summary_table({"a": None}, saturation=None, steps=4, wall_s=1))
     assert "not saturated" in console.file.getvalue()
 
 

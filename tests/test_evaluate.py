@@ -1,5 +1,6 @@
 """Evaluation of real checkpoints of the shipped tiny model: one engine, weights swapped, samples kept, nothing asked twice."""
 
+import csv
 import json
 import shutil
 from importlib.util import find_spec
@@ -12,15 +13,18 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 import rlvr.tiny
+from experiments.timings.synthetic_runs import sample_columns
 from rlvr import evaluate
 from rlvr.cli import ConfigError
-from rlvr.data.protocols import load, select
+from rlvr.data.protocols import load, of_run, select
 from rlvr.evaluation import ask, checkpoints, engines, metrics
-from rlvr.runs.folder import RunFolder, write_eval
+from rlvr.evaluation.store import Store
+from rlvr.runs import samples
+from rlvr.runs.folder import RunFolder
 from rlvr.verl_cpu.generation import Sampling
 
 MODEL = Path(rlvr.tiny.__file__).parent / "model"
-TRAINED = {"dataset": "tiny500", "name": "trained", "temperature": 0.0, "top_p": 1.0, "top_k": -1, "n": 1, "limit": 8}
+FORMER = {"dataset": "tiny500", "name": "former", "temperature": 0.0, "top_p": 1.0, "top_k": -1, "n": 1, "limit": 8}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,7 @@ def finished_run(tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("run"))
     config = {
         "data_root": None,
-        "scale": {"name": "tiny", "max_response_tokens": 24, "benchmarks": [TRAINED]},
+        "scale": {"name": "tiny", "max_response_tokens": 24, "benchmarks": [FORMER]},
         "base_model": {"template": "chat"},
         "actor_rollout_ref": {"model": {"path": str(MODEL)}},
     }
@@ -40,7 +44,7 @@ def finished_run(tmp_path_factory):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.002 * torch.randn_like(parameter))
-        target = checkpoints.model_folder(folder, step)
+        target = folder.weights_path(step)
         model.save_pretrained(target)
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(MODEL / name, target)
@@ -58,15 +62,15 @@ def command(run, *more):
     return evaluate.main([f"run={run.path}", *few, *more])
 
 
-def samples(run, benchmark, step):
+def samples_of(run, benchmark, step):
     return pq.read_table(run.eval_path(benchmark, step)).to_pylist()
 
 
 def test_base_and_every_checkpoint_with_the_answers_of_an_engine_of_their_own(run):
     assert command(run) == 0
     examples = load(select("validation")[0], None)[0][:12]
-    for step, path in {0: MODEL, 20: checkpoints.model_folder(run, 20), 40: checkpoints.model_folder(run, 40)}.items():
-        rows = samples(run, "a", step)
+    for step, path in {0: MODEL, 20: run.weights_path(20), 40: run.weights_path(40)}.items():
+        rows = samples_of(run, "a", step)
         alone = engines.start("torch", str(path))
         prompts = [alone.tokenizer(e["question"] + "\n")["input_ids"] for e in examples]
         answers = alone.generate(prompts, [Sampling(24, 0.0)] * 12, lambda responses, tokens: None)
@@ -74,12 +78,12 @@ def test_base_and_every_checkpoint_with_the_answers_of_an_engine_of_their_own(ru
         texts = alone.tokenizer.batch_decode([a.token_ids for a in answers], skip_special_tokens=True)
         assert [r["response"] for r in rows] == texts
         assert [r["truncated"] for r in rows] == [a.stop_reason != "completed" for a in answers]
-    assert [r["response"] for r in samples(run, "a", 0)] != [r["response"] for r in samples(run, "a", 40)]
+    assert [r["response"] for r in samples_of(run, "a", 0)] != [r["response"] for r in samples_of(run, "a", 40)]
     record = json.loads((run.eval_dir / "a/protocol.json").read_text())
     assert record["protocol"]["max_tokens"] == 24 and record["steps"]["40"]["versions"]["torch"] == torch.__version__
     rows = [r for r in metrics.summary(run.eval_dir) if r["metric"] == "accuracy" and not r["subject"]]
     assert [(r["step"], r["value"]) for r in rows] == [
-        (step, sum(r["score"] for r in samples(run, "a", step)) / 12) for step in (0, 20, 40)
+        (step, sum(r["score"] for r in samples_of(run, "a", step)) / 12) for step in (0, 20, 40)
     ]
 
 
@@ -94,16 +98,16 @@ def test_asking_again_costs_nothing(run, capsys):
 def test_an_interrupted_evaluation_goes_on_and_ends_as_an_uninterrupted_one(run, monkeypatch):
     more = ("steps=0", "benchmarks.a.k=2", "benchmarks.a.temperature=0.6")
     assert command(run, *more) == 0
-    whole = samples(run, "a", 0)
+    whole = samples_of(run, "a", 0)
     shutil.rmtree(run.eval_dir)
     monkeypatch.setattr(ask, "CHUNK", 10)
     judge, asked = ask.judge, []
 
-    def interrupted(benchmark, responses, *rest):
+    def interrupted(grader, responses, golds):
         asked.extend(responses)
         if len(asked) > 10 and len(asked) <= 20:
             raise KeyboardInterrupt
-        return judge(benchmark, responses, *rest)
+        return judge(grader, responses, golds)
 
     monkeypatch.setattr(ask, "judge", interrupted)
     assert command(run, *more) == 130
@@ -112,71 +116,67 @@ def test_an_interrupted_evaluation_goes_on_and_ends_as_an_uninterrupted_one(run,
     monkeypatch.setattr(ask, "judge", lambda *question: (asked.extend(question[1]), judge(*question))[1])
     assert command(run, *more) == 0
     assert len(asked) == 14  # 24 in all, 10 of them kept from before
-    assert samples(run, "a", 0) == whole
+    assert samples_of(run, "a", 0) == whole
     assert not list((run.eval_dir / "a/partial").glob("*.parquet"))
 
 
 def test_other_reflection_words_need_no_new_answers(run, capsys):
     assert command(run, "steps=0") == 0
-    before = samples(run, "a", 0)
+    before = samples_of(run, "a", 0)
     assert not any(row["reflection"] for row in before)
     word = next(w for row in before for w in row["response"].split() if w.isalpha())
     assert command(run, "steps=0", f"reflection_words=[{word}]") == 0
     assert "all of it is there already" in capsys.readouterr().out
-    after = samples(run, "a", 0)
-    assert [row["reflection"] for row in after] == [word.lower() in row["response"].lower() for row in after]
-    assert [row | {"reflection": False} for row in after] == before
+    assert samples_of(run, "a", 0) == before  # a finished file is final
+    with open(run.eval_dir / "summary.csv") as file:
+        share = next(float(row["value"]) for row in csv.DictReader(file) if row["metric"] == "reflection")
+    assert share == pytest.approx(sum(word.lower() in row["response"].lower() for row in before) / 12, rel=1e-5)
 
 
-def test_the_ladder_of_prompts_for_the_untrained_model(run, tmp_path, capsys):
+def test_baselines_of_the_untrained_model(run, tmp_path, capsys):
     config = run.config()
     config["scale"]["max_response_tokens"] = 80
     config["pool"] = {"source": "tiny", "ranking": str(MODEL.parent / "ranking.csv")}
     run.config_path.write_text(yaml.safe_dump(config))
-    examples = tmp_path / "examples.jsonl"
+    examples = tmp_path / "qwen_official_1.jsonl"
     examples.write_text(json.dumps({"question": "What is 1+1?", "answer": "It is \\boxed{2}."}) + "\n")
     assert command(run, "steps=last") == 0
-    assert command(run, "steps=last", "ladder=true", f"examples={examples}") == 0
+    assert command(run, "steps=last", "baselines=true", f"examples={examples}") == 0
     shown = capsys.readouterr().out
-    pi1 = json.loads((run.path / "ladder/pi1.json").read_text())
+    pi1 = json.loads(run.baseline_path("pi1.json").read_text())
     assert 0 < pi1["right"] < pi1["of"]  # as often as the model's own samples are right
-    prompts = {
-        "paper": "",
-        "none": "",
-        "in_context_pi1": pi1["shot"],
-        "in_context_given": "What is 1+1?\nIt is \\boxed{2}.\n\n",
-    }
+    shots = {"paper": "", "none": "", "in_context_pi1": pi1["shot"]}
+    shots["in_context_qwen_official_1"] = "What is 1+1?\nIt is \\boxed{2}.\n\n"
     questions = [e["question"] for e in load(select("validation")[0], None)[0][:12]]
-    for rung, shots in prompts.items():
-        folder = run if rung == "paper" else RunFolder(run.path / "ladder" / rung)
-        rows = samples(folder, "a", 0)
-        ending = "" if rung == "none" else "\n"
-        assert [row["prompt"] for row in rows] == [shots + question + ending for question in questions], rung
+    for name, before in shots.items():
+        folder = run if name == "paper" else RunFolder(run.baseline_path(name))
+        rows = samples_of(folder, "a", 0)
+        ending = "" if name == "none" else "\n"
+        assert [row["prompt"] for row in rows] == [before + question + ending for question in questions], name
         accuracy = 100 * sum(row["score"] for row in rows) / 12
-        assert f"{accuracy:.1f} (" in next(line for line in shown.splitlines() if line.startswith(f"{rung} "))
-    assert "best rung:" in shown and "chosen on the test sets" in shown
+        assert f"{accuracy:.1f} (" in next(line for line in shown.splitlines() if line.startswith(f"{name} "))
+    assert "best baseline:" in shown and "chosen on the test sets" in shown
     assert "a, step 0 to 40: gain" in shown
-    assert command(run, "steps=last", "ladder=true", f"examples={examples}") == 0
+    assert command(run, "steps=last", "baselines=true", f"examples={examples}") == 0
     assert capsys.readouterr().out.count("all of it is there already") == 4
 
 
-def test_what_training_evaluated_with_this_protocol_is_taken_as_it_is(run):
-    examples = load(select("tiny500")[0], None)[0][:8]
-    rows = {key: [e[key] for e in examples] for key in ("id", "subject")}
-    rows |= {
-        "benchmark": ["trained"] * 8,
-        "sample": [0] * 8,
-        "prompt": ["p"] * 8,
-        "gold": [e["answer"] for e in examples],
-    }
-    rows |= {"response": ["so \\boxed{7}"] * 8, "score": [0.0] * 8, "reason": ["wrong"] * 8, "boxed": [True] * 8}
-    write_eval(run, "trained", 20, rows | {"truncated": [False] * 8, "response_tokens": [5] * 8})
-    same = ["benchmarks.trained.dataset=tiny500", "benchmarks.trained.limit=8"]
-    assert evaluate.main([f"run={run.path}", *same, "benchmarks.trained.max_tokens=24", "steps=20"]) == 0
-    kept = samples(run, "trained", 20)
-    assert [r["response"] for r in kept] == ["so \\boxed{7}"] * 8 and kept[0]["answer"] == "7"
-    steps = json.loads((run.eval_dir / "trained/protocol.json").read_text())["steps"]
-    assert (steps["20"]["by"], steps["0"]["by"]) == ("training", "evaluation")
+@pytest.mark.parametrize("recorded", [True, False])
+def test_what_training_evaluated_with_this_protocol_is_taken_as_it_is(run, recorded):
+    (row,) = of_run(run.config())
+    examples = load(row, None)[0]
+    about = {key: [e[key] for e in examples] for key in ("id", "subject")}
+    samples.write(
+        run.eval_path("former", 20), sample_columns(**about, response=["so \\boxed{7}"] * 8, answer=["7"] * 8)
+    )
+    if recorded:  # as training does since its protocols have names
+        Store(run, row, row.record(0)).note()
+    same = ["benchmarks.former.dataset=tiny500", "benchmarks.former.limit=8"]
+    assert evaluate.main([f"run={run.path}", *same, "steps=20"]) == 0
+    assert [r["response"] for r in samples_of(run, "former", 20)] == ["so \\boxed{7}"] * 8
+    steps = json.loads((run.eval_dir / "former/protocol.json").read_text())["steps"]
+    assert list(steps) == ["0"]  # the other was training's
+    assert evaluate.main([f"run={run.path}", *same, "benchmarks.former.max_tokens=9", "steps=20"]) == 1
 
 
 def test_another_protocol_is_refused_not_mixed(run, capsys):
@@ -186,7 +186,7 @@ def test_another_protocol_is_refused_not_mixed(run, capsys):
 
 
 def test_half_written_checkpoints_are_left_out_and_named(run, capsys):
-    weights = checkpoints.model_folder(run, 20) / "model.safetensors"
+    weights = run.weights_path(20) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     assert command(run) == 0
     assert "step 20 is left out: model.safetensors holds" in capsys.readouterr().out
@@ -212,9 +212,19 @@ def test_faults_of_a_model_folder(tmp_path, damage, fault):
     assert checkpoints.fault(tmp_path / "m") == fault
 
 
-def test_a_context_too_short_for_the_budget_is_an_error(run, capsys):
-    assert command(run, "benchmarks.a.max_tokens=500") == 1
-    assert "context of 512 tokens leaves" in capsys.readouterr().err
+def test_an_answer_ends_with_the_context_and_what_that_cut_is_counted(run, monkeypatch):
+    monkeypatch.setattr(engines, "context_of", lambda config: 60)
+    assert command(run, "steps=0", "benchmarks.a.max_tokens=30") == 0
+    record = json.loads((run.eval_dir / "a/protocol.json").read_text())["steps"]["0"]
+    rows = samples_of(run, "a", 0)
+    assert record["capped_by_context"] > 0
+    assert max(row["response_tokens"] for row in rows) <= 30
+
+
+def test_a_prompt_that_fills_the_context_is_an_error(run, monkeypatch, capsys):
+    monkeypatch.setattr(engines, "context_of", lambda config: 8)
+    assert command(run) == 1
+    assert "no room for an answer" in capsys.readouterr().err
     assert not list(run.eval_dir.rglob("*.parquet"))
 
 
@@ -229,7 +239,7 @@ def test_own_benchmark_with_own_grader(run, tmp_path):
         f"grader={tmp_path}/mine.py:longest",
     ]
     assert evaluate.main([f"run={run.path}", "steps=0", *(f"benchmarks.mine.{m}" for m in mine)]) == 0
-    (row,) = samples(run, "mine", 0)
+    (row,) = samples_of(run, "mine", 0)
     assert row["score"] == pytest.approx(len(row["response"]) / 1000)
 
 
@@ -246,7 +256,7 @@ def test_loglikelihood_is_the_sum_over_the_continuation():
 
 def test_choices_are_scored_plain_and_per_byte(tmp_path):
     # The likeliest in all is the short choice, per byte the long one: -2/2 against -3/6.
-    row = ask.choice_row([-2.0, -3.0], ["ab", "abcdef"], "B", "acc_norm")
+    row = ask.choice_row([-2.0, -3.0], ["ab", "abcdef"], "B", per_byte=True)
     assert (row["answer"], row["score"], row["score_acc"]) == ("B", 1.0, 0.0)
 
 
@@ -270,7 +280,12 @@ def test_several_threads_give_the_answers_of_one():
         (["benchmarks=tiny"], "give run="),
         (["model=x"], "give run="),
         (["run=/nowhere"], "give the folder of a run"),
-        ([f"model={MODEL}", "out=/tmp/unused", "benchmarks=math500", "engine=vlm", "data_root=/nowhere"], "has no eval/math500.jsonl"),
+        ([f"model={MODEL}", "out=/tmp/unused", "benchmarks=math500", "engine=vlm", "data_root=/nowhere"], "engine=vlm: did you mean vllm?"),
+        ([f"model={MODEL}", "out=/tmp/unused", "benchmarks=math500", "data_root=/nowhere"], "has no eval/math500.jsonl"),
+        (["run=x", "rows=abc"], "rows=abc: expected a whole number"),
+        (["run=x", "rows=0"], "rows=0: expected 1 or more"),
+        (["run=x", "benchmarks=[tiny500"], "a bracket does not close"),
+        (["run=x", "baselines=maybe"], "baselines=maybe: expected true or false"),
     ],
 )  # fmt: skip
 def test_bad_command_lines_are_explained(arguments, message, capsys):
@@ -293,6 +308,6 @@ def test_vllm_gives_the_greedy_answers_of_torch_at_every_checkpoint(run, tmp_pat
     assert command(run, "engine=vllm", "dtype=float32") == 0
     assert command(by_torch, "engine=torch", "dtype=float32") == 0
     for step in (0, 20, 40):
-        theirs, ours = samples(run, "a", step), samples(by_torch, "a", step)
+        theirs, ours = samples_of(run, "a", step), samples_of(by_torch, "a", step)
         assert [r["response"] for r in theirs] == [r["response"] for r in ours]
         assert [r["truncated"] for r in theirs] == [r["truncated"] for r in ours]

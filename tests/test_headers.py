@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from analysis.results import RESULTS, Run, read_csv
-from rlvr.config import CONF, experiments
+from rlvr.config.schema import CONF, experiments
 
 RUN = re.compile(
     r"# Ours: scale=(?P<scale>\w+), (?P<benchmark>\w+) (?P<base>\d+\.\d) -> (?P<last>\d+\.\d) "

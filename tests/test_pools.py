@@ -44,14 +44,13 @@ def test_the_papers_ranks():
 def test_training_rows_are_the_authors(ranks, file):
     import pyarrow.parquet as pq
 
-    pool = pools.load_pool("dsr_sub", str(DATA))
-    rows = pools.training_rows(pools.chosen_rows(pool, pools.ranking("dsr_sub", None, str(DATA)), ranks), 128)
+    rows = pools.training_rows(pools.ranked_rows({"source": "dsr_sub", "ranking": None}, str(DATA), ranks), 128)
     theirs = pq.read_table(DATA / "train" / f"{file}.parquet").to_pylist()
     assert len(rows) == len(theirs) == 128
     for our, their in zip(rows, theirs, strict=True):
         their.pop("source_file", None)  # which file the authors merged a row from
         assert {column: our[column] for column in their} == their
-        assert set(our) - set(their) == {"rank", "true_answer"}
+        assert set(our) - set(their) == {"rank", "subject", "true_answer"}
 
 
 @needs_data
@@ -140,7 +139,7 @@ def test_data_root_may_be_a_clone_of_the_authors_repository(folder, tmp_path):
     root = str(tmp_path / folder)
     assert pools.ranking("dsr_sub", None, root)[0] == 124
     assert pools.load_pool("dsr_sub", root)[124]["answer"] == "12.8"
-    assert len(benchmarks.load_benchmark("minerva_math", root)) == 272
+    assert len(benchmarks.load(benchmarks.select("minerva_math")[0], root)[0]) == 272
 
 
 @needs_data
@@ -155,7 +154,7 @@ def test_benchmarks_without_a_network_say_what_to_give(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for name, message in [("math500", "cannot be downloaded"), ("arc_easy", "ai2_arc: cannot be loaded")]:
         with pytest.raises(DataError, match=f"{message}.*data_root="):
-            benchmarks.load_benchmark(name, None)
+            benchmarks.load(benchmarks.select(name)[0], None)
 
 
 def test_ranking_by_variance():

@@ -1,11 +1,17 @@
 """Numbers of the saturation analysis, worked out by hand."""
 
+import re
+
 import numpy as np
 import pytest
 
 from analysis import post_saturation
-from analysis.post_saturation import gain_after, gain_span, saturation_step, wilson
-from rlvr.runs.folder import MetricsWriter, RunFolder, write_eval
+from analysis.post_saturation import gain_after, gain_span, saturation_step
+from experiments.timings.synthetic_runs import sample_columns
+from rlvr.cli import command
+from rlvr.runs import samples
+from rlvr.runs.folder import MetricsWriter, RunFolder
+from rlvr.stats import Interval
 
 STEPS = [1, 2, 3, 4, 5, 6, 7]
 TRAIN = [0.5, 0.99, 0.9, 1.0, 0.995, 1.0, 0.98]
@@ -24,9 +30,9 @@ def test_the_gain_starts_at_the_first_evaluation_after_saturation():
     # 4 problems; evaluated at 0, 10, 20, 30. Saturated at 4: from step 10 (1 of 4 right) to 30 (3 of 4 right).
     scores = [[0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]]
     gain = gain_after(4, [0, 10, 20, 30], scores, np.random.default_rng(0))
-    assert (gain.from_step, gain.to_step, gain.change) == (10, 30, 0.5)
+    assert (gain.from_step, gain.to_step, gain.change.value) == (10, 30, 0.5)
     # The mean of 4 draws from {0, 1, 1, 0}: all 0 or all 1 with 1/16 each, more than 2.5 %.
-    assert (gain.low, gain.high) == (0.0, 1.0)
+    assert (gain.change.low, gain.change.high) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -40,18 +46,12 @@ def test_the_only_evaluation_after_saturation_is_counted_from_the_last_before(sa
 
 def test_problems_that_all_change_alike_leave_no_doubt():
     gain = gain_after(0, [0, 10], [[0.25] * 8, [0.5] * 8], np.random.default_rng(0))
-    assert (gain.change, gain.low, gain.high) == (0.25, 0.25, 0.25)
+    assert gain.change == Interval(0.25, 0.25, 0.25)
 
 
 @pytest.mark.parametrize("saturation", [30, 45])
 def test_without_an_evaluation_on_both_sides_there_is_no_gain(saturation):
     assert gain_after(saturation, [0, 30], [[0.0], [1.0]], np.random.default_rng(0)) is None
-
-
-def test_wilson_interval_of_8_in_10():
-    # (p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n) with p = 0.8, n = 10, z = 1.95996
-    low, high = wilson([0.8], 10)
-    assert low[0] == pytest.approx(0.4902, abs=1e-4) and high[0] == pytest.approx(0.9433, abs=1e-4)
 
 
 def test_the_command_reads_a_run_folder_and_writes_its_figure(tmp_path, capsys):
@@ -64,16 +64,16 @@ def test_the_command_reads_a_run_folder_and_writes_its_figure(tmp_path, capsys):
             line["train/accuracy"] = 0.5 if step < 2 else 1.0
         if accuracy is not None:
             line["eval/tiny500/accuracy"] = accuracy
-            rows = {"id": ["a", "b", "c", "d"], "score": [float(i < 4 * accuracy) for i in range(4)]}
-            write_eval(folder, "tiny500", step, rows)
+            columns = sample_columns(id=["a", "b", "c", "d"], score=[float(i < 4 * accuracy) for i in range(4)])
+            samples.write(folder.eval_path("tiny500", step), columns)
         writer.write(line)
-    assert post_saturation.main([f"run={folder.path}"]) == 0
+    assert command(post_saturation.Options, post_saturation.show, None, [f"run={folder.path}"]) == 0
     shown = capsys.readouterr().out
     assert "training accuracy of 99%: from step 2; 5 steps in a row: never" in shown
-    assert "tiny500: +25.0 points from step 2 to 4" in shown
+    assert re.search(r"tiny500: \+25\.0 \(.* to .*\) points from step 2 to 4", shown)
     assert folder.figure_path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_wrong_folder_is_one_line(tmp_path, capsys):
-    assert post_saturation.main([f"run={tmp_path}"]) == 1
+    assert command(post_saturation.Options, post_saturation.show, None, [f"run={tmp_path}"]) == 1
     assert "no metrics.jsonl" in capsys.readouterr().err

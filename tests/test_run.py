@@ -14,12 +14,8 @@ import pytest
 from rlvr.runs.folder import RunFolder, read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
-BENCHMARKS = (
-    "scale.benchmarks=["
-    "{dataset:tiny500,name:tiny500,temperature:0.0,top_p:1.0,top_k:-1,n:1,limit:24},"
-    "{dataset:tiny500,name:tiny500_avg2,temperature:0.6,top_p:1.0,top_k:-1,n:2,limit:8}]"
-)
-SMALL = [BENCHMARKS, "scale.prompts_per_step=4", "scale.samples_per_prompt=4", "scale.steps=4"]
+SMALL = ["scale.benchmarks=[tiny500,tiny500_avg2]", "+benchmarks.tiny500.limit=24", "+benchmarks.tiny500_avg2.limit=8"]
+SMALL += ["variant=small", "scale.prompts_per_step=4", "scale.samples_per_prompt=4", "scale.steps=4"]
 SMALL += ["scale.evaluate_every=2", "scale.save_every=2", "tracking=off"]
 pytestmark = pytest.mark.timeout(900)
 one_process = pytest.mark.xdist_group("finished")  # they share one run
@@ -34,7 +30,7 @@ def run(*overrides):
 
 
 def folder_of(runs: Path, name="one_shot") -> RunFolder:
-    return RunFolder(runs / "tiny" / "tiny" / name / "seed0")
+    return RunFolder(runs / "tiny" / "tiny" / f"{name}-small" / "seed0")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from rlvr.runs import provenance
+from experiments.timings.synthetic_runs import sample_columns
+from rlvr.runs import provenance, samples
 from rlvr.runs.folder import (
     MetricsWriter,
     RunConflict,
@@ -18,8 +19,6 @@ from rlvr.runs.folder import (
     metrics_lines,
     open_run,
     read_metrics,
-    write_eval,
-    write_rollouts,
 )
 
 
@@ -116,9 +115,9 @@ def test_a_place_that_cannot_be_written_or_is_full_is_one_line_with_a_remedy(tmp
 
 
 def hold(path, ready):
-    open_run(path, config(path))
-    ready.set()
-    time.sleep(60)
+    with open_run(path, config(path)):
+        ready.set()
+        time.sleep(60)
 
 
 def test_a_second_process_is_kept_out_until_the_first_is_killed(tmp_path):
@@ -187,30 +186,41 @@ def test_resume_skips_a_checkpoint_whose_metrics_line_is_missing(tmp_path):
 def test_rewind_removes_what_comes_after_the_checkpoint(tmp_path):
     folder = RunFolder(tmp_path)
     for step in (19, 20, 21):
-        write_rollouts(folder, step, {"reward": [1.0]})
-    write_eval(folder, "math500", 30, {"score": [1.0]})
+        samples.write(folder.rollouts_path(step), sample_columns(reward=[1.0]))
+    samples.write(folder.eval_path("math500", 30), sample_columns(score=[1.0]))
     folder.rewind(20)
     assert sorted(file.name for file in tmp_path.rglob("*.parquet")) == ["step000019.parquet", "step000020.parquet"]
 
 
 def test_responses_come_back_as_written_and_compressed(tmp_path):
-    import pandas as pd
     import pyarrow.parquet as pq
 
     rows = {"uid": ["a", "a"], "response": ["x \\boxed{4}", "π\n"], "score": [1.0, 0.0], "boxed": [True, False]}
-    path = write_rollouts(RunFolder(tmp_path), 7, rows)
+    path = samples.write(RunFolder(tmp_path).rollouts_path(7), sample_columns(**rows))
     assert path == tmp_path / "rollouts" / "step000007.parquet"
-    assert pd.read_parquet(path).to_dict("list") == rows
+    assert {name: list(values) for name, values in samples.read(path, list(rows)).items()} == rows
     assert pq.ParquetFile(path).metadata.row_group(0).column(0).compression == "ZSTD"
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
-    folder = RunFolder(tmp_path)
-    path = write_eval(folder, "math500", 0, {"score": [1.0]})
+    path = samples.write(RunFolder(tmp_path).eval_path("math500", 0), sample_columns(score=[1.0]))
     before = path.read_bytes()
     with pytest.raises(ValueError):  # columns of unequal length
-        write_eval(folder, "math500", 0, {"score": [1.0, 0.0], "id": ["a"]})
+        samples.write(path, sample_columns(score=[1.0]) | {"id": ["a", "b"]})
+    for wrong in ({"scroe": [1.0]}, {"score": ["x"]}):
+        with pytest.raises(ValueError):
+            samples.write(path, sample_columns(score=[1.0]) | wrong)
     assert path.read_bytes() == before
+
+
+def test_files_of_the_first_versions_still_read(tmp_path):
+    import pandas as pd
+
+    pd.DataFrame({"index": [3, 5], "score": [1.0, 0.0]}).to_parquet(tmp_path / "old.parquet")
+    old = samples.read(tmp_path / "old.parquet", ["id", "score"], optional=["answer"])
+    assert old["id"] == ["3", "5"] and old["score"].tolist() == [1.0, 0.0] and "answer" not in old
+    with pytest.raises(KeyError, match="no column gold"):
+        samples.read(tmp_path / "old.parquet", ["gold"])
 
 
 def test_provenance_says_what_ran_on_what(tmp_path):

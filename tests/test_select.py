@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rlvr import select
+from rlvr.cli import command
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 HISTORY = {"a": [0.5, 0.5], "b": [0.0, 1.0], "c": [], "d": [1.0, 1.0, 1.0], "e": [0.25, 0.75]}
@@ -51,7 +52,7 @@ def test_bootstrap_interval_widens_with_few_visits():
 def test_the_papers_order_from_the_command(tmp_path, capsys):
     out = tmp_path / "ranking.csv"
     history = DATA / "train" / "acc_step_500.json"
-    assert select.main([f"history={history}", f"out={out}", "bootstrap=50"]) == 0
+    assert command(select.Options, select.select, None, [f"history={history}", f"out={out}", "bootstrap=50"]) == 0
     rows = list(csv.DictReader(out.open()))
     place = {row["index"]: int(row["rank"]) for row in rows}
     assert [place[index] for index in ("124", "267", "682", "789")] == [1, 2, 13, 1209]
@@ -71,7 +72,7 @@ def test_the_papers_order_from_the_command(tmp_path, capsys):
     ],
 )
 def test_mistakes(arguments, message, tmp_path, capsys):
-    assert select.main([*arguments, f"out={tmp_path / 'r.csv'}"]) == 1
+    assert command(select.Options, select.select, None, [*arguments, f"out={tmp_path / 'r.csv'}"]) == 1
     assert message in capsys.readouterr().err
 
 

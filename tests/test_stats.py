@@ -1,109 +1,117 @@
-"""Statistics against numbers worked out by hand, and the coverage of the intervals by simulation."""
+"""Accuracy, pass@k, maj@k and the interval of a mean: by hand, and the interval's coverage by simulation."""
 
 import numpy as np
 import pytest
 
-from analysis import stats
+from rlvr.stats import Interval, Part, accuracy, maj_at_k, mean_interval, mean_intervals, pass_at_k, printed, wilson
 
 
-def rng(seed=0):
-    return np.random.default_rng(seed)
+def test_accuracy_is_the_mean_share_of_right_answers():
+    assert accuracy([[1, 2, 0], [2, 2, 2]], 2).tolist() == [0.5, 1.0]
 
 
-def test_one_seed_one_sample_is_the_bootstrap_of_a_proportion():
-    interval = stats.accuracy([[1] * 80 + [0] * 20], 1, rng(), 20_000)
-    # Standard error sqrt(0.8 * 0.2 / 100) = 0.04.
-    assert interval.value == 0.8
-    assert interval.low == pytest.approx(0.72, abs=0.01) and interval.high == pytest.approx(0.87, abs=0.015)
+def test_pass_at_k_is_the_share_of_draws_with_a_right_answer():
+    # 4 answers, 1 right: 3 of the 6 pairs contain it. 2 right: 5 of 6. 3 right: no pair without one.
+    assert pass_at_k(4, [0, 1, 2, 3, 4], 2) == pytest.approx([0, 1 / 2, 5 / 6, 1, 1])
+    assert pass_at_k([8, 4], [2, 1], 1) == pytest.approx([0.25, 0.25])
+    assert pass_at_k(8, 1, 8) == 1.0
+    with pytest.raises(ValueError, match="pass@4 from 3 answers: expected k in 1..3"):
+        pass_at_k([8, 3], [1, 1], 4)
 
 
-def test_seeds_that_differ_widen_the_interval_by_their_standard_error():
-    # All problems alike, so only seeds vary: accuracies 0, 0, 1 with standard deviation 0.577, of their mean 0.577 / sqrt 3.
-    correct = np.repeat([[0], [0], [1]], 50, axis=1)
-    means = stats.bootstrap_means(correct, 1, stats.draw_problems(50, rng(), 20_000), rng(1))
-    assert means.std() == pytest.approx(1 / 3, abs=0.005)
+@pytest.mark.parametrize(
+    ("votes", "scores", "expected"),
+    [
+        ([7, 12, 12], [0, 1, 1], 1.0),
+        ([7, 7, 12], [0, 0, 1], 0.0),
+        ([7, 12], [0, 1], 0.5),  # a tie
+        ([7, 7, 12, 12], [1, 0, 1, 1], 0.75),  # one class, two verdicts
+        ([-1, -1, 12], [0, 0, 1], 1.0),  # no answer, no vote
+        ([-1, -1], [0, 0], 0.0),
+    ],
+)
+def test_maj_at_k_takes_the_most_frequent_answer_and_shares_ties(votes, scores, expected):
+    assert maj_at_k(votes, scores) == expected
+    assert maj_at_k([votes, votes], [scores, scores]).tolist() == [expected] * 2
 
 
-def test_answers_are_drawn_afresh():
-    # One problem answered right half the time in 4: a resample is binomial(4, 1/2) / 4 with sd 0.25.
-    means = stats.bootstrap_means([[2]], 4, np.ones((20_000, 1), int), rng())
-    assert means.mean() == pytest.approx(0.5, abs=0.01) and means.std() == pytest.approx(0.25, abs=0.01)
-    assert sorted(set(means)) == [0, 0.25, 0.5, 0.75, 1]
+def test_one_seed_of_zeros_and_ones_has_wilsons_interval():
+    low, high = wilson(0.8, 10)  # (p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n), z = 1.96
+    assert (low, high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert vars(mean_interval(Part([[1] * 8 + [0] * 2]))) == pytest.approx({"value": 0.8, "low": low, "high": high})
 
 
-def test_pairing_cancels_the_difficulty_of_the_problems():
-    easy_and_hard = np.array([[1] * 50 + [0] * 50])
-    better = easy_and_hard.copy()
-    better[0, 50:60] = 1
-    paired = stats.paired(better, 1, easy_and_hard, 1, rng(), 20_000)
-    # Ten of a hundred flip one way: mean 0.1, standard error sqrt(0.1 * 0.9 / 100) = 0.03.
-    assert paired.difference.value == pytest.approx(0.1)
-    assert paired.difference.low == pytest.approx(0.05, abs=0.011)
-    assert paired.p < 0.001
-    assert stats.paired(better, 1, better, 1, rng()).p == 1.0
+def test_several_answers_to_a_problem_count_for_what_they_say():
+    halves = [[0, 1] * 10]
+    assert mean_interval(Part(halves, samples=8)) == mean_interval(Part(halves))  # all answers to a problem alike
+    # Every problem right half the time: as many independent answers as there are.
+    low, high = wilson(0.5, 80)
+    assert vars(mean_interval(Part([[0.5] * 20], samples=4))) == pytest.approx({"value": 0.5, "low": low, "high": high})
 
 
-def test_other_problems_cannot_be_paired():
-    with pytest.raises(ValueError, match="3 and 2 problems"):
-        stats.paired([[1, 0, 1]], 1, [[1, 0]], 1, rng())
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_all_right_or_all_wrong_is_no_certainty(seeds):
+    low, _ = wilson(1.0, 30)
+    right, wrong = (mean_interval(Part(np.full((seeds, 30), value), samples=8)) for value in (1, 0))
+    assert (right.low, right.high) == pytest.approx((low, 1))
+    assert (wrong.low, wrong.high) == pytest.approx((0, 1 - low))
 
 
-def test_holm_by_hand():
-    # Sorted 0.01, 0.02, 0.03, 0.5 times 4, 3, 2, 1: 0.04, 0.06, 0.06, 0.5 after the running maximum.
-    assert stats.holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
-    assert stats.holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
+def test_seeds_that_differ_in_nothing_but_their_mean_are_a_t_test():
+    # Every problem alike: means 0.2, 0.4, 0.6 with standard error 0.2 / sqrt 3, t(2) = 4.3027.
+    interval = mean_interval(Part(np.repeat([[200], [400], [600]], 50, axis=1)), share=False)
+    assert interval.high - interval.value == pytest.approx(4.3027 * 200 / np.sqrt(3), rel=1e-4)
+    assert mean_interval(Part(np.repeat([[0.2], [0.4], [0.6]], 50, axis=1))).low == 0.0  # not below
 
 
-def test_pass_at_k_by_hand():
-    # 4 answers, 1 right: two of them miss it in 3 of 6 pairs.
-    assert stats.pass_at_k([0, 1, 3, 4], 4, 2) == pytest.approx([0, 0.5, 1, 1])
-    assert stats.pass_at_k([2], 8, 1) == pytest.approx([0.25])
-    with pytest.raises(ValueError, match="pass@8 from 2"):
-        stats.pass_at_k([1], 2, 8)
+def test_tokens_have_a_t_interval_over_problems():
+    interval = mean_interval(Part([[100, 200, 300, 400]]), share=False)
+    assert interval.high - 250 == pytest.approx(3.1824 * np.std([100, 200, 300, 400], ddof=1) / 2, rel=1e-4)
+    assert f"{mean_interval(Part([[100]]), share=False):.0f}" == "100"  # one value has no interval
 
 
-def test_choosing_among_equal_checkpoints_flatters_and_one_checkpoint_does_not():
-    equal = rng(3).random((20, 200)) < 0.5
-    # The best of 20 means of 100 with sd 0.05 is about 1.87 sd high, the other half is not.
-    assert stats.selection_inflation(equal, rng()).value == pytest.approx(1.87 * 0.05, abs=0.035)
-    assert abs(stats.selection_inflation(equal[:1], rng()).value) < 0.005
+def test_an_average_of_benchmarks_has_the_variance_of_its_parts():
+    rng = np.random.default_rng(0)
+    large, small = (rng.random((1, n)) < 0.5 for n in (400, 100))
+    value, low, high = mean_intervals(Part(large), Part(small))
+    assert value == pytest.approx((large.mean() + small.mean()) / 2)
+    # Each about 0.25 / n, a quarter of their sum: as from 4 / (1/400 + 1/100) = 320 problems.
+    assert (low, high) == pytest.approx(wilson(float(value), 320), abs=0.001)
+    twice = mean_interval(Part(large, weight=2), Part(small))
+    assert twice.value == pytest.approx((2 * large.mean() + small.mean()) / 3)
 
 
-def test_power_without_seed_noise_is_the_textbook_normal():
-    # 2 points, problem sd 50 points, 4900 problems: 2.8 standard errors, power 0.80.
-    assert stats.power(0.02, 1, 0.0, 4900, 0.5) == pytest.approx(0.80, abs=0.005)
-    assert stats.power(0.0, 5, 0.01, 500, 0.5) == pytest.approx(0.05, abs=0.001)
+def test_many_means_at_once_are_the_same_as_one_at_a_time():
+    values = np.random.default_rng(0).random((4, 3, 20))
+    low = mean_intervals(Part(values, 8))[1]
+    assert low == pytest.approx([mean_interval(Part(v, 8)).low for v in values])
 
 
-def test_power_with_seed_noise_is_the_two_sample_t_test():
-    # Cohen's d = 1, 17 a group: power 0.807 (G*Power).
-    assert stats.power(1.0, 17, 1.0, 1, 0.0) == pytest.approx(0.807, abs=0.002)
-    assert stats.seeds_needed(1.0, 1.0, 1, 0.0) == 17
+def coverage(seeds, seed_sd, samples=1):
+    """How often, in 2,000 worlds, the interval holds the mean over all seeds and problems (500, answered right at 20 to 80 %)."""
+    rng, held = np.random.default_rng(1), []
+    for _ in range(10):
+        chance = rng.uniform(0.2, 0.8, (200, 1, 500)) + rng.normal(0, seed_sd, (200, seeds, 1))
+        _, low, high = mean_intervals(Part(rng.binomial(samples, chance.clip(0, 1)) / samples, samples))
+        held.append((low <= 0.5) & (high >= 0.5))
+    return np.mean(held)
 
 
-def test_a_small_benchmark_is_too_small_whatever_the_seeds():
-    assert stats.seeds_needed(0.02, 0.01, 500, 0.5) is None
-    assert stats.seeds_needed(0.02, 0.01, 50_000, 0.5) == 6
+@pytest.mark.parametrize("samples", [1, 2])
+def test_one_seed_covers_its_own_truth_and_not_other_seeds(samples):
+    assert 0.92 <= coverage(1, 0.0, samples) <= 0.975
+    assert coverage(1, 0.06, samples) < 0.7
 
 
-@pytest.mark.parametrize("samples", [1, 4])
-def test_the_interval_covers_the_truth(samples):
-    """5 seeds, 100 problems, between-seed noise of 3 points: the truth is the mean over all seeds and problems."""
-    world, covered, worlds = rng(7), 0, 300
-    for _ in range(worlds):
-        difficulty = world.beta(1, 1, size=100)
-        chance = np.clip(difficulty + world.normal(0, 0.03, size=(5, 1)), 0, 1)
-        interval = stats.accuracy(world.binomial(samples, chance), samples, world, 300)
-        covered += interval.low <= 0.5 <= interval.high
-    assert 0.92 <= covered / worlds <= 1.0
+@pytest.mark.parametrize("seed_sd", [0.0, 0.02, 0.06])
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_several_seeds_cover_the_truth_of_all_seeds(seeds, seed_sd):
+    assert 0.92 <= coverage(seeds, seed_sd) <= 0.975
 
 
-def test_the_paired_interval_covers_the_truth():
-    world, covered, worlds = rng(8), 0, 300
-    for _ in range(worlds):
-        difficulty = world.uniform(0.1, 0.8, size=150)
-        chances = [difficulty + gain + world.normal(0, 0.02, size=(5, 1)) for gain in (0.1, 0.0)]
-        a, b = (world.binomial(1, chance.clip(0, 1)) for chance in chances)
-        interval = stats.paired(a, 1, b, 1, world, 300).difference
-        covered += interval.low <= 0.1 <= interval.high
-    assert 0.92 <= covered / worlds <= 1.0
+def test_an_interval_is_printed_in_one_way():
+    assert f"{Interval(0.484, 0.449, 0.519) * 100:.1f}" == "48.4 (44.9–51.9)"
+    assert f"{Interval(3.1, -1, 5.2):+.1f}" == "+3.1 (-1.0 to +5.2)"
+    assert f"{Interval(700.2):.0f}" == "700" and Interval(700.2).range(".0f") == ""
+    assert printed(float("nan"), ".1f") == ""
+    assert printed(100 * (0.1 + 0.2 + 0.0325), ".1f") == printed(100 * (0.0325 + 0.2 + 0.1), ".1f")

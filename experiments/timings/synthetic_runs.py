@@ -26,23 +26,16 @@ BENCHMARKS = {  # answers to each problem
 }  # fmt: skip
 SUBJECTS = ("Algebra", "Geometry", "Number Theory", "Prealgebra")
 FILLER = "so we multiply both sides and obtain the next line of the argument, "
-PLAIN = {
-    "step": 0, "benchmark": "SYNTHETIC", "subject": "", "sample": 0, "rank": 0, "prompt": "SYNTHETIC", "response": "SYNTHETIC",
-    "gold": "4", "answer": "4", "boxed": True, "truncated": False, "response_tokens": 10, "repetition": 0.0, "reflection": False,
-}  # fmt: skip
+FILLED = {"int64": 0, "string": "", "float64": 0.0, "bool_": False}
 
 
-def sample_columns(*, id: list[str], score: Any = 0.0, **given: Any) -> dict[str, list]:
-    """All columns of `rlvr.runs.samples` for the problems `id`; a value that is no sequence stands for every row.
-
-    What is not given follows from `id` and `score` (uid, reason, reward, the authors' verdict) or is plain.
-    """
-    rows = len(id)
-    fill = lambda value: [value] * rows if isinstance(value, str | bool | int | float) else list(value)  # noqa: E731
-    reason = fill(given.get("reason", ["correct" if one == 1 else "wrong" for one in fill(score)]))
-    follows = {"id": id, "uid": id, "score": score, "score_authors": score, "reward": score}
-    follows |= {"reason": reason, "reason_authors": reason}
-    return {name: fill(value) for name, value in (PLAIN | follows | given).items()}
+def sample_columns(**given: Any) -> dict[str, Any]:
+    """All columns of `rlvr.runs.samples`; one that is not given holds a plain value, and a scalar stands for every row."""
+    scalars = {name: value for name, value in given.items() if isinstance(value, str | bool | int | float)}
+    rows = len(next(value for name, value in given.items() if name not in scalars))
+    plain = {name: FILLED[kind] for name, kind in samples.SCHEMA.items() if name not in samples.CHOICES}
+    filled = {name: [value] * rows for name, value in (plain | scalars).items()}
+    return {**filled, "id": [f"p{i}" for i in range(rows)], **{k: v for k, v in given.items() if k not in scalars}}
 
 
 def write_run(
@@ -80,8 +73,8 @@ def write_run(
         line = {"step": step}
         if step:
             columns = responses("train", step, np.full(rollouts, min(1.0, 0.05 + 1.05 * learnt)), 1, words, rng)
-            columns |= {"id": ["0"] * rollouts, "uid": [f"g{i // 8}" for i in range(rollouts)]}
-            columns |= {"sample": [i % 8 for i in range(rollouts)], "rank": [1] * rollouts}
+            columns |= {"id": ["0"] * rollouts, "rank": [1] * rollouts, "uid": [f"g{i // 8}" for i in range(rollouts)]}
+            columns |= {"sample": [i % 8 for i in range(rollouts)], "prompt": ["SYNTHETIC example"] * rollouts}
             samples.write(folder.rollouts_path(step), columns)
             line |= {"train/accuracy": np.mean(columns["score"]), "train/response_tokens": 300.0 + step / 10}
             line |= {"train/signal_groups": 0.5, "actor/entropy": 0.3 - 0.2 * learnt}
@@ -99,15 +92,17 @@ def responses(benchmark: str, step: int, chance: Any, answers: int, words: int, 
     import numpy as np
 
     problem = np.repeat(np.arange(len(chance)), answers)
-    n = len(problem)
+    n, ids = len(problem), [f"{benchmark}/{i}" for i in problem]
     lengths = np.minimum(rng.lognormal(np.log(words), 0.8, n), 3072).astype(int)
+    score = (rng.random(n) < chance[problem]).astype(float)
+    reason = ["correct" if one else "wrong" for one in score]
     return sample_columns(
-        step=step, benchmark=benchmark, id=[f"{benchmark}/{i}" for i in problem],
+        step=step, benchmark=benchmark, id=ids, uid=ids,
         subject=[SUBJECTS[i % len(SUBJECTS)] for i in problem], sample=np.tile(np.arange(answers), len(chance)),
         prompt=[f"SYNTHETIC problem {i}" for i in problem], answer=[str(k % 20) for k in lengths],
         response=[f"SYNTHETIC {FILLER * (k // FILLER.count(' '))}\\boxed{{{k % 20}}}" for k in lengths],
-        score=(rng.random(n) < chance[problem]).astype(float), boxed=rng.random(n) < 0.9, truncated=lengths == 3072,
-        response_tokens=lengths, repetition=rng.random(n), reflection=rng.random(n) < 0.02,
+        score=score, score_authors=score, reward=score, reason=reason, reason_authors=reason, gold="4",
+        boxed=rng.random(n) < 0.9, truncated=lengths == 3072, response_tokens=lengths, repetition=rng.random(n), reflection=rng.random(n) < 0.02,
     )  # fmt: skip
 
 

@@ -22,8 +22,9 @@ from rlvr.cli import ConfigError
 from rlvr.config.schema import CONF, register_resolvers, unknown_key_message, verl_config_dir
 from rlvr.runs.naming import science
 
-# Written on the command line as they are: question and answer of an own example, and a label.
+# Written on the command line as they are: question and answer of an own example, a label, and every path.
 FREE_TEXT = ("example.question", "example.answer", "label.text")
+PATHS = ("runs_dir", "data_root", "base_model.path", "pool.ranking")
 
 
 class VerlSearchPath(SearchPathPlugin):
@@ -40,10 +41,20 @@ def prepare() -> None:
 
 
 def quoted(argument: str) -> str:
-    """A command-line argument with its free text quoted for Hydra, whose grammar gives commas and braces a meaning."""
+    """A command-line argument with its free text quoted for Hydra, whose grammar gives commas and braces a meaning.
+
+    A path is quoted too, `~` being the home folder; one that holds a comma is a sweep only where each part is there.
+    """
     key, equals, value = argument.partition("=")
-    if not equals or key not in FREE_TEXT or value in ("", "null") or value[0] in "'\"":
+    name = key.lstrip("+")
+    is_path = name in PATHS or name.endswith((".file", ".grader"))
+    if not equals or not (is_path or key in FREE_TEXT) or value in ("", "null") or value[0] in "'\"" or "${" in value:
         return argument
+    if is_path:
+        parts = value.split(",")
+        if len(parts) > 1 and not Path(value).exists() and all(Path(part).expanduser().exists() for part in parts):
+            return argument
+        value = str(Path(value).expanduser()) if value.startswith("~") else value
     return key + "='" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (m[2] and "\\'"), value) + "'"
 
 

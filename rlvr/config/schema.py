@@ -193,7 +193,7 @@ DOMAINS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("loss.policy", lambda v: v in ("vanilla", "none"), "vanilla or none"),
     ("reward_rule.name", lambda v: v in ("outcome", "format", "random"), "outcome, format or random"),
     ("base_model.template", lambda v: v in TEMPLATES, f"one of {', '.join(TEMPLATES)}"),
-    ("scale.fail_fast", lambda v: isinstance(v, bool), "true or false"),
+    ("scale.fail_fast check", lambda v: isinstance(v, bool), "true or false"),
     ("retention.states", lambda v: v is None or _is_integer(v) and v > 0, "a whole number above 0, or null (all)"),
     ("retention.weights_dtype", lambda v: v in ("bfloat16", "float32"), "bfloat16 or float32"),
     ("hardware.device", lambda v: v in ("cpu", "cuda"), "cpu or cuda"),
@@ -202,6 +202,10 @@ DOMAINS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 
 def check(cfg: DictConfig) -> None:
     """Raises ConfigError on the first unknown key, missing value or value out of its domain."""
+    if "experiment" in cfg:
+        raise ConfigError(
+            f"experiment {cfg.experiment_name}: its file must begin with the line '# @package _global_', for its keys are the run's"
+        )
     for path in unknown_keys(OmegaConf.to_container(cfg, resolve=False), known_keys()):
         raise ConfigError(unknown_key_message(path))
     if not cfg.experiment_name:

@@ -144,16 +144,16 @@ def training_rows(chosen: list[dict], batch: int) -> list[dict]:
     """verl's training rows: chosen examples repeated in blocks to fill one batch, as in the authors' files.
 
     A set larger than the batch is given once; verl shuffles and repeats it. Beside the authors' columns a row has `rank` (0
-    for none) and `true_answer`, the label it came with.
+    for none), `subject`, and `true_answer`, the label it came with.
     """
     if len(chosen) < batch:
         each, more = divmod(batch, len(chosen))
         chosen = [row for i, row in enumerate(chosen) for _ in range(each + (i < more))]
     rows = []
     for one in chosen:
-        row = _verl_row(one, "train", one["source"])
-        row["extra_info"] |= {"id": str(one["index"]), "subject": one.get("subject", "")}
-        rows.append(row | {"rank": one.get("rank", 0), "true_answer": one.get("true_answer", one["answer"])})
+        about = {"rank": one.get("rank", 0), "subject": one.get("subject", "")}
+        about["true_answer"] = one.get("true_answer", one["answer"])
+        rows.append(_verl_row(one, "train", one["source"]) | about)
     return rows
 
 

@@ -94,8 +94,7 @@ def table(accuracies: dict[str, dict[str, dict]]) -> Table:
     for column in ("base model", *next(iter(accuracies.values()))):
         shown.add_column(column, no_wrap=True)
     for name, rows in accuracies.items():
-        cells = [f"{100 * r['value']:.1f} ({100 * r['low']:.1f}–{100 * r['high']:.1f})" for r in rows.values()]
-        shown.add_row(name, *cells)
+        shown.add_row(name, *map(metrics.percent, rows.values()))
     return shown
 
 
@@ -107,9 +106,7 @@ def _print_split(subject: Subject, before: dict[str, Any], screen: Console) -> N
             screen.print(f"{name}: step {last} is not evaluated yet; without baselines=true this command does that")
             continue
         parts = metrics.split_gain(columns, metrics.read_columns(path))
-        text = ", ".join(
-            f"{part} {100 * v:+.1f} ({100 * lo:+.1f} to {100 * hi:+.1f})" for part, (v, lo, hi) in parts.items()
-        )
+        text = ", ".join(f"{part} {change * 100:+.1f}" for part, change in parts.items())
         screen.print(f"{name}, step 0 to {last}: {text}", soft_wrap=True, highlight=False)
 
 

@@ -66,6 +66,11 @@ def start(
     return TorchEngine(path, device, dtype, rows)
 
 
+def context_of(config: Any) -> int:
+    """Tokens of prompt and response together that a model was made for."""
+    return int(config.max_position_embeddings)
+
+
 def _transformers(path: str, **options: Any):
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -111,7 +116,7 @@ class TorchEngine:
         config, self.tokenizer, model = _transformers(path, dtype=getattr(torch, dtype), attn_implementation="sdpa")
         self.model = model.to(device).eval()
         self.device, self.dtype, self.rows = device, dtype, rows
-        self.context = config.max_position_embeddings
+        self.context = context_of(config)
         self.versions = {"torch": torch.__version__, "transformers": transformers.__version__}
         eos = self.model.generation_config.eos_token_id
         self.eos = tuple(eos if isinstance(eos, list) else [self.tokenizer.eos_token_id if eos is None else eos])
@@ -219,7 +224,7 @@ class VllmEngine:
         import vllm
 
         config, self.tokenizer, _ = _transformers(path)
-        self.dtype, self.context = dtype, config.max_position_embeddings
+        self.dtype, self.context = dtype, context_of(config)
         self.versions = {"vllm": vllm.__version__, "torch": torch.__version__}
         # On a CPU compiling takes minutes, and the memory is not vLLM's alone as a GPU's is.
         on_cpu = {} if torch.cuda.is_available() else {"enforce_eager": True, "gpu_memory_utilization": 0.3}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from rich.table import Table
 
 from rlvr.evaluation import metrics
 from rlvr.runs.folder import RunFolder
+from rlvr.stats import printed
 
 COLUMNS = ("benchmark", "step", "n", "percent (95 %)", "authors", "boxed", "cut off", "tokens", "repeats")
 
@@ -23,13 +25,11 @@ def table(rows: list[dict], quoted: Mapping[str, str]) -> Table:
         if not row["subject"]:
             cells.setdefault((row["benchmark"], row["step"]), {})[row["metric"]] = row
     for (benchmark, step), values in cells.items():
-        a = values["accuracy"]
-        share = [
-            f"{100 * values[m]['value']:.1f}" if m in values else "" for m in ("accuracy_authors", "boxed", "truncated")
-        ]
+        shares = (values[m]["value"] if m in values else np.nan for m in ("accuracy_authors", "boxed", "truncated"))
+        share = [printed(100 * value, ".1f") for value in shares]
         shown.add_row(
-            benchmark + (f", {quoted[benchmark]}" if quoted[benchmark] != "accuracy" else ""), str(step), str(a["problems"]),
-            f"{100 * a['value']:.1f} ({100 * a['low']:.1f}–{100 * a['high']:.1f})", *share,
+            benchmark + (f", {quoted[benchmark]}" if quoted[benchmark] != "accuracy" else ""), str(step), str(values["accuracy"]["problems"]),
+            metrics.percent(values["accuracy"]), *share,
             f"{values['response_tokens']['value']:.0f}", f"{values['repetition']['value']:.2f}" if "repetition" in values else "",
         )  # fmt: skip
     return shown
@@ -42,6 +42,6 @@ def write(folder: RunFolder, names: list[str], words: Sequence[str] = ()) -> lis
     with open(unfinished, "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+        writer.writerows({k: f"{v:.8g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
     unfinished.rename(folder.eval_dir / "summary.csv")
     return [row for row in rows if row["benchmark"] in names]

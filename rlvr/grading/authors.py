@@ -10,6 +10,7 @@ an empty label is not rewarded. sympy is imported by the worker process only.
 """
 
 import re
+from fractions import Fraction
 
 _LARGE = {"trillion": 12, "billion": 9, "million": 6}
 _UNITS = (
@@ -21,6 +22,8 @@ _TEX_WORDS = {
     "\\ge": ">=", "\\pm": "+-",
 }  # fmt: skip
 _MAX_SYMBOLS = 2
+# Few enough digits for a float to tell any two of them apart, as the comparison does.
+_PLAIN = re.compile(r"-?\d{1,6}(?:\.\d{1,6})?", re.ASCII)
 
 
 def mathd_equal(answer: str, gold: str) -> bool:
@@ -45,6 +48,13 @@ def mathd(text: str) -> str:
     text = re.sub(r"\\frac(?!\{)(.)\{", r"\\frac{\1}{", text)
     text = "\\frac{1}{2}" if text == "0.5" else text
     return re.sub(r"^(-?\d+)/(-?\d+)$", r"\\frac{\1}{\2}", text)
+
+
+def plain_verdict(answer: str, gold: str) -> tuple[float, str] | None:
+    """What `judge` says about two plain decimal numbers, without sympy; None for anything else."""
+    if not (_PLAIN.fullmatch(answer.strip()) and _PLAIN.fullmatch(gold.strip())):
+        return None
+    return (1.0, "correct") if Fraction(answer.strip()) == Fraction(gold.strip()) else (0.0, "wrong")
 
 
 def judge(answer: str, gold: str) -> tuple[float, str]:

@@ -1,24 +1,13 @@
 """From a response and a label to a verdict: cut out, normalise, decide what is plain, ask a worker for the rest."""
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from threading import Lock
 from typing import NamedTuple
 
-from rlvr.grading.authors import mathd_equal
+from rlvr.grading.authors import mathd_equal, plain_verdict
 from rlvr.grading.extract import joined_boxes, last_boxed
-from rlvr.grading.normalise import (
-    hides_a_number_in_words,
-    is_bare,
-    is_code,
-    normalise,
-    number,
-    right_sides,
-    says_more,
-    without_percent,
-    word,
-)
+from rlvr.grading.normalise import is_code, normalise, number, quantity, says_more, word
 from rlvr.grading.workers import workers
 
 GRADERS = ("math_verify", "authors")
@@ -27,9 +16,6 @@ MAX_ANSWER_CHARS = 2000
 CACHE_SIZE = 65536
 # Math-Verify rounds to six decimals before it compares: plain numbers further apart than this cannot be equal.
 _CERTAINLY_DIFFERENT = 1e-5
-
-_UNARY_PLUS = re.compile(r"(?<=\s)\+(?=\d)")
-_DECIMAL_COMMA = re.compile(r"-?(?:0|\d+),\d+")
 
 Verdict = tuple[float, str]
 
@@ -66,6 +52,39 @@ def grade_many(
     questions = [
         _question(response, gold, grader, require_box) for response, gold in zip(responses, golds, strict=True)
     ]
+    return _ask(questions)
+
+
+def equal_answers(answers: Sequence[str | None], grader: str = "math_verify") -> list[int]:
+    """Class numbers of answers that are equal in value, counted from 0 by first appearance; -1 for an empty one or None.
+
+    `1/2`, `\\frac12` and `0.5` are one class: what a majority vote is counted over. Two answers are equal where each is
+    right with the other for a label; workers are asked only where text and numbers do not decide. An answer that a
+    worker cannot judge in its limits is equal to its own text alone.
+    """
+    texts = [(answer or "").strip() for answer in answers]
+    waiting = [text for text in dict.fromkeys(texts) if text]
+    tried = _ask([_compare(text, "0", grader) for text in waiting])
+    alone = {text for text, (_, reason) in zip(waiting, tried, strict=True) if reason in ("timeout", "error")}
+    classes = {"": -1}
+    while waiting:
+        first = waiting[0]
+        equal = [] if first in alone else [text for text in waiting[1:] if text not in alone]
+        equal = _right([(text, first) for text in equal], equal, grader)
+        equal = _right([(first, text) for text in equal], equal, grader)
+        classes |= dict.fromkeys([first, *equal], max(classes.values()) + 1)
+        waiting = [text for text in waiting if text not in classes]
+    return [classes[text] for text in texts]
+
+
+def _right(pairs: list[tuple[str, str]], texts: list[str], grader: str) -> list[str]:
+    """Those of `texts` whose pair of answer and label is right."""
+    verdicts = _ask([_compare(answer, gold, grader) for answer, gold in pairs])
+    return [text for text, (score, _) in zip(texts, verdicts, strict=True) if score]
+
+
+def _ask(questions: Sequence[Verdict | Question]) -> list[Verdict]:
+    """Every question answered: from the cache or, once each and side by side, by the workers."""
     keys = list(dict.fromkeys(question for question in questions if isinstance(question, Question)))
     with _lock:
         known = {key: _cache[key] for key in keys if key in _cache}
@@ -90,12 +109,13 @@ def _question(response: str, gold: str, grader: str, require_box: bool) -> Verdi
     if not gold.strip():
         return 0.0, "error"
     if answer is None and not require_box and response.strip() and grader == "math_verify":
-        if not is_bare(response[-MAX_ANSWER_CHARS:]):
-            text = _UNARY_PLUS.sub("", response[-MAX_ANSWER_CHARS:])
-            return Question(grader, text, _plain_gold(gold), False)
-        answer = response
+        return Question(grader, response[-MAX_ANSWER_CHARS:], _plain_gold(gold), False)
     if answer is None or not answer.strip():
         return 0.0, "no_answer"
+    return _compare(answer, gold, grader)
+
+
+def _compare(answer: str, gold: str, grader: str) -> Verdict | Question:
     if answer.strip() == gold.strip():
         return 1.0, "correct"
     if len(answer) > MAX_ANSWER_CHARS:
@@ -109,22 +129,19 @@ def _decide(answer: str, gold: str, grader: str) -> Verdict | Question:
         gold = last_boxed(gold) or gold
         if mathd_equal(answer, gold):
             return 1.0, "correct"
-        return Question(grader, answer, gold, True)
+        return plain_verdict(answer, gold) or Question(grader, answer, gold, True)
     a, g = normalise(answer), _plain_gold(gold)
     if not g:
         return 0.0, "error"
     if a == g:
         return 1.0, "correct"
-    if not a or is_code(answer):
+    if not a or is_code(a):
         return 0.0, "unparsable"
-    if hides_a_number_in_words(answer) or says_more(answer, gold):
+    if says_more(a, g):
         return 0.0, "wrong"
-    a, g = right_sides(a, g)
-    a, g = _without_percents(a, g)
-    if a == g:
-        return 1.0, "correct"
-    if _DECIMAL_COMMA.fullmatch(a) and a.replace(",", ".") == g:
-        return 1.0, "correct"
+    (a, unit), (g, gold_unit) = quantity(a), quantity(g)
+    if unit and gold_unit and unit != gold_unit:
+        return 0.0, "wrong"
     x, y = number(a), number(g)
     if x is not None and y is not None:
         if x == y:
@@ -135,23 +152,6 @@ def _decide(answer: str, gold: str, grader: str) -> Verdict | Question:
     if left and right and max(len(left), len(right)) > 3:
         return (1.0, "correct") if left == right else (0.0, "wrong")
     return Question(grader, a, g, True)
-
-
-def _without_percents(a: str, g: str) -> tuple[str, str]:
-    """50 % is 50 where the other side has no sign and says 50; else it is 0.5."""
-    x, y = without_percent(a), without_percent(g)
-    if x is not None and y is not None:
-        return x, y
-    if x is not None:
-        a = x if _same_number(x, g) else f"\\frac{{{x}}}{{100}}"
-    elif y is not None:
-        g = y if _same_number(a, y) else f"\\frac{{{y}}}{{100}}"
-    return a, g
-
-
-def _same_number(a: str, b: str) -> bool:
-    value = number(a)
-    return value is not None and value == number(b)
 
 
 @lru_cache(maxsize=4096)

@@ -23,9 +23,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from rlvr.runs.folder import RunFolder
+from rlvr.stats import Interval, printed
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from rlvr.runs.evaluations import Evaluations
 
 RECENT_STEPS = 20
 PLAIN_EVERY = 10
@@ -138,7 +139,7 @@ def status_text(lines: list[dict], steps: int, benchmark: str) -> str:
         parts += [f"reward {last['train/reward']:.2f}", f"train {100 * last['train/accuracy']:.0f}%"]
     tested = [line[f"eval/{benchmark}/accuracy"] for line in lines if f"eval/{benchmark}/accuracy" in line]
     if tested:
-        parts.append(f"{benchmark} {100 * tested[-1]:.1f}%")
+        parts.append(f"{benchmark} {printed(100 * tested[-1], '.1f')}%")
     recent = [line for line in lines if "time/step_s" in line][-RECENT_STEPS:]
     if recent:
         parts.append(f"{median(line['time/step_s'] for line in recent):.1f} s/step")
@@ -155,38 +156,33 @@ def duration(seconds: float) -> str:
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
-def summary_table(metrics: pd.DataFrame, benchmarks: Mapping[str, int], saturation: int | None, wall_s: float) -> Table:
-    """Base against last step, one row per benchmark, with Wilson 95 % intervals over its problems.
+def summary_table(
+    benchmarks: Mapping[str, Evaluations | None], saturation: int | None, steps: int, wall_s: float
+) -> Table:
+    """Base against last step, one row per benchmark (None: not evaluated), with 95 % intervals over its problems.
 
-    benchmarks: name -> number of problems. saturation: the step from which training accuracy is at its ceiling. The last
-    step is reported, not the best: a step chosen on a test set would flatter.
+    saturation: the step from which training accuracy is at its ceiling. The last step is reported, not the best: a step
+    chosen on a test set would flatter.
     """
-    steps = int(metrics["step"].max())
     title = f"{steps} steps in {duration(wall_s)}"
     title += f"; training accuracy saturated at step {saturation}" if saturation is not None else "; not saturated"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("benchmark")
     for name in ["n", "base", f"step {steps}", "change", "since saturated"]:
         table.add_column(name, justify="right")
-    for name, problems in benchmarks.items():
-        tested = metrics[["step", f"eval/{name}/accuracy"]].dropna().to_numpy()
-        if len(tested) == 0:
-            table.add_row(name, str(problems), "", "", "", "")
+    for name, tested in benchmarks.items():
+        if tested is None:
+            table.add_row(name, "", "", "", "", "")
             continue
-        base, final = tested[0, 1], tested[-1, 1]
-        before = tested[tested[:, 0] <= saturation] if saturation is not None else tested[:0]
-        after = f"{100 * (final - before[-1, 1]):+.1f}" if len(before) and tested[-1, 0] > saturation else ""
-        cells = [with_interval(base, problems), with_interval(final, problems), f"{100 * (final - base):+.1f}"]
-        table.add_row(name, str(problems), *cells, after)
+        percents = [Interval(*ends) * 100 for ends in zip(*tested.intervals(), strict=True)]
+        base, final = percents[0], percents[-1]
+        after = ""
+        if saturation is not None and tested.steps[0] <= saturation < tested.steps[-1]:
+            before = max(i for i, step in enumerate(tested.steps) if step <= saturation)
+            after = printed(final.value - percents[before].value, "+.1f")
+        change = printed(final.value - base.value, "+.1f")
+        table.add_row(name, str(tested.shares.shape[1]), f"{base:.1f}", f"{final:.1f}", change, after)
     return table
-
-
-def with_interval(accuracy: float, problems: int) -> str:
-    """ "83.1 (79.6–86.2)": percent with its Wilson 95 % interval."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(round(accuracy * problems), problems).proportion_ci(method="wilson")
-    return f"{100 * accuracy:.1f} ({100 * interval.low:.1f}–{100 * interval.high:.1f})"
 
 
 def root_cause(error: BaseException) -> str:

@@ -68,8 +68,8 @@ class RunFolderTrainer(PPOTrainerSync):
         super().__init__(config)
         self.queue = queue
         self.folder = RunFolder(config.run_dir)
-        train = pq.read_table(self.folder.data_dir / "train.parquet", columns=["extra_info", "rank"])
-        self.ranks = {row["extra_info"]["id"]: row["rank"] for row in train.to_pylist()}
+        train = pq.read_table(self.folder.data_dir / "train.parquet", columns=["extra_info", "rank", "subject"])
+        self.examples = {row["extra_info"]["index"]: row for row in train.to_pylist()}
 
     def _load_checkpoint(self):
         self.queue.result()
@@ -144,16 +144,19 @@ class RunFolderTrainer(PPOTrainerSync):
             if batch.tags[i].get("is_padding"):
                 continue
             testing = infos[i]["split"] == "test"
+            about = {"id": str(infos[i]["index"]), "rank": 0} | (
+                infos[i] if testing else self.examples[infos[i]["index"]]
+            )
             limit = (infos[i].get("sampling") or {}).get("max_tokens") or self.config.data.max_response_length
             rows.append(
                 {
                     "step": step,
                     "benchmark": sources[i] if testing else "train",
-                    "id": infos[i]["id"],
-                    "subject": infos[i]["subject"],
-                    "uid": infos[i]["id"] if testing else uid,
+                    "id": about["id"],
+                    "subject": about["subject"],
+                    "uid": about["id"] if testing else uid,
                     "sample": int(sample),
-                    "rank": 0 if testing else self.ranks[infos[i]["id"]],
+                    "rank": about["rank"],
                     "prompt": prompt_texts[tuple(prompts[i])],
                     "response": texts[i],
                     "gold": golds[i],

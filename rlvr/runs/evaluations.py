@@ -1,0 +1,53 @@
+"""What is stored of a benchmark: the share of right answers to each problem at each evaluated step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlvr import stats
+from rlvr.runs import samples
+from rlvr.runs.folder import RunFolder
+
+
+class Evaluations(NamedTuple):
+    """One benchmark over the evaluations of a run. shares: "steps problems", the share of right answers among `samples`."""
+
+    steps: list[int]
+    shares: NDArray
+    samples: int
+
+    def intervals(self) -> tuple[NDArray, NDArray, NDArray]:
+        """Accuracy with its 95 % interval over problems, each "steps"."""
+        return stats.mean_intervals(stats.Part(self.shares[:, None], self.samples))
+
+
+def evaluations(folder: RunFolder, benchmark: str) -> Evaluations | None:
+    """What is stored of a benchmark, None when nothing is."""
+    steps, shares, known = [], [], None
+    for file in sorted((folder.eval_dir / benchmark).glob("step*.parquet")):
+        columns = samples.read(file, ["id", "score"])
+        rows = rows_of_problems(columns["id"])
+        ids = [columns["id"][row] for row in rows[:, 0]]
+        known = known or ids
+        if ids != known:
+            raise ValueError(f"{file}: other problems than at the first step; remove the benchmark's folder")
+        steps.append(int(file.stem.removeprefix("step")))
+        shares.append(columns["score"][rows].mean(axis=1))
+    return Evaluations(steps, np.array(shares), rows.shape[1]) if steps else None
+
+
+def rows_of_problems(ids: Sequence[str]) -> NDArray:
+    """The rows of each problem: "problems samples", in the order of the ids. ValueError when they differ in number."""
+    found = np.asarray(ids, object).astype(str)
+    problems = len(set(ids))
+    if len(found) % problems == 0:
+        rows = np.argsort(found, kind="stable").reshape(problems, -1)
+        if (found[rows] == found[rows[:, :1]]).all():
+            return rows
+    raise ValueError(
+        f"{len(found)} answers to {problems} problems: expected as many to each; evaluate the benchmark again"
+    )
