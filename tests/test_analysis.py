@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from made import sample_columns
 
 from analysis import dynamics, figures, manifests, table_files
 from analysis.estimates import Estimator, average_accuracy, chosen_step
@@ -15,6 +14,7 @@ from analysis.manifests import ManifestError, load_manifest, load_manifests, pap
 from analysis.responses import TextModel, degenerate, is_foreign, is_repeated
 from analysis.results import load, load_run, spread, write_csv
 from analysis.tables import Table, direction
+from experiments.timings.synthetic_runs import sample_columns
 from rlvr.config.schema import experiments
 from rlvr.runs import samples
 from rlvr.runs.folder import RunFolder

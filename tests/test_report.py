@@ -9,7 +9,7 @@ import pytest
 from analysis import compare, report
 from analysis.manifests import load_manifests
 from analysis.results import load
-from experiments.benchmarks.synthetic_runs import write_run
+from experiments.timings.synthetic_runs import write_run
 
 DRAWN = ("table08_main", "table05_loss_ablation", "figure02_post_saturation")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
