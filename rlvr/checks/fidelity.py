@@ -96,7 +96,7 @@ def compare(cfg: DictConfig) -> list[dict]:
     otherwise says what brought the difference: "experiment", "scale", "hardware", or "changed".
     """
     changed = _keys_of_experiment(cfg.experiment_name)
-    settings = SETTINGS
+    settings: tuple[Setting, ...] = SETTINGS
     if cfg.algorithm.adv_estimator == "gae":
         told = {setting.key for setting in PPO_SETTINGS}
         settings = tuple(setting for setting in SETTINGS if setting.key not in told) + PPO_SETTINGS

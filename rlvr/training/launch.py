@@ -6,8 +6,11 @@ follows the run folder until the trainer has ended or failed.
 
 import json
 import os
+import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,6 +25,10 @@ from rlvr.evaluation.store import Store
 from rlvr.runs import provenance
 from rlvr.runs.folder import RunFolder, open_run, write_atomically
 from rlvr.training import console, rewards
+
+SCRATCH = "rlvr-"
+LONGEST_TEMPORARY = 24
+REMOVAL_TRIES = 25
 
 
 def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console, float], None]) -> int:
@@ -202,20 +209,49 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     folder.phase_path.write_text("starting Ray")
     arguments = OmegaConf.to_container(cfg.ray_kwargs.ray_init)
     runtime_env = arguments.pop("runtime_env", None) or {}
-    runtime_env["env_vars"] = ray_environment(cfg, folder) | (runtime_env.get("env_vars") or {})
-    ray.init(**arguments, runtime_env=runtime_env)
+    with scratch_folder() as scratch:
+        if not (arguments.get("address") or os.environ.get("RAY_ADDRESS")):
+            arguments.setdefault("_temp_dir", f"{scratch}/ray")
+        runtime_env["env_vars"] = ray_environment(cfg, folder, scratch) | (runtime_env.get("env_vars") or {})
+        ray.init(**arguments, runtime_env=runtime_env)
+        try:
+            ray.get(ray.remote(TaskRunner).options(num_cpus=0).remote().run.remote(cfg))
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def scratch_folder() -> Iterator[str]:
+    """A temporary folder for Ray's session and for what verl and W&B leave behind, removed at the end of a `with` block.
+
+    Those of drivers that were killed are removed too: the name says whose it is.
+    """
+    # Ray's sockets lie deep below it, and the path of a socket has at most 107 characters.
+    base = Path(tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST_TEMPORARY else "/tmp")
+    for left in base.glob(f"{SCRATCH}*"):
+        owner = left.name.removeprefix(SCRATCH).partition("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-", dir=base)
     try:
-        ray.get(ray.remote(TaskRunner).options(num_cpus=0).remote().run.remote(cfg))
+        yield folder
     finally:
-        ray.shutdown()
+        for _ in range(REMOVAL_TRIES):  # Ray's agents outlive its shutdown by a moment, and write
+            shutil.rmtree(folder, ignore_errors=True)
+            if not Path(folder).exists():
+                break
+            time.sleep(0.2)
 
 
-def ray_environment(cfg: DictConfig, folder: RunFolder) -> dict[str, str]:
+def ray_environment(cfg: DictConfig, folder: RunFolder, scratch: str) -> dict[str, str]:
     """Environment of every Ray process of the run."""
     variables = {
         "TOKENIZERS_PARALLELISM": "false",
         "WANDB_MODE": {"online": "online", "offline": "offline", "off": "disabled"}[cfg.tracking],
         "WANDB_DIR": str(folder.path),
+        "WANDB_CACHE_DIR": scratch,
+        "WANDB_DATA_DIR": scratch,
+        "TMPDIR": scratch,
         "WANDB_SILENT": "true",
     }
     if cfg.hardware.device == "cpu":
