@@ -20,20 +20,25 @@ from rlvr.data import protocols
 from rlvr.runs.folder import RunFolder, metrics_lines
 
 GIB = 2**30
-MEAN_RESPONSE = 0.36  # of the longest allowed; paper Fig. 4: 1,117 of 3,072 tokens over pi1's 2,000 steps
-PROMPT_TOKENS = 150  # ours: a problem of DSR-sub in the chat template
-LOGITS_COPIES = 4  # ours, read from verl's engine: logits, their gradient, softmax and its product for the entropy
-GPU_CONTEXT_GIB = 4  # ours: CUDA, NCCL and a sleeping vLLM
-GPU_PROCESS_GIB, DRIVER_GIB = 4, 10  # ours: host memory of a GPU's processes; of Ray, trainer and agent loops together
-CPU_PROCESSES_GIB = 3.2  # ours: Ray and verl's processes, measured at scale=tiny (proportional set size)
-FLOPS_SHARE, BANDWIDTH_SHARE = 0.35, 0.6  # ours: of the data sheet, usual for dense models of this size
-GPU_DECODE_S, CPU_DECODE_S = (
-    0.004,
-    0.0055,
-)  # ours: overhead of a decoding step; CPU: 0.44 s for 80 (experiments/LOG.md)
-CPU_FLOPS = 3e10  # ours: of one core; 0.71 s an update on two (experiments/LOG.md)
-STARTUP_S = {"cpu": 35, "cuda": 180}  # ours: cpu measured (experiments/LOG.md), cuda a guess
-BYTES_PER_TOKEN = 1.5  # ours: of a stored response in Parquet; 0.6 to 1.25 at scale=tiny
+# Mean answer as a share of the longest allowed. Paper Fig. 4: 1,117 of 3,072 tokens over pi1's 2,000 steps.
+MEAN_RESPONSE = 0.36
+# All that follow are ours. Tokens of a problem of DSR-sub in the chat template.
+PROMPT_TOKENS = 150
+# Read from verl's engine: logits, their gradient, softmax and its product for the entropy.
+LOGITS_COPIES = 4
+# On a GPU: CUDA, NCCL and a sleeping vLLM. In main memory: a GPU's processes; Ray, trainer and agent loops together.
+GPU_CONTEXT_GIB, GPU_PROCESS_GIB, DRIVER_GIB = 4, 4, 10
+# Ray's and verl's processes at scale=tiny (measured, proportional set size).
+CPU_PROCESSES_GIB = 3.2
+# Of the data sheet, usual for dense models of this size.
+FLOPS_SHARE, BANDWIDTH_SHARE = 0.35, 0.6
+# Overhead of a decoding step; on a CPU 0.44 s for 80 of them, and FLOP/s of one core: 0.71 s an update on two (experiments/LOG.md).
+GPU_DECODE_S, CPU_DECODE_S, CPU_FLOPS = 0.004, 0.0055, 3e10
+# To the first step: cpu measured (experiments/LOG.md), cuda a guess.
+STARTUP_S = {"cpu": 35, "cuda": 180}
+# Of a stored response in Parquet: 0.6 to 1.25 at scale=tiny.
+BYTES_PER_TOKEN = 1.5
+# Of a file whose length the protocols do not say.
 UNKNOWN_PROBLEMS = 500
 
 
@@ -139,10 +144,8 @@ def _gpu_gib(cfg: DictConfig, a: Architecture, machine: Machine) -> tuple[float,
     """GiB of a GPU in the update and in the rollout, the parts of both, and full-length sequences its cache holds."""
     if cfg.hardware.device != "cuda":
         return 0.0, 0.0, {}, cfg.scale.prompts_per_step * cfg.scale.samples_per_prompt
-    n, tp = (
-        cfg.hardware.nodes * cfg.hardware.devices_per_node,
-        cfg.actor_rollout_ref.rollout.tensor_model_parallel_size,
-    )
+    n = cfg.hardware.nodes * cfg.hardware.devices_per_node
+    tp = cfg.actor_rollout_ref.rollout.tensor_model_parallel_size
     actor, rollout = cfg.actor_rollout_ref.actor, cfg.actor_rollout_ref.rollout
     share = a.parameters / n / GIB
     offloaded = actor.fsdp_config.param_offload and actor.fsdp_config.optimizer_offload

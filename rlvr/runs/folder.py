@@ -211,7 +211,7 @@ def config_differences(old: Mapping, new: Mapping) -> dict[str, tuple[Any, Any]]
 
 
 def in_this_copy(path: str) -> str:
-    """A file of this package, named by its place in a copy of it elsewhere, where it is here; any other text as it is."""
+    """Map a path inside another checkout's rlvr/ to this one, where that file is here too; other texts stay as they are."""
     _, found, inside = path.rpartition("/rlvr/")
     here = Path(__file__).parents[1] / inside
     return str(here) if found and inside and here.exists() else path
