@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from made import sample_columns
 
 from analysis import post_saturation
 from analysis.estimates import gain_after_saturation, gain_span
 from analysis.results import RESULTS, Run, Scores, read_csv
+from experiments.timings.synthetic_runs import sample_columns
 from rlvr.cli import command
 from rlvr.runs import samples
 from rlvr.runs.folder import MetricsWriter, RunFolder

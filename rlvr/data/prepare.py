@@ -25,7 +25,7 @@ class Data:
 def prepare(cfg: DictConfig) -> Data:
     """Everything a run reads, checked. DataError or ConfigError when it cannot be had."""
     chosen, notes = chosen_examples(cfg)
-    return Data(pools.training_rows(chosen, cfg.scale.prompts_per_step), evaluation_rows(cfg), chosen, notes)
+    return Data(pools.training_rows(chosen, cfg.scale.prompts_per_step), test_rows(cfg), chosen, notes)
 
 
 def own_examples(cfg: DictConfig) -> list[dict[str, str]] | None:
@@ -89,7 +89,7 @@ def _check_labels(chosen: list[dict], pool: str) -> None:
             raise DataError(f"{name}: the grader cannot read its label {label!r}: write a number or whole LaTeX")
 
 
-def evaluation_rows(cfg: DictConfig) -> list[dict]:
+def test_rows(cfg: DictConfig) -> list[dict]:
     """verl's rows of every benchmark, each with its own sampling."""
     rows = []
     for protocol in protocols.of_run(cfg):

@@ -23,7 +23,7 @@ import torch
 from rlvr.cli import ConfigError
 from rlvr.verl_cpu.generation import Completion, Generator, Sampling
 
-SPEC_NAMES = ("torch", "vllm")
+ENGINES = ("torch", "vllm")
 SCORE_ROWS = 64  # sequences in one forward pass of `loglikelihood`
 
 
@@ -52,8 +52,8 @@ def start(
     engine: str, path: str, device: str | None = None, dtype: str | None = None, rows: int = 256, seed: int = 0
 ) -> Engine:
     """An engine with the model at `path` (folder or Hugging Face id) loaded. ConfigError with the remedy when it cannot be."""
-    if engine not in SPEC_NAMES:
-        raise ConfigError(f"engine={engine}: expected one of {', '.join(SPEC_NAMES)}")
+    if engine not in ENGINES:
+        raise ConfigError(f"engine={engine}: expected one of {', '.join(ENGINES)}")
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
