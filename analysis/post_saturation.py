@@ -1,4 +1,4 @@
-"""Post-saturation generalization (paper §3.2, Figure 2): test accuracy goes on rising after training accuracy is at its ceiling.
+"""Post-saturation generalization (paper §3.2, Figure 2): does test accuracy go on rising when training accuracy is at its ceiling?
 
 python -m analysis.post_saturation run=runs/tiny/tiny/one_shot/seed0      # says whether it does, writes figure.png there
 """
