@@ -8,12 +8,10 @@ A row without a gold is left out and counted; ids that occur twice are an error.
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache
+from functools import cache, partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from typing import Any
 import yaml
 
 from rlvr.cli import DataError, did_you_mean
+from rlvr.data.files import read_rows
 from rlvr.data.prompts import TEMPLATES
 from rlvr.data.sources import data_file, hub_rows
 from rlvr.grading import last_boxed
@@ -213,64 +212,36 @@ def load(benchmark: Protocol, data_root: str | None) -> tuple[list[dict], int]:
 
 
 def _read(benchmark: Protocol, data_root: str | None) -> list[dict]:
+    """The examples of a user's own file, or of a published one: from `data_root`, else from where the table says."""
+    source, name = str(benchmark.source), benchmark.name
     if benchmark.dataset is None:
-        rows, convert = _records(Path(str(benchmark.file)), benchmark.name), _own(benchmark)
+        rows = read_rows(str(benchmark.file), f"benchmarks.{name}.file={benchmark.file}")
+        convert = partial(_own, benchmark)
     else:
-        rows, convert = _published(benchmark, data_root), CONVERT[benchmark.dataset]
+        convert = CONVERT[benchmark.dataset]
+        if data_root is None and source.startswith("hf:"):
+            repository, _, config = source.removeprefix("hf:").rpartition("/")
+            rows = hub_rows(repository, config, "test", str(benchmark.revision))
+        else:
+            rows = read_rows(data_file(data_root, str(benchmark.file)))
     examples = []
     for number, row in enumerate(rows):
         try:
             examples.append({"id": f"{benchmark.dataset}/{number}", "subject": "", **convert(row)})
         except (KeyError, IndexError, TypeError, ValueError) as error:
             has = ", ".join(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
-            raise DataError(
-                f"{benchmark.name}: row {number + 1}: {type(error).__name__} {error}; it has {has}"
-            ) from None
+            raise DataError(f"{name}: row {number + 1}: {type(error).__name__} {error}; it has {has}") from None
     return examples
 
 
-def _records(path: Path, name: str) -> list[dict]:
-    if not path.exists():
-        raise DataError(f"benchmarks.{name}.file={path}: no such file")
-    if path.suffix == ".csv":
-        with open(path, newline="") as file:
-            return list(csv.DictReader(file))
-    rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                raise DataError(
-                    f"{path}, line {number}: not JSON; expected one object per line, or a .csv file"
-                ) from None
-    return rows
-
-
-def _published(benchmark: Protocol, data_root: str | None) -> list[dict]:
-    """The rows from `data_root`, else from where the table says; DataError with the remedy when they cannot be had."""
-    source = str(benchmark.source)
-    if data_root is None and source.startswith("hf:"):
-        repository, _, config = source.removeprefix("hf:").rpartition("/")
-        return hub_rows(repository, config, "test", str(benchmark.revision))
-    return _records(data_file(data_root, str(benchmark.file)), benchmark.name)
-
-
-def _own(benchmark: Protocol) -> Callable[[dict], dict]:
-    def convert(row: dict) -> dict:
-        missing = [c for c in (benchmark.question, benchmark.answer) if c not in row]
-        if missing:
-            raise KeyError(
-                f"no column {missing[0]}; benchmarks.{benchmark.name}.question= and .answer= name the columns"
-            )
-        gold = row[benchmark.answer]
-        example = {"question": str(row[benchmark.question]), "answer": "" if gold is None else _plain(gold)}
-        for key, column in (("id", benchmark.id), ("subject", benchmark.subject)):
-            if row.get(column) is not None:
-                example[key] = str(row[column])
-        return example
-
-    return convert
+def _own(benchmark: Protocol, row: dict) -> dict:
+    missing = [column for column in (benchmark.question, benchmark.answer) if column not in row]
+    if missing:
+        raise KeyError(f"no column {missing[0]}; benchmarks.{benchmark.name}.question= and .answer= name the columns")
+    gold = row[benchmark.answer]
+    example = {"question": str(row[benchmark.question]), "answer": "" if gold is None else _plain(gold)}
+    optional = {"id": row.get(benchmark.id), "subject": row.get(benchmark.subject)}
+    return example | {name: str(value) for name, value in optional.items() if value is not None}
 
 
 def _plain(gold: Any) -> str:
