@@ -216,7 +216,7 @@ def _read(benchmark: Protocol, data_root: str | None) -> list[dict]:
     source, name = str(benchmark.source), benchmark.name
     if benchmark.dataset is None:
         rows = read_rows(str(benchmark.file), f"benchmarks.{name}.file={benchmark.file}")
-        convert = partial(_own, benchmark)
+        convert: Callable[[dict], dict] = partial(_own, benchmark)
     else:
         convert = CONVERT[benchmark.dataset]
         if data_root is None and source.startswith("hf:"):

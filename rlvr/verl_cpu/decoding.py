@@ -64,12 +64,8 @@ class GrowingLayer(DynamicLayer):
     def joined(cls, parts: list["GrowingLayer"]) -> "GrowingLayer":
         """The rows of all parts in one layer; shorter ones are filled up with zeros on the left."""
         longest = max(part.get_seq_length() for part in parts)
-        shape = (
-            sum(len(part.keys) for part in parts),
-            parts[0].keys.shape[1],
-            longest + SPARE_TOKENS,
-            parts[0].keys.shape[3],
-        )
+        rows, (_, heads, _, dim) = sum(len(part.keys) for part in parts), parts[0].keys.shape
+        shape = (rows, heads, longest + SPARE_TOKENS, dim)
         whole = cls()
         whole.lazy_initialization(parts[0].keys, parts[0].values)
         whole.buffers = [parts[0].keys.new_zeros(shape) for _ in range(2)]
