@@ -92,4 +92,4 @@ class Store:
 
 def only_one(folder: RunFolder):
     """Keeps a second evaluation of the same folder out, for a `with` block; training goes on undisturbed."""
-    return locked(folder.eval_dir / "lock", f"{folder.eval_dir}: another evaluation runs here: wait for it or stop it")
+    return locked(folder.eval_dir / "lock", "evaluation")
