@@ -107,10 +107,6 @@ def _table() -> dict:
     return yaml.safe_load(Path(__file__).with_name("protocols.yaml").read_text())
 
 
-def names() -> list[str]:
-    return list(_table()["benchmarks"])
-
-
 def group(name: str) -> list[str]:
     """The benchmarks of a group: `tiny`, `paper`, `arc`, `r1_8k`, `r1_32k`."""
     return list(_table()["groups"][name])
@@ -152,16 +148,13 @@ def of_run(config: Mapping[str, Any]) -> list[Protocol]:
         if isinstance(entry, Mapping):  # runs of the first versions: the protocol itself, `n` for k
             changes[entry["name"]] = {"k" if key == "n" else key: entry[key] for key in entry if key != "name"}
             listed[i] = entry["name"]
-    return [complete(row, config) for row in select(listed, changes)]
+    template, limit = config["base_model"]["template"], config["scale"]["max_response_tokens"]
+    return [complete(row, template, limit) for row in select(listed, changes)]
 
 
-def complete(row: Protocol, config: Mapping[str, Any]) -> Protocol:
-    """A row with what it leaves to the run: the template and the longest answer."""
-    return replace(
-        row,
-        template=row.template or config["base_model"]["template"],
-        max_tokens=row.max_tokens or config["scale"]["max_response_tokens"],
-    )
+def complete(row: Protocol, template: str, max_tokens: int) -> Protocol:
+    """A row with what it leaves to the run."""
+    return replace(row, template=row.template or template, max_tokens=row.max_tokens or max_tokens)
 
 
 @cache

@@ -107,8 +107,8 @@ def run_all(engine: LazyEngine, models: dict[int, str], asked: list[Asked], scre
     for one in dict.fromkeys(one for ones in missing.values() for one in ones):
         one.tokenize(running)
     total = sum(one.requests for ones in missing.values() for one in ones)
-    rate = TextColumn("{task.fields[rate]}")
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), rate, TimeRemainingColumn())  # fmt: skip
+    text = TextColumn("{task.description} {task.fields[rate]}")
+    columns = (text, BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn())
     with _judging() as later, Progress(*columns, console=screen, disable=not screen.is_terminal) as progress:
         task = progress.add_task("", total=total, rate="")
         counted = 0
@@ -123,8 +123,8 @@ def run_all(engine: LazyEngine, models: dict[int, str], asked: list[Asked], scre
             progress.update(task, description=f"step {step}")
             tokens, seconds = _evaluate(engine.at(models[step]), step, ones, done, later)
             if not screen.is_terminal:
-                text = f"step {step}: {sum(one.requests for one in ones)} responses, {tokens} tokens in {seconds:.1f} s"
-                screen.print(f"{text} ({tokens / seconds:,.0f} tokens/s)", soft_wrap=True, highlight=False)
+                what = f"step {step}: {sum(one.requests for one in ones)} responses, {tokens} tokens in {seconds:.1f} s"
+                screen.print(f"{what} ({tokens / seconds:,.0f} tokens/s)", soft_wrap=True, highlight=False)
 
 
 @contextmanager

@@ -1,4 +1,9 @@
-"""Two engines behind one small interface: `torch` (ours) and `vllm` (its offline `LLM`), each on a CPU or a GPU.
+"""Two engines with the same methods: `torch` (ours) and `vllm` (its offline `LLM`), each on a CPU or a GPU.
+
+    name, versions, dtype, tokenizer, context   of what runs; context is the tokens of prompt and response together
+    load(path)                                  replace the weights by those of another model of the same shape
+    generate(prompts, sampling, done)           one response to each prompt, in order: token ids, the end token kept
+    loglikelihood(prompts, continuations)       log-probability (nats) of each continuation after its prompt
 
 One engine serves every checkpoint of a run: `load` copies the next weights into the running model. On a CPU each core
 decodes batches of its own over the same weights, which two cores do twice as fast as one operation shared by both.
@@ -16,43 +21,24 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from rlvr.cli import ConfigError
 from rlvr.verl_cpu.generation import Completion, Generator, Sampling
 
-SPEC_NAMES = ("torch", "vllm")
+ENGINES = ("torch", "vllm")
 Done = Callable[[int, int], None]  # told of (responses, tokens) as they come
 SCORE_ROWS = 64  # sequences in one forward pass of `loglikelihood`
-
-
-class Engine(Protocol):
-    """What an evaluation needs of a model. Prompts and responses are token ids; responses keep their end token."""
-
-    name: str
-    versions: dict[str, str]
-    tokenizer: Any
-    context: int  # tokens of prompt and response together
-    dtype: str
-
-    def load(self, path: str) -> None:
-        """Replace the weights by those of another model of the same shape. ConfigError when they do not fit."""
-
-    def generate(self, prompts: list[list[int]], sampling: list[Sampling], done: Done) -> list[Completion]:
-        """One response to each prompt, in order."""
-
-    def loglikelihood(self, prompts: list[list[int]], continuations: list[list[int]]) -> list[float]:
-        """Sum of the log-probabilities (nats) of each continuation after its prompt."""
 
 
 def start(
     engine: str, path: str, device: str | None = None, dtype: str | None = None, rows: int = 256, seed: int = 0
 ) -> Engine:
     """An engine with the model at `path` (folder or Hugging Face id) loaded. ConfigError with the remedy when it cannot be."""
-    if engine not in SPEC_NAMES:
-        raise ConfigError(f"engine={engine}: expected one of {', '.join(SPEC_NAMES)}")
+    if engine not in ENGINES:
+        raise ConfigError(f"engine={engine}: expected one of {', '.join(ENGINES)}")
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
@@ -98,7 +84,10 @@ def named_weights(path: str) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 class TorchEngine:
-    """`rlvr.verl_cpu.generation` in as many threads as there are cores (one on a GPU)."""
+    """`rlvr.verl_cpu.generation` in as many threads as there are cores (one on a GPU).
+
+    ConfigError for weights that do not fit.
+    """
 
     name = "torch"
 
@@ -261,3 +250,6 @@ class VllmEngine:
 def _log_prob(output: Any, begin: int) -> float:
     ids: Sequence[int] = output.prompt_token_ids
     return sum(output.prompt_logprobs[i][ids[i]].logprob for i in range(begin, len(ids)))
+
+
+Engine = TorchEngine | VllmEngine
