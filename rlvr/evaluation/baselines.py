@@ -13,7 +13,6 @@ chosen on `validation` where that is evaluated; else on the test sets themselves
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,10 +26,11 @@ from rlvr.data.files import read_rows
 from rlvr.data.own import checked
 from rlvr.evaluation import metrics, summary
 from rlvr.evaluation.ask import Asked, LazyEngine, run_all
+from rlvr.evaluation.checkpoints import selection
 from rlvr.evaluation.judging import grade_all
 from rlvr.evaluation.store import only_one
 from rlvr.evaluation.subject import Subject
-from rlvr.runs.folder import RunFolder, read_json, write_atomically
+from rlvr.runs.folder import RunFolder, read_json, write_json
 
 TRIES = 64  # samples of pi1 among which the demonstration is looked for
 TRY_TEMPERATURE = 0.6
@@ -77,14 +77,8 @@ def evaluate(
 
 
 def best(accuracies: dict[str, dict[str, dict]]) -> str:
-    """The baseline with the best accuracy on validation, else on the average of all benchmarks; the earlier one at a tie."""
-
-    def accuracy(name: str) -> float:
-        of_benchmark = accuracies[name]
-        chosen = [of_benchmark["validation"]] if "validation" in of_benchmark else list(of_benchmark.values())
-        return sum(row["value"] for row in chosen) / len(chosen)
-
-    return max(accuracies, key=accuracy)
+    """The baseline that accuracy chooses (`checkpoints.selection`); the earlier one at a tie."""
+    return max(accuracies, key=lambda name: selection({k: row["value"] for k, row in accuracies[name].items()}))
 
 
 def _print_split(subject: Subject, before: dict[str, Any], screen: Console) -> None:
@@ -135,5 +129,5 @@ def _pi1(lazy: LazyEngine, subject: Subject, data_root: str | None, screen: Cons
     demonstration = shot(pi1["prompt"], right[0])
     kept = {"shot": demonstration, "right": len(right), "of": TRIES, "temperature": TRY_TEMPERATURE}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(kept, indent=2) + "\n")
+    write_json(path, kept)
     return demonstration

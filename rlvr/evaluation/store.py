@@ -7,7 +7,6 @@ eval/<benchmark>/step<k>.parquet               all samples of a step, there only
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from rlvr.cli import DataError
 from rlvr.data import protocols
 from rlvr.data.protocols import Protocol
 from rlvr.runs import samples
-from rlvr.runs.folder import RunFolder, locked, read_json, write_atomically
+from rlvr.runs.folder import RunFolder, locked, read_json, write_json
 
 
 class Store:
@@ -86,8 +85,7 @@ class Store:
     def note(self, **facts: Any) -> None:
         """Record the protocol, and facts beside it."""
         self.dir.mkdir(parents=True, exist_ok=True)
-        record = {"protocol": self.asked, "steps": {}} | self.record | facts
-        write_atomically(self.record_path, json.dumps(record, indent=2) + "\n")
+        write_json(self.record_path, {"protocol": self.asked, "steps": {}} | self.record | facts)
 
 
 def only_one(folder: RunFolder):

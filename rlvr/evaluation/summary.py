@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.table import Table
 
 from rlvr.evaluation import metrics
-from rlvr.runs.folder import RunFolder
+from rlvr.runs.folder import RunFolder, write_atomically
 from rlvr.stats import printed
 
 COLUMNS = ("benchmark", "step", "n", "percent (95 %)", "authors", "boxed", "cut off", "tokens", "repeats")
@@ -47,10 +48,9 @@ def table(rows: list[dict], quoted: Mapping[str, str]) -> Table:
 def write(folder: RunFolder, names: list[str], words: Sequence[str] = ()) -> list[dict]:
     """eval/summary.csv over all that is stored, and its rows of these benchmarks."""
     rows = list(metrics.summary(folder.eval_dir, words=words))
-    unfinished = folder.eval_dir / ".summary.csv"
-    with open(unfinished, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.8g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    unfinished.rename(folder.eval_dir / "summary.csv")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: f"{v:.8g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    write_atomically(folder.eval_dir / "summary.csv", text.getvalue())
     return [row for row in rows if row["benchmark"] in names]

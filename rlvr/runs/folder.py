@@ -198,7 +198,7 @@ def config_differences(old: Mapping, new: Mapping) -> dict[str, tuple[Any, Any]]
     old, new = _flat(old), _flat(new)
     return {
         key: (old.get(key, "(none)"), new.get(key, "(none)"))
-        for key in [*old, *(key for key in new if key not in old)]
+        for key in old | new
         if old.get(key) != new.get(key) and not any(key == name or key.startswith(f"{name}.") for name in MAY_DIFFER)
     }
 
@@ -255,6 +255,10 @@ def _refuse_full_disk(path: Path, min_free_bytes: int) -> None:
 
 def read_json(path: Path) -> dict:
     return json.loads(path.read_text())
+
+
+def write_json(path: Path, record: Mapping) -> None:
+    write_atomically(path, json.dumps(record, indent=2) + "\n")
 
 
 def write_atomically(path: Path, text: str) -> None:
