@@ -133,7 +133,7 @@ def test_bad_rows_are_named(tmp_path, rows, message):
     [
         ("math50", {}, "did you mean math500"),
         ("mine", {"mine": {"fil": "x.jsonl"}}, "did you mean file"),
-        ("mine", {"mine": {"limit": 4}}, "JSONL or CSV file of your own"),
+        ("mine", {"mine": {"limit": 4}}, "a file of your own .YAML, JSON, JSONL, CSV or Parquet."),
         ("tiny500", {"tiny500": {"k": 4}}, "temperature above 0"),
     ],
 )

@@ -68,7 +68,7 @@ class Protocol:
             ("scoring", self.scoring in SCORINGS, f"one of {', '.join(SCORINGS)}"),
             ("grader", self.grader in GRADERS or ":" in str(self.grader), "math_verify, authors or file.py:function"),
             ("template", self.template is None or self.template in TEMPLATES, f"one of {', '.join(TEMPLATES)}"),
-            ("file", bool(self.dataset or self.file), "a JSONL or CSV file of your own, or a dataset of the table"),
+            ("file", bool(self.dataset or self.file), "a file of your own (YAML, JSON, JSONL, CSV or Parquet), or a dataset of the table"),
         )  # fmt: skip
         for key, holds, expected in rules:
             if not holds:
