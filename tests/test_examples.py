@@ -61,7 +61,11 @@ def test_an_answer_is_taken_as_it_is_written(tmp_path):
         ("a.yaml", "question: q\nanswer: ' '\n", "the answer is empty"),
         ("a.yaml", "just words\n", "has no question (it has: 'just words')"),
         ("a.json", "{", "cannot be read"),
-        ("a.jsonl", '{"question": "q", "answer": "1"}\n{"question"', "line 2: not JSON"),
+        (
+            "a.jsonl",
+            '{"question": "q", "answer": "1"}\n{"question"',
+            "cannot be read as .jsonl: Expecting ':' delimiter: line 2 column",
+        ),
         ("a.yaml", "question: q\nanswer: [", "line 2"),
         ("a.yaml", "a: [", "cannot be read"),
         ("a.jsonl", "", "has no example"),
