@@ -19,7 +19,7 @@ from rlvr.checks import checkup
 from rlvr.cli import ConfigError
 from rlvr.config.compose import check_restated, explain, prepare, quoted
 from rlvr.config.schema import check
-from rlvr.runs.folder import RunFolder, RunFolderError, read_metrics
+from rlvr.runs.folder import RunFolder, read_metrics
 
 exit_codes: list[int] = []  # of every run of this process: a sweep goes on after a failed run
 
@@ -28,15 +28,15 @@ exit_codes: list[int] = []  # of every run of this process: a sweep goes on afte
 def train(cfg: DictConfig) -> None:
     try:
         check(cfg)
+        from rlvr.training import launch
+
         if cfg.check:
             check_restated(cfg)
-            checkup.report(cfg)
+            checkup.report(cfg, launch.plan(cfg))
             print(f"{cfg.run_dir}: the configuration is sound")
             return
-        from rlvr.training.launch import launch  # brings ray, which --help and check=true do without
-
-        exit_codes.append(launch(cfg, summarise))
-    except (ConfigError, RunFolderError) as error:
+        exit_codes.append(launch.launch(cfg, summarise))
+    except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         exit_codes.append(1)
 

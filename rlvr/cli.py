@@ -91,14 +91,14 @@ def read(options: type[T], arguments: Sequence[str]) -> T:
     for argument in arguments:
         key, equals, text = argument.partition("=")
         name, *below = key.split(".")
+        if below and (group := next((one for one, _ in known.values() if one.metadata["key"] == name), None)):
+            name = group.name
         if not equals or name not in known:
             free = next((one for one, _ in known.values() if one.metadata["positional"]), None)
             if free is None or equals or argument.startswith("-"):
                 hint = did_you_mean(name.lstrip("-"), list(known), f"known: {', '.join(known)}")
                 raise ConfigError(f"{argument}: expected key=value; {hint} (-h explains)")
             name, text = free.name, argument
-        if below and (group := next((o for o, _ in known.values() if o.metadata["key"] == name), None)):
-            name = group.name
         one, kind = known[name]
         if kind is dict:
             _put(values.setdefault(name, {}), below, text, argument)

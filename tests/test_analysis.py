@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from made import sample_columns
 
 from analysis import dynamics, figures, manifests, table_files
 from analysis.estimates import Estimator, average_accuracy, chosen_step
@@ -15,7 +14,10 @@ from analysis.manifests import ManifestError, load_manifest, load_manifests, pap
 from analysis.responses import TextModel, degenerate, is_foreign, is_repeated
 from analysis.results import load, load_run, spread, write_csv
 from analysis.tables import Table, direction
+from experiments.timings.synthetic_runs import sample_columns
+from rlvr.config.compose import compose
 from rlvr.config.schema import experiments
+from rlvr.data.protocols import paper_columns
 from rlvr.runs import samples
 from rlvr.runs.folder import RunFolder
 from rlvr.stats import Interval, Part, mean_interval
@@ -162,6 +164,21 @@ def test_a_rows_protocol_stands_for_its_own_benchmarks(tmp_path):
     table = Table(replace(manifest, selection="last"), "paper", Estimator([run]))
     ours = {row.label: cells[0].ours for row, cells in zip(manifest.rows, table.cells, strict=True)}
     assert (ours["8k: Base"], ours["8k: {pi1}"], ours["32k: Base"], ours["32k: {pi1}"]) == (30, 60, 35, 70)
+
+
+@pytest.mark.parametrize("stem", ["table05_loss_ablation", "table08_main"])
+def test_a_finished_run_at_scale_small_fills_the_papers_tables(stem, tmp_path):
+    cfg = compose("+experiment=one_shot", "scale=small", "hardware=one_gpu")
+    assert cfg.base_model.name == "qwen2_5_math_1_5b" and list(cfg.scale.benchmarks) == list(
+        paper_columns("small")["Avg"]
+    )
+    folder = make_run(tmp_path, "one_shot", 0, {name: {0: 20, 10: 40} for name in cfg.scale.benchmarks})
+    run = load_run(folder)
+    run.scale, run.base_model = "small", cfg.base_model.name
+    manifest = next(m for m in load_manifests() if m.stem == stem)
+    table = Table(manifest, "small", Estimator([run]))
+    row = next(cells for cells in table.cells if cells[0].row in ("{pi1}", "PG + WD + KL + Ent (all)"))
+    assert [cell.ours for cell in row] == [40.0] * len(manifest.columns)
 
 
 def test_directions():

@@ -15,14 +15,14 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import ConfigError
-from rlvr.config.compose import check_restated, compose
+from rlvr.config.compose import check_restated, compose, quoted
 from rlvr.config.schema import CONF, check, experiments, group_options, known_keys, train_set_name, verl_config_dir
 from rlvr.runs import naming
 
 ROOT = CONF.parent
 GROUPS = ("scale", "hardware", "base_model", "pool", "train_set", "label", "reward_rule")
 OURS = {*GROUPS, "experiment_name", "variant", "seed", "runs_dir", "data_root", "tracking", "check", "run_dir"}
-OURS |= {"experiment_folder", "overrides", "benchmarks", "loss", "updates_per_step", "example", "retention"}
+OURS |= {"experiment_folder", "overrides", "benchmarks", "all", "loss", "updates_per_step", "example", "retention"}
 MACHINE = ("hardware", "ray_kwargs", "transfer_queue", "trainer")
 
 
@@ -431,9 +431,69 @@ def test_multirun_composes_every_combination(tmp_path: Path) -> None:
     assert sound == [f"runs/tiny/tiny/{name}/seed{seed}" for name in ("one_shot", "no_kl") for seed in (0, 1)]
 
 
-def test_check_refuses_examples_that_a_run_would_refuse():
-    done = run("+experiment=precise_label", "check=true")
-    assert done.returncode == 1 and "12.7 stands in for 12.8" in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["+experiment=precise_label"], "12.7 stands in for 12.8"),
+        (["reward_rule.file=nowhere.py"], "reward_rule.file={cwd}/nowhere.py: no such file"),
+        (["base_model.path=/no/such/model"], "no such folder"),
+        (["runs_dir=/dev/null/runs"], "cannot write below /dev/null"),
+        (["example.file=nowhere, or else.yaml"], "example.file=nowhere, or else.yaml: no such file"),
+        (["scale.benchmarks=[]"], "a run is evaluated on one benchmark or more"),
+        (["+benchmarks.tiny500.limit=-5"], "benchmarks.tiny500.limit=-5: expected a whole number above 0"),
+        (["scale.max_prompt_tokens=8"], "1 training example longer than scale.max_prompt_tokens=8"),
+        (["scale.max_prompt_tokens=40", "scale.max_response_tokens=60"], "longer than scale.max_prompt_tokens=40"),
+        (["check=maybe"], "check=maybe: expected true or false"),
+    ],
+)
+def test_check_refuses_what_a_run_would_refuse(arguments: list[str], message: str) -> None:
+    experiment = [] if arguments[0].startswith("+experiment") else ["+experiment=one_shot"]
+    done = run(*experiment, "check=true", *arguments)
+    assert done.returncode == 1 and message.format(cwd=ROOT) in done.stderr, done.stdout + done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_check_refuses_a_folder_of_another_run(tmp_path: Path) -> None:
+    cfg = compose("+experiment=one_shot", f"runs_dir={tmp_path}", "loss.kl=0.5", "variant=x")
+    folder = Path(cfg.run_dir)
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    done = run("+experiment=one_shot", f"runs_dir={tmp_path}", "variant=x", "check=true")
+    assert done.returncode == 1 and "loss.kl: 0.5 → 0.001" in done.stderr
+
+
+def test_what_is_not_at_hand_is_said_and_not_downloaded(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    done = run("+experiment=one_shot", "scale=paper", "hardware=eight_gpus", "check=true")
+    assert (
+        done.returncode == 0 and "not checked: train/dsr_sub.parquet is downloaded when the run starts" in done.stdout
+    )
+
+
+def test_paths_need_no_quotes(tmp_path: Path) -> None:
+    place = tmp_path / "Größe (1), [2]=x"
+    place.mkdir()
+    (place / "my problem, é.yaml").write_text("question: 1 + 1?\nanswer: 2\n")
+    done = run("+experiment=one_shot", f"runs_dir={place}", f"example.file={place}/my problem, é.yaml", "check=true")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("one_shot-example.file=my_problem_é.yaml/seed0: the configuration is sound\n")
+    assert compose("+experiment=one_shot", "runs_dir=~/runs").runs_dir == str(Path.home() / "runs")
+    both = f"example.file={place}/a.yaml,{place}/b.yaml"  # a sweep where both are there
+    assert quoted(both) != both
+    for name in "ab":
+        (place / f"{name}.yaml").write_text("question: 1 + 1?\nanswer: 2\n")
+    clean = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    for path in clean:
+        path.write_text("question: 1 + 1?\nanswer: 2\n")
+    sweep = f"example.file={clean[0]},{clean[1]}"
+    assert quoted(sweep) == sweep
+
+
+def test_an_experiment_file_without_its_package_line_is_told(tmp_path: Path) -> None:
+    conf = shutil.copytree(CONF, tmp_path / "conf")
+    (conf / "experiment" / "mine.yaml").write_text("loss:\n  kl: 0\n")
+    with pytest.raises(ConfigError, match="its file must begin with the line '# @package _global_'"):
+        check(compose("+experiment=mine", conf=conf))
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from made import sample_columns
 from transformers import AutoModelForCausalLM
 
 import rlvr.tiny
+from experiments.timings.synthetic_runs import sample_columns
 from rlvr import evaluate
 from rlvr.cli import ConfigError
 from rlvr.data.protocols import load, of_run, select

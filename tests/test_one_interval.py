@@ -13,7 +13,7 @@ from analysis.estimates import Estimator
 from analysis.manifests import load_manifest
 from analysis.results import load_run
 from analysis.tables import Table
-from experiments.benchmarks.synthetic_runs import write_run
+from experiments.timings.synthetic_runs import write_run
 from rlvr.evaluation import summary
 from rlvr.evaluation.metrics import percent
 from rlvr.runs.evaluations import evaluations

@@ -4,10 +4,10 @@ import re
 
 import numpy as np
 import pytest
-from made import sample_columns
 
 from analysis import post_saturation
 from analysis.post_saturation import gain_after, gain_span, saturation_step
+from experiments.timings.synthetic_runs import sample_columns
 from rlvr.cli import command
 from rlvr.runs import samples
 from rlvr.runs.folder import MetricsWriter, RunFolder

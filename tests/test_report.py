@@ -9,7 +9,8 @@ import pytest
 from analysis import compare, report
 from analysis.manifests import load_manifests
 from analysis.results import load
-from experiments.benchmarks.synthetic_runs import write_run
+from experiments.timings.synthetic_runs import write_run
+from rlvr.cli import command
 
 DRAWN = ("table08_main", "table05_loss_ablation", "figure02_post_saturation")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -58,15 +59,17 @@ def test_without_runs_the_papers_numbers_are_shown(tmp_path):
 def test_two_runs_compared(built, capsys):
     root, _ = built
     paths = [f"run={root}/runs/tiny/tiny/{name}/seed0" for name in ("one_shot", "full_set")]
-    assert compare.main(paths) == 0
+    assert command(compare.Options, compare.compare, None, paths) == 0
     shown = capsys.readouterr().out
     assert "A: tiny/tiny/one_shot/seed0" in shown and "tiny500_avg2" in shown
     a, b = (load(root / "runs", root / "none")[i] for i in (1, 0))
     gained, lost = compare.flips(a, b, "tiny500")
     net = b.scores["tiny500"].correct[-1].sum() - a.scores["tiny500"].correct[-1].sum()
     assert len(gained) - len(lost) == net
-    assert compare.main(["run=nowhere"]) == 2
-    assert compare.main(["run=nowhere", "run=elsewhere"]) == 1
+    assert command(compare.Options, compare.compare, None, ["run=nowhere"]) == 1
+    assert "given 1 times, expected two" in capsys.readouterr().err
+    assert command(compare.Options, compare.compare, None, ["run=nowhere", "run=elsewhere"]) == 1
+    assert "no run here" in capsys.readouterr().err
 
 
 def test_settings_that_differ_are_ours_then_verls_and_those_of_one_version_are_counted():

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -25,8 +26,9 @@ def command(*overrides):
     return [sys.executable, "run.py", "+experiment=one_shot", *SMALL, *overrides]
 
 
-def run(*overrides):
-    return subprocess.run(command(*overrides), cwd=ROOT, capture_output=True, text=True, timeout=600)
+def run(*overrides, **environment):
+    environment = os.environ | environment
+    return subprocess.run(command(*overrides), cwd=ROOT, capture_output=True, text=True, timeout=600, env=environment)
 
 
 def folder_of(runs: Path, name="one_shot") -> RunFolder:
@@ -37,13 +39,18 @@ def folder_of(runs: Path, name="one_shot") -> RunFolder:
 def finished(tmp_path_factory):
     """One uninterrupted run of four steps."""
     runs = tmp_path_factory.mktemp("runs")
-    return runs, run(f"runs_dir={runs}")
+    before = set(ROOT.iterdir())
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as temporary:
+        done = run(f"runs_dir={runs}", "tracking=offline", TMPDIR=temporary)
+        left = [*map(str, Path(temporary).iterdir()), *map(str, set(ROOT.iterdir()) - before)]
+    return runs, done, left
 
 
 @one_process
 def test_a_run_leaves_a_complete_folder(finished):
-    runs, done = finished
+    runs, done, left = finished
     folder = folder_of(runs)
+    assert left == []  # neither Ray's session nor verl's locks nor W&B's files: the run folder is all
     assert done.returncode == 0, done.stdout + done.stderr
     assert "tiny500" in done.stdout
     metrics = read_metrics(folder.metrics_path)
@@ -82,7 +89,7 @@ def test_a_run_leaves_a_complete_folder(finished):
 
 @one_process
 def test_a_finished_run_is_not_run_again_and_another_config_is_refused(finished):
-    runs, _ = finished
+    runs, *_ = finished
     before = folder_of(runs).metrics_path.stat().st_mtime
     again = run(f"runs_dir={runs}")
     assert (again.returncode, "finished already" in again.stdout) == (0, True)
@@ -95,7 +102,7 @@ def test_a_finished_run_is_not_run_again_and_another_config_is_refused(finished)
 
 @one_process
 def test_kill_9_and_resume_ends_where_the_uninterrupted_run_did(finished, tmp_path):
-    runs, _ = finished
+    runs, *_ = finished
     folder = folder_of(tmp_path)
     # Output to a file: Ray's processes would keep a pipe open after the kill.
     with open(tmp_path / "output", "w") as output:

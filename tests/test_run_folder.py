@@ -7,8 +7,8 @@ import signal
 import time
 
 import pytest
-from made import sample_columns
 
+from experiments.timings.synthetic_runs import sample_columns
 from rlvr.runs import provenance, samples
 from rlvr.runs.folder import (
     MetricsWriter,

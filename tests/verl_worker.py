@@ -1,34 +1,12 @@
-"""One verl training worker inside the test process, and batches for it. Used by the tests of `rlvr.verl_cpu`."""
+"""A verl training worker inside the test process, with the settings that a test is about. Used by the tests of losses and engines."""
 
-import os
-import socket
-from functools import cache
-
-import torch
 from omegaconf import OmegaConf
-from tensordict import TensorDict
+
+from experiments.timings.verl_worker import join_world, make_batch, nested, start_worker
+
+__all__ = ["make_batch", "make_worker", "nested"]
 
 FP32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
-
-
-@cache
-def join_process_group() -> None:
-    """Make this process a verl worker of its own world: CPU platform, rank 0 of 1."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    os.environ |= {
-        "VERL_PLATFORM": "cpu",
-        "RANK": "0",
-        "WORLD_SIZE": "1",
-        "LOCAL_RANK": "0",
-        "LOCAL_WORLD_SIZE": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    from rlvr.verl_cpu import plugin
-
-    plugin.register()
 
 
 def make_worker(
@@ -45,13 +23,9 @@ def make_worker(
 
     model_type "value_model": a critic, whose loss is the caller's to set.
     """
-    join_process_group()
-    from functools import partial
-
+    join_world()
     from verl.utils.config import omega_conf_to_dataclass
     from verl.workers.config import ActorConfig, HFModelConfig
-    from verl.workers.engine_workers import TrainingWorker, TrainingWorkerConfig
-    from verl.workers.utils.losses import ppo_loss
 
     model = HFModelConfig(
         path=str(model_path),
@@ -87,44 +61,4 @@ def make_worker(
             }
         )
     )
-    engine = config.fsdp_config
-    engine.use_dynamic_bsz = True
-    engine.max_token_len_per_gpu = engine.infer_max_token_len_per_gpu = max_tokens
-    worker = TrainingWorker(
-        TrainingWorkerConfig(
-            model_type=model_type,
-            model_config=model,
-            engine_config=engine,
-            optimizer_config=config.optim,
-            checkpoint_config=config.checkpoint,
-        )
-    )
-    worker.reset()
-    config.model_config = model
-    worker.set_loss_fn(partial(ppo_loss, config=config))
-    return worker
-
-
-def nested(rows) -> torch.Tensor:
-    return torch.nested.as_nested_tensor([torch.as_tensor(row) for row in rows], layout=torch.jagged)
-
-
-def make_batch(prompts, responses, temperature=1.0, **columns) -> TensorDict:
-    """A batch as verl's trainer hands it to a worker: jagged columns, and the options as non-tensor data."""
-    from verl.utils import tensordict_utils as tu
-
-    ids = [list(p) + list(r) for p, r in zip(prompts, responses, strict=True)]
-    mask = nested([[1] * len(r) for r in responses])
-    data = {
-        "prompts": nested(prompts),
-        "responses": nested(responses),
-        "input_ids": nested(ids),
-        "position_ids": nested([list(range(len(row))) for row in ids]),
-        "response_mask": mask,
-        "loss_mask": mask,
-        **{name: nested(rows) for name, rows in columns.items()},
-    }
-    return tu.get_tensordict(
-        data,
-        {"temperature": temperature, "global_batch_size": len(ids), "calculate_entropy": True, "compute_loss": False},
-    )
+    return start_worker(config, model, model_type)

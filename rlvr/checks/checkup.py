@@ -1,5 +1,6 @@
 """What `check=true` says before a run: is it the paper's, does it fit, how long does it take. Needs neither Ray nor torch."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import DictConfig
@@ -7,28 +8,29 @@ from rich.console import Console
 from rich.table import Table
 
 from rlvr.checks import estimate, fidelity, preflight
-from rlvr.data import prepare as data
 
 WIDTH = 132
 
 
-def report(cfg: DictConfig) -> None:
-    """Print the fidelity table and the estimate; ConfigError for examples that cannot be trained on, or what cannot fit this machine."""
-    if cfg.data_root or cfg.pool.source.startswith("tiny") or data.own_examples(cfg) is not None:
-        data.chosen_examples(cfg)  # what is at hand; nothing is downloaded to be checked
-    machine = preflight.machine(cfg)
-    needed = estimate.estimate(cfg, machine)
+def report(cfg: DictConfig, notes: Sequence[str]) -> None:
+    """Print what differs from paper and authors' code (`all=true`: every setting), the estimate, and the notes of the checks."""
+    needed = estimate.estimate(cfg, preflight.machine(cfg))
     screen = Console(width=WIDTH, highlight=False)
-    screen.print(fidelity.table(fidelity.compare(cfg)))
+    rows = fidelity.compare(cfg)
+    shown = rows if cfg.all else [row for row in rows if row["mark"]]
+    screen.print(fidelity.table(shown))
+    if len(shown) < len(rows):
+        screen.print(f"{len(rows) - len(shown)} more settings are as paper and authors' code say (all=true shows them)")
     screen.print()
     if needed is None:
         screen.print(f"no estimate: base_model.architecture of {cfg.base_model.name} is not known here")
-        return
-    screen.print(estimate_table(cfg, needed))
-    estimate.refuse(cfg, needed, machine)
+    else:
+        screen.print(estimate_table(cfg, needed))
+    for note in notes:
+        screen.print(note, soft_wrap=True, markup=False)
 
 
-def estimate_table(cfg: DictConfig, needed: estimate.Estimate) -> Table:
+def estimate_table(cfg: DictConfig, needed: estimate.Needs) -> Table:
     """What the run needs, in words."""
     shown = Table(box=None, pad_edge=False, show_header=False)
     shown.add_row("parameters", f"{needed.parameters:,}")
@@ -43,7 +45,7 @@ def estimate_table(cfg: DictConfig, needed: estimate.Estimate) -> Table:
     return shown
 
 
-def _gpu_rows(cfg: DictConfig, needed: estimate.Estimate) -> list[tuple[str, Any]]:
+def _gpu_rows(cfg: DictConfig, needed: estimate.Needs) -> list[tuple[str, Any]]:
     if not needed.parts:
         return []
     parts = ", ".join(f"{name} {gib:.1f}" for name, gib in needed.parts.items() if gib)

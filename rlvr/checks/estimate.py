@@ -4,7 +4,7 @@
 
 P parameters, N devices, TP GPUs to an inference replica. Training state in fp32: 4 P weights, 4 P gradients, 8 P Adam
 moments, in shares of 1 / N (FSDP). Where a finished run of the same scale, model and hardware lies under `runs_dir`, its
-measured seconds replace the formula's. `refuse` raises ConfigError for what cannot fit. Pure: no torch, no verl.
+measured seconds replace the formula's. `warnings` says what may not fit. Pure: no torch, no verl.
 """
 
 import json
@@ -20,23 +20,25 @@ from rlvr.data import protocols
 from rlvr.runs.folder import RunFolder, metrics_lines
 
 GIB = 2**30
-MEAN_RESPONSE = 0.36  # of the longest allowed; paper Fig. 4: 1,117 of 3,072 tokens over pi1's 2,000 steps
-PROMPT_TOKENS = 150  # ours: a problem of DSR-sub in the chat template
-LOGITS_COPIES = 4  # ours, read from verl's engine: logits, their gradient, softmax and its product for the entropy
-GPU_CONTEXT_GIB = 4  # ours: CUDA, NCCL and a sleeping vLLM
-GPU_PROCESS_GIB, DRIVER_GIB = (
-    4,
-    10,
-)  # ours: host memory of a GPU's processes; of Ray, trainer and agent loops together
-CPU_PROCESSES_GIB = 3.2  # ours: Ray and verl's processes, measured at scale=tiny (proportional set size)
-FLOPS_SHARE, BANDWIDTH_SHARE = 0.35, 0.6  # ours: of the data sheet, usual for dense models of this size
-GPU_DECODE_S, CPU_DECODE_S = (
-    0.004,
-    0.0055,
-)  # ours: overhead of a decoding step; CPU: 0.44 s for 80 (experiments/LOG.md)
-CPU_FLOPS = 3e10  # ours: of one core; 0.71 s an update on two (experiments/LOG.md)
-STARTUP_S = {"cpu": 35, "cuda": 180}  # ours: cpu measured (experiments/LOG.md), cuda a guess
-BYTES_PER_TOKEN = 1.5  # ours: of a stored response in Parquet; 0.6 to 1.25 at scale=tiny
+# Mean answer as a share of the longest allowed. Paper Fig. 4: 1,117 of 3,072 tokens over pi1's 2,000 steps.
+MEAN_RESPONSE = 0.36
+# All that follow are ours. Tokens of a problem of DSR-sub in the chat template.
+PROMPT_TOKENS = 150
+# Read from verl's engine: logits, their gradient, softmax and its product for the entropy.
+LOGITS_COPIES = 4
+# On a GPU: CUDA, NCCL and a sleeping vLLM. In main memory: a GPU's processes; Ray, trainer and agent loops together.
+GPU_CONTEXT_GIB, GPU_PROCESS_GIB, DRIVER_GIB = 4, 4, 10
+# Ray's and verl's processes at scale=tiny (measured, proportional set size).
+CPU_PROCESSES_GIB = 3.2
+# Of the data sheet, usual for dense models of this size.
+FLOPS_SHARE, BANDWIDTH_SHARE = 0.35, 0.6
+# Overhead of a decoding step; on a CPU 0.44 s for 80 of them, and FLOP/s of one core: 0.71 s an update on two (experiments/LOG.md).
+GPU_DECODE_S, CPU_DECODE_S, CPU_FLOPS = 0.004, 0.0055, 3e10
+# To the first step: cpu measured (experiments/LOG.md), cuda a guess.
+STARTUP_S = {"cpu": 35, "cuda": 180}
+# Of a stored response in Parquet: 0.6 to 1.25 at scale=tiny.
+BYTES_PER_TOKEN = 1.5
+# Of a file whose length the protocols do not say.
 UNKNOWN_PROBLEMS = 500
 
 
@@ -99,7 +101,7 @@ class Machine(NamedTuple):
     cores: int
 
 
-class Estimate(NamedTuple):
+class Needs(NamedTuple):
     """In GiB (per GPU, per node, per run) and hours. `parts` explains the memory of a GPU; `measured` names a run."""
 
     parameters: int
@@ -116,7 +118,7 @@ class Estimate(NamedTuple):
     measured: str | None
 
 
-def estimate(cfg: DictConfig, machine: Machine) -> Estimate | None:
+def estimate(cfg: DictConfig, machine: Machine) -> Needs | None:
     """All of it; None for a model of unknown architecture."""
     arch = architecture(cfg)
     if arch is None:
@@ -127,7 +129,7 @@ def estimate(cfg: DictConfig, machine: Machine) -> Estimate | None:
     evaluations = 1 + ceil(cfg.scale.steps / cfg.scale.evaluate_every)
     hours = (STARTUP_S[cfg.hardware.device] + cfg.scale.steps * step_s + evaluations * eval_s) / 3600
     gpus = cfg.hardware.nodes * cfg.hardware.devices_per_node if cfg.hardware.device == "cuda" else 0
-    return Estimate(
+    return Needs(
         arch.parameters, update, rollout, parts, sequences, _host_gib(cfg, arch), disk, peak, step_s, hours,
         gpus * hours, measured,
     )  # fmt: skip
@@ -142,10 +144,8 @@ def _gpu_gib(cfg: DictConfig, a: Architecture, machine: Machine) -> tuple[float,
     """GiB of a GPU in the update and in the rollout, the parts of both, and full-length sequences its cache holds."""
     if cfg.hardware.device != "cuda":
         return 0.0, 0.0, {}, cfg.scale.prompts_per_step * cfg.scale.samples_per_prompt
-    n, tp = (
-        cfg.hardware.nodes * cfg.hardware.devices_per_node,
-        cfg.actor_rollout_ref.rollout.tensor_model_parallel_size,
-    )
+    n = cfg.hardware.nodes * cfg.hardware.devices_per_node
+    tp = cfg.actor_rollout_ref.rollout.tensor_model_parallel_size
     actor, rollout = cfg.actor_rollout_ref.actor, cfg.actor_rollout_ref.rollout
     share = a.parameters / n / GIB
     offloaded = actor.fsdp_config.param_offload and actor.fsdp_config.optimizer_offload
@@ -271,35 +271,44 @@ def _select(config, key: str):
     return config
 
 
-def refuse(cfg: DictConfig, needed: Estimate, machine: Machine) -> None:
-    """ConfigError for what cannot fit, with the key to change. What is unknown about the machine refuses nothing."""
+def warnings(cfg: DictConfig, needed: Needs, machine: Machine) -> list[str]:
+    """What may not fit, with the key to change: these are estimates, so they refuse nothing.
+
+    ConfigError for what cannot fit by counting alone: weights that are larger than the memory or the disk they must be on.
+    What is unknown about the machine is no reason for anything.
+    """
+    weights, state = needed.parameters * 2 / GIB, _models(cfg) * 16 * needed.parameters / GIB
+    found: list[tuple[float, float | None, str]] = []  # needed, there, and how to say it
     if cfg.hardware.device == "cuda":
         memory = machine.gpu_gib or cfg.hardware.gpu.memory_gib
         where = f"hardware={cfg.hardware.name}, {memory:.0f} GiB a GPU"
+        share = weights / cfg.actor_rollout_ref.rollout.tensor_model_parallel_size
+        if share > memory:
+            raise ConfigError(
+                f"{where}: the weights alone are {share:.0f} GiB a GPU: raise actor_rollout_ref.rollout.tensor_model_parallel_size"
+            )
         if needed.kv_sequences < 1:
-            raise ConfigError(
-                f"{where}: vLLM has no room for one answer beside the weights; raise "
-                "actor_rollout_ref.rollout.gpu_memory_utilization or tensor_model_parallel_size"
-            )
-        if needed.rollout_gib > memory:
-            raise ConfigError(
-                f"{where}: generation needs about {needed.rollout_gib:.0f} GiB; lower "
-                "actor_rollout_ref.rollout.gpu_memory_utilization, or set "
-                "actor_rollout_ref.actor.fsdp_config.param_offload and optimizer_offload to true"
-            )
-        if needed.update_gib > memory:
-            raise ConfigError(
-                f"{where}: an update needs about {needed.update_gib:.0f} GiB; lower "
-                "actor_rollout_ref.actor.ppo_max_token_len_per_gpu, set "
-                "actor_rollout_ref.actor.fsdp_config.offload_policy=true, or use more GPUs"
-            )
-    if machine.host_gib and needed.host_gib > machine.host_gib:
+            found.append((1, 0, f"{where}: vLLM may have no room for one answer beside the weights; raise "
+                          "actor_rollout_ref.rollout.gpu_memory_utilization or tensor_model_parallel_size"))  # fmt: skip
+        found.append((needed.rollout_gib, memory, f"{where}: generation needs about {needed.rollout_gib:.0f} GiB; lower "
+                      "actor_rollout_ref.rollout.gpu_memory_utilization, or set "
+                      "actor_rollout_ref.actor.fsdp_config.param_offload and optimizer_offload to true"))  # fmt: skip
+        found.append((needed.update_gib, memory, f"{where}: an update needs about {needed.update_gib:.0f} GiB; lower "
+                      "actor_rollout_ref.actor.ppo_max_token_len_per_gpu, set "
+                      "actor_rollout_ref.actor.fsdp_config.offload_policy=true, or use more GPUs"))  # fmt: skip
+    elif machine.host_gib and state > machine.host_gib:
         raise ConfigError(
-            f"hardware={cfg.hardware.name}: needs about {needed.host_gib:.0f} GiB of main memory, this machine has "
-            f"{machine.host_gib:.0f}; choose a smaller base_model or scale, or lower actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
+            f"hardware={cfg.hardware.name}: weights, gradients and Adam's moments alone are {state:.0f} GiB, this machine has "
+            f"{machine.host_gib:.0f}; choose a smaller base_model"
         )
-    if machine.free_disk_gib is not None and needed.disk_peak_gib > machine.free_disk_gib:
+    found.append((needed.host_gib, machine.host_gib, f"hardware={cfg.hardware.name}: needs about {needed.host_gib:.0f} GiB of "
+                  f"main memory, this machine has {machine.host_gib or 0:.0f}; choose a smaller base_model or scale, or lower "
+                  "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"))  # fmt: skip
+    disk = machine.free_disk_gib
+    if disk is not None and state * 3 / 4 > disk:
         raise ConfigError(
-            f"runs_dir={cfg.runs_dir}: needs about {needed.disk_peak_gib:.1f} GiB, {machine.free_disk_gib:.1f} are free; raise "
-            "retention.weights_every or scale.save_every, or give another runs_dir"
+            f"runs_dir={cfg.runs_dir}: one checkpoint is {state * 3 / 4:.1f} GiB, {disk:.1f} are free; give another runs_dir"
         )
+    found.append((needed.disk_peak_gib, disk, f"runs_dir={cfg.runs_dir}: needs about {needed.disk_peak_gib:.1f} GiB, "
+                  f"{disk or 0:.1f} are free; raise retention.weights_every or scale.save_every, or give another runs_dir"))  # fmt: skip
+    return [f"warning: {text}" for need, there, text in found if there is not None and need > there]

@@ -21,7 +21,7 @@ BENCHMARKS = protocols.group("paper")
 class Setting(NamedTuple):
     """One thing a result depends on. `where` names the place in the paper, or what differs in a way a value cannot say."""
 
-    name: str
+    setting: str
     key: str  # dotted
     paper: Any
     authors: Any
@@ -72,11 +72,18 @@ SETTINGS = (
     Setting("GPUs", "hardware.devices_per_node", 8, 8, "B.4"),
     Setting("stored weights", "retention.weights_dtype", None, "float32", "Table 7"),
 )
+CRITIC_UPDATES = "updates of the critic"  # no key: prompts per step over its mini-batch
 PPO_SETTINGS = (  # the paper says nothing about them; the authors' are the defaults of their verl
     Setting("discount (gamma)", "algorithm.gamma", None, 1.0, ""),
     Setting("GAE lambda", "algorithm.lam", None, 1.0, ""),
     Setting("critic's learning rate", "scale.critic_learning_rate", None, 1e-5, ""),
     Setting("critic's value clip", "critic.cliprange_value", None, 0.5, ""),
+    Setting(
+        "critic's updates per step", CRITIC_UPDATES, None, 8, "theirs is not multiplied by the samples of a prompt"
+    ),
+    Setting(
+        "KL in the reward (PPO)", "algorithm.use_kl_in_reward", None, True, "their default for PPO; here a loss term"
+    ),
 )
 # Groups that an experiment file may choose in its defaults, and the setting that shows it.
 GROUP_KEYS = {"train_set": "train_set.ranks", "label": "label.name", "reward_rule": "reward_rule.name"}
@@ -89,7 +96,10 @@ def compare(cfg: DictConfig) -> list[dict]:
     otherwise says what brought the difference: "experiment", "scale", "hardware", or "changed".
     """
     changed = _keys_of_experiment(cfg.experiment_name)
-    settings = SETTINGS + (PPO_SETTINGS if cfg.algorithm.adv_estimator == "gae" else ())
+    settings: tuple[Setting, ...] = SETTINGS
+    if cfg.algorithm.adv_estimator == "gae":
+        told = {setting.key for setting in PPO_SETTINGS}
+        settings = tuple(setting for setting in SETTINGS if setting.key not in told) + PPO_SETTINGS
     rows = []
     for setting in settings:
         here = _value(cfg, setting.key)
@@ -99,21 +109,13 @@ def compare(cfg: DictConfig) -> list[dict]:
         mark = _mark(here, paper, setting.authors)
         if mark == "changed":
             mark = _origin(setting.key, cfg, changed)
-        rows.append(
-            {
-                "setting": setting.name,
-                "key": setting.key,
-                "here": here,
-                "paper": paper,
-                "authors": setting.authors,
-                "where": setting.where,
-                "mark": mark,
-            }
-        )
+        rows.append(setting._asdict() | {"here": here, "paper": paper, "mark": mark})
     return rows
 
 
 def _value(cfg: DictConfig, key: str) -> Any:
+    if key == CRITIC_UPDATES:
+        return cfg.scale.prompts_per_step // cfg.critic.ppo_mini_batch_size
     value = OmegaConf.select(cfg, key)
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 

@@ -6,11 +6,12 @@ import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from rlvr.checks import estimate
 from rlvr.checks.estimate import Machine
 from rlvr.cli import ConfigError
+from rlvr.runs.folder import RunFolder, RunFolderError, refuse_other_config
 
 
 def check_machine(cfg: DictConfig) -> None:
@@ -66,11 +67,22 @@ def gpu_memory_gib() -> float:
     return min(int(mib) for mib in listed) / 1024
 
 
-def check_fits(cfg: DictConfig) -> None:
-    """ConfigError when the run cannot fit into this machine's memory or disk (rlvr/checks/estimate.py)."""
+def check_fits(cfg: DictConfig) -> list[str]:
+    """Warnings of what may not fit into this machine by estimate; ConfigError for what cannot (rlvr/checks/estimate.py)."""
     here = machine(cfg)
-    if needed := estimate.estimate(cfg, here):
-        estimate.refuse(cfg, needed, here)
+    needed = estimate.estimate(cfg, here)
+    return estimate.warnings(cfg, needed, here) if needed else []
+
+
+def check_place(cfg: DictConfig) -> None:
+    """RunFolderError when the run folder cannot be written, or holds a run of another config."""
+    folder = RunFolder(cfg.run_dir)
+    refuse_other_config(folder, OmegaConf.to_container(cfg))
+    place = folder.path
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise RunFolderError(f"{folder.path}: cannot write below {place}: give another runs_dir=<folder>")
 
 
 def check_weights(path: str) -> None:

@@ -103,30 +103,20 @@ def table(found: Probe):
 
 def _sample(request: dict) -> list[list[str]]:
     """In the child: `samples` responses to each question."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     from rlvr.data.prompts import render
+    from rlvr.evaluation.engines import start
+    from rlvr.verl_cpu.generation import Sampling
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer = AutoTokenizer.from_pretrained(request["model"])
-    model = AutoModelForCausalLM.from_pretrained(request["model"]).to(device).eval()
-    torch.manual_seed(request["seed"])
+    engine = start("torch", request["model"])
+    limits = (request["max_tokens"], request["temperature"], request["top_p"], request["top_k"])
     responses = []
-    for question in request["questions"]:
-        prompt = render(request["template"], question, tokenizer)
-        ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt").to(device)
-        tokens = model.generate(
-            **ids,
-            do_sample=True,
-            temperature=request["temperature"],
-            top_p=request["top_p"],
-            top_k=max(request["top_k"], 0),
-            max_new_tokens=request["max_tokens"],
-            num_return_sequences=request["samples"],
-            pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
-        )
-        responses.append(tokenizer.batch_decode(tokens[:, ids.input_ids.shape[1] :], skip_special_tokens=True))
+    for i, question in enumerate(request["questions"]):
+        prompt = engine.tokenizer(render(request["template"], question, engine.tokenizer), add_special_tokens=False)
+        draws = [
+            Sampling(*limits, seed=request["seed"] + i * request["samples"] + k) for k in range(request["samples"])
+        ]
+        answers = engine.generate([prompt["input_ids"]] * len(draws), draws, lambda responses, tokens: None)
+        responses.append(engine.tokenizer.batch_decode([a.token_ids for a in answers], skip_special_tokens=True))
     return responses
 
 

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -146,58 +146,68 @@ def _paths(tree: dict[str, Any], path: str = "") -> Iterator[str]:
             yield from _paths(value, f"{path}{key}.")
 
 
-def _is_integer(value: Any) -> bool:
+class Domain(NamedTuple):
+    """What holds of a value, and how to say it."""
+
+    holds: Callable[[Any], bool]
+    expected: str
+
+
+def _integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
-    return _is_integer(value) or isinstance(value, float) and isfinite(value)
+def _number(value: Any) -> bool:
+    return _integer(value) or isinstance(value, float) and isfinite(value)
 
 
-def _is_label(value: Any) -> bool:
-    return value is None or _is_number(value) or isinstance(value, str) and value.strip() != ""
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and value.strip() != ""
 
 
-def _is_folder_name(value: Any) -> bool:
-    return value is None or isinstance(value, str) and re.fullmatch(r"[\w.]+", value) is not None
+def one_of(*choices: Any) -> Domain:
+    said = (
+        f"one of {', '.join(choices)}"
+        if len(choices) > 3
+        else " or ".join(filter(None, [", ".join(choices[:-1]), choices[-1]]))
+    )
+    return Domain(lambda v: v in choices, said)
 
 
-# Keys, what holds of their values, and how to say it.
-DOMAINS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    (
-        "scale.steps scale.prompts_per_step scale.samples_per_prompt scale.max_prompt_tokens "
-        "scale.max_response_tokens scale.evaluate_every scale.save_every updates_per_step "
-        "retention.weights_every base_model.context_tokens "
-        "hardware.nodes hardware.devices_per_node",
-        lambda v: _is_integer(v) and v > 0,
-        "a whole number above 0",
+POSITIVE = Domain(lambda v: _integer(v) and v > 0, "a whole number above 0")
+COUNT = Domain(lambda v: _integer(v) and v >= 0, "a whole number of 0 or more")
+RATE = Domain(lambda v: _number(v) and v > 0, "a number above 0")
+HOT = Domain(RATE.holds, "a number above 0: greedy answers are all alike")
+TRUTH = Domain(lambda v: isinstance(v, bool), "true or false")
+# Keys, several in one line where they have one domain.
+DOMAINS = {
+    "scale.steps scale.prompts_per_step scale.samples_per_prompt scale.max_prompt_tokens scale.max_response_tokens": POSITIVE,
+    "scale.evaluate_every scale.save_every updates_per_step retention.weights_every base_model.context_tokens": POSITIVE,
+    "hardware.nodes hardware.devices_per_node": POSITIVE,
+    "loss.kl loss.entropy loss.weight_decay": Domain(lambda v: _number(v) and v >= 0, "a number of 0 or more"),
+    "scale.learning_rate scale.critic_learning_rate": RATE,
+    "scale.temperature scale.high_temperature": HOT,
+    "scale.top_p": Domain(lambda v: _number(v) and 0 < v <= 1, "above 0 and at most 1"),
+    "scale.top_k": Domain(lambda v: _integer(v) and (v == -1 or v > 0), "-1 (all) or a whole number above 0"),
+    "seed example.probe_samples": COUNT,
+    "label.text": Domain(lambda v: v is None or _number(v) or _text(v), "a text, a number or null"),
+    "label.wrong_share": Domain(lambda v: _number(v) and 0 <= v <= 1, "a share from 0 to 1"),
+    "reward_rule.grader": one_of(*protocols.GRADERS),
+    "reward_rule.probability": Domain(lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1"),
+    "variant": Domain(
+        lambda v: v is None or _text(v) and re.fullmatch(r"[\w.]+", v) is not None,
+        "letters, digits, '_' and '.', for it names a folder",
     ),
-    ("loss.kl loss.entropy loss.weight_decay", lambda v: _is_number(v) and v >= 0, "a number of 0 or more"),
-    ("scale.learning_rate scale.critic_learning_rate", lambda v: _is_number(v) and v > 0, "a number above 0"),
-    (
-        "scale.temperature scale.high_temperature",
-        lambda v: _is_number(v) and v > 0,
-        "a number above 0: greedy answers are all alike",
-    ),
-    ("scale.top_p", lambda v: _is_number(v) and 0 < v <= 1, "above 0 and at most 1"),
-    ("scale.top_k", lambda v: _is_integer(v) and (v == -1 or v > 0), "-1 (all) or a whole number above 0"),
-    ("seed", lambda v: _is_integer(v) and v >= 0, "a whole number of 0 or more"),
-    ("label.text", _is_label, "a text, a number or null"),
-    ("label.wrong_share", lambda v: _is_number(v) and 0 <= v <= 1, "a share from 0 to 1"),
-    ("example.probe_samples", lambda v: _is_integer(v) and v >= 0, "a whole number of 0 or more"),
-    ("reward_rule.grader", lambda v: v in ("math_verify", "authors"), "math_verify or authors"),
-    ("reward_rule.probability", lambda v: _is_number(v) and 0 < v < 1, "a number between 0 and 1"),
-    ("variant", _is_folder_name, "letters, digits, '_' and '.', for it names a folder"),
-    ("tracking", lambda v: v in ("offline", "online", "off"), "offline, online or off"),
-    ("algorithm.adv_estimator", lambda v: v in ("grpo", "gae"), "grpo or gae (PPO)"),
-    ("loss.policy", lambda v: v in ("vanilla", "none"), "vanilla or none"),
-    ("reward_rule.name", lambda v: v in ("outcome", "format", "random"), "outcome, format or random"),
-    ("base_model.template", lambda v: v in TEMPLATES, f"one of {', '.join(TEMPLATES)}"),
-    ("scale.fail_fast check", lambda v: isinstance(v, bool), "true or false"),
-    ("retention.states", lambda v: v is None or _is_integer(v) and v > 0, "a whole number above 0, or null (all)"),
-    ("retention.weights_dtype", lambda v: v in ("bfloat16", "float32"), "bfloat16 or float32"),
-    ("hardware.device", lambda v: v in ("cpu", "cuda"), "cpu or cuda"),
-)
+    "tracking": one_of("offline", "online", "off"),
+    "algorithm.adv_estimator": Domain(lambda v: v in ("grpo", "gae"), "grpo or gae (PPO)"),
+    "loss.policy": one_of("vanilla", "none"),
+    "reward_rule.name": one_of("outcome", "format", "random"),
+    "base_model.template": one_of(*TEMPLATES),
+    "scale.fail_fast check all": TRUTH,
+    "retention.states": Domain(lambda v: v is None or POSITIVE.holds(v), "a whole number above 0, or null (all)"),
+    "retention.weights_dtype": one_of("bfloat16", "float32"),
+    "hardware.device": one_of("cpu", "cuda"),
+}
 
 
 def check(cfg: DictConfig) -> None:
@@ -214,11 +224,11 @@ def check(cfg: DictConfig) -> None:
         for key in cfg[group]:
             if OmegaConf.is_missing(cfg[group], key):
                 raise ConfigError(f"{group}.{key}: no value; set it in the file of conf/{group}")
-    for keys, holds, expected in DOMAINS:
+    for keys, domain in DOMAINS.items():
         for key in keys.split():
             value = OmegaConf.select(cfg, key)
-            if not holds(value):
-                raise ConfigError(f"{key}={'null' if value is None else value}: expected {expected}")
+            if not domain.holds(value):
+                raise ConfigError(f"{key}={'null' if value is None else value}: expected {domain.expected}")
     _check_updates(cfg)
     _check_example(cfg)
     _check_context(cfg)
@@ -258,7 +268,7 @@ def _check_ranks(cfg: DictConfig) -> None:
     if ranks == "all" or ranks is None and cfg.train_set.examples:
         return
     where, there = f"train_set.ranks={ranks}", f"pi1 .. pi{size} in pool {cfg.pool.name}"
-    if isinstance(ranks, str | int) or not ranks or not all(_is_integer(rank) for rank in ranks):
+    if isinstance(ranks, str | int) or not ranks or not all(_integer(rank) for rank in ranks):
         raise ConfigError(f"{where}: expected a list of ranks such as [1,13], or all ({there})")
     if min(ranks) < 1:
         raise ConfigError(f"{where}: ranks start at 1 ({there})")

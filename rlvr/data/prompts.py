@@ -53,7 +53,7 @@ def render(name: str, question: str, tokenizer=None) -> str:
     """
     messages = [{"role": "user", "content": question}]
     if (template := chat_template(name)) is not None:
-        return _compiled(template).render(messages=messages, add_generation_prompt=True)
+        return compiled(template).render(messages=messages, add_generation_prompt=True)
     if tokenizer is None or not getattr(tokenizer, "chat_template", None):
         raise ValueError(
             "base_model.template=chat: the tokenizer has no chat template; name one of "
@@ -63,7 +63,7 @@ def render(name: str, question: str, tokenizer=None) -> str:
 
 
 @lru_cache
-def _compiled(template: str):
+def compiled(template: str):
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     # As transformers compiles a chat template.

@@ -5,6 +5,8 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rlvr.cli import DataError
@@ -35,10 +37,29 @@ AUTHORS_FILES |= {
 }
 
 
+class NotAtHand(DataError):
+    """Data that would be downloaded, while nothing may be (`without_downloads`)."""
+
+
+_downloads = True
+
+
+@contextmanager
+def without_downloads() -> Iterator[None]:
+    """For a `with` block, whatever would be downloaded raises NotAtHand: a plan is checked with what is there."""
+    global _downloads
+    _downloads = False
+    try:
+        yield
+    finally:
+        _downloads = True
+
+
 def data_file(data_root: str | None, name: str) -> Path:
     """A file by its name below `data_root`; without one, a file of the authors is downloaded once and checked.
 
-    Downloads are kept in $XDG_CACHE_HOME/one-shot-rlvr. DataError with the remedy when it is not there, cannot be downloaded or is not what was published.
+    Downloads are kept in $XDG_CACHE_HOME/one-shot-rlvr. DataError with the remedy when the file is not there, cannot be
+    downloaded or is not what was published.
     """
     theirs = AUTHORS_FILES.get(name)
     if data_root is not None:
@@ -54,6 +75,8 @@ def data_file(data_root: str | None, name: str) -> Path:
         raise DataError(f"{name} is needed: give the folder that holds it, data_root=<folder>")
     path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "one-shot-rlvr" / name
     if not path.exists():
+        if not _downloads:
+            raise NotAtHand(f"{name} is downloaded when the run starts")
         _download(AUTHORS + theirs[0], theirs[1], path)
     return path
 
@@ -78,6 +101,8 @@ def _download(url: str, sha256: str, path: Path) -> None:
 
 def hub_rows(repository: str, config: str | None, split: str, revision: str) -> list[dict]:
     """All rows of a Hugging Face data set's split at a revision. DataError when the hub cannot be reached."""
+    if not _downloads:
+        raise NotAtHand(f"Hugging Face data set {repository} is downloaded when the run starts")
     from datasets import load_dataset
 
     try:

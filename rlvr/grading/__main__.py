@@ -1,25 +1,31 @@
-"""Where the two graders differ on the stored responses of a run.
+"""Where the two graders differ on the stored responses of a run: CSV on stdout, the share on stderr.
 
-python -m rlvr.grading run=runs/tiny/tiny/one_shot/seed0          # rollouts and evaluations, as CSV on stdout
+python -m rlvr.grading run=runs/tiny/tiny/one_shot/seed0
 """
 
 import csv
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-from rlvr.grading import GRADERS, disagreement
+from rlvr.cli import ConfigError, command, option
 
 
-def main(arguments: list[str]) -> None:
+@dataclass
+class Options:
+    run: Path = option("the run folder, whose rollouts and evaluations are judged again")
+
+
+def compare(options: Options) -> None:
+    """Judge every response by both graders and print those that they score differently."""
     import pandas as pd
 
-    options = dict(argument.partition("=")[::2] for argument in arguments)
-    if set(options) != {"run"}:
-        raise SystemExit(f"{' '.join(arguments) or 'no arguments'}: expected run=<run folder>")
-    run = Path(options["run"])
+    from rlvr.grading import GRADERS, disagreement
+
+    run = options.run
     files = [*sorted(run.glob("rollouts/*.parquet")), *sorted(run.glob("eval/*/*.parquet"))]
     if not files:
-        raise SystemExit(f"run={run}: no rollouts/*.parquet and no eval/*/*.parquet there; name a run folder")
+        raise ConfigError(f"run={run}: no rollouts/*.parquet and no eval/*/*.parquet there; name a run folder")
     out = csv.writer(sys.stdout)
     out.writerow(["file", "row", "gold", "answer", *GRADERS])
     responses = differing = 0
@@ -36,4 +42,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(command(Options, compare, __doc__))

@@ -31,7 +31,7 @@ State = Literal["new", "unfinished", "finished"]
 
 MIN_FREE_BYTES = 512 * 2**20
 # What two starts of one run may differ in: a key here, and all below it. Paths inside the run folder may move with it.
-MAY_DIFFER = ("tracking", "runs_dir", "run_dir", "check", "trainer.logger")
+MAY_DIFFER = ("tracking", "runs_dir", "run_dir", "check", "all", "trainer.logger")
 MAX_SHOWN = 8
 
 
@@ -143,7 +143,7 @@ def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTE
     """
     folder = RunFolder(path)
     if folder.state == "finished":
-        _refuse_other_config(folder, config)
+        refuse_other_config(folder, config)
         return folder
     try:
         folder.lock()
@@ -154,7 +154,7 @@ def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTE
     try:
         _refuse_full_disk(folder.path, min_free_bytes)
         if folder.config_path.exists():
-            _refuse_other_config(folder, config)
+            refuse_other_config(folder, config)
         elif left := sorted(f.name for f in folder.path.iterdir() if f.name not in ("lock", "run.log", "phase")):
             raise RunFolderError(
                 f"{folder.path}: holds {', '.join(left[:3])} but no config.yaml, so what made them is unknown: "
@@ -204,7 +204,7 @@ def config_differences(old: Mapping, new: Mapping) -> dict[str, tuple[Any, Any]]
 
 
 def in_this_copy(path: str) -> str:
-    """A file of this package, named by its place in a copy of it elsewhere, where it is here; any other text as it is."""
+    """Map a path inside another checkout's rlvr/ to this one, where that file is here too; other texts stay as they are."""
     _, found, inside = path.rpartition("/rlvr/")
     here = Path(__file__).parents[1] / inside
     return str(here) if found and inside and here.exists() else path
@@ -231,7 +231,10 @@ def _flat(config: Mapping) -> dict[str, Any]:
     return leaves
 
 
-def _refuse_other_config(folder: RunFolder, config: dict) -> None:
+def refuse_other_config(folder: RunFolder, config: dict) -> None:
+    """RunConflict when the folder holds a run whose config differs from this one, resolved and plain."""
+    if folder.state == "new":
+        return
     plain = yaml.safe_load(yaml.safe_dump(config, sort_keys=False))
     differences = config_differences(folder.config(), plain)
     if not differences:

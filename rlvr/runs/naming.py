@@ -27,6 +27,8 @@ def science(overrides: Iterable[str]) -> list[str]:
         key, equals, value = str(override).lstrip("+").partition("=")
         if not equals or key in PLACE or any(key == name or key.startswith(f"{name}.") for name in MACHINE):
             continue
+        if value[:1] in ("'", '"') and value.endswith(value[0]):  # quoted for Hydra
+            value = value[1:-1].replace(f"\\{value[0]}", value[0])
         kept[key] = re.sub(r"\s*,\s*", ",", value) if value.startswith("[") else value
     return [f"{key}={kept[key]}" for key in sorted(kept)]
 
@@ -43,7 +45,6 @@ def run_name(experiment: str, variant: str | None = None, overrides: Iterable[st
 
 
 def _readable(key: str, value: str) -> str:
-    value = value.strip("'\"")
     if key in ("example.question", "example.answer"):  # a text, of which no piece would be a name
         return _digest(value)
     if key.endswith(".file"):

@@ -6,22 +6,29 @@ follows the run folder until the trainer has ended or failed.
 
 import json
 import os
+import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from rlvr.checks import fidelity, preflight
+from rlvr.checks import fidelity, preflight, prompt_lengths
 from rlvr.cli import ConfigError
 from rlvr.data import prepare as data
-from rlvr.data import protocols
+from rlvr.data import protocols, sources
 from rlvr.evaluation.store import Store
 from rlvr.runs import provenance
 from rlvr.runs.folder import RunFolder, open_run, write_atomically
 from rlvr.training import console, rewards
+
+SCRATCH = "rlvr-"
+LONGEST_TEMPORARY = 24
+REMOVAL_TRIES = 25
 
 
 def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console, float], None]) -> int:
@@ -31,12 +38,7 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
     Raises ConfigError or RunFolderError for what can be known before anything heavy starts.
     """
     preflight.check_machine(cfg)
-    cfg = _resolved(cfg)
-    preflight.check_fits(cfg)
-    if not cfg.base_model.gguf_file:
-        preflight.check_weights(cfg.actor_rollout_ref.model.path)
-    prepared = data.prepare(cfg)
-    _check_reward(cfg, prepared)
+    cfg, prepared = ready(cfg)
     folder = open_run(cfg.run_dir, OmegaConf.to_container(cfg))
     with folder:
         if folder.state == "finished":
@@ -77,14 +79,38 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
     return 0
 
 
+def plan(cfg: DictConfig) -> list[str]:
+    """What `ready` says of a run that is only planned, perhaps for another machine: nothing is downloaded to be checked."""
+    with sources.without_downloads():
+        try:
+            return ready(cfg.copy())[1].notes
+        except sources.NotAtHand as error:
+            return [f"not checked: {error}"]
+
+
+def ready(cfg: DictConfig) -> tuple[DictConfig, data.Data]:
+    """The resolved config and the data of a run, after everything that can be known to fail has been asked.
+
+    Raises ConfigError or RunFolderError; what may go wrong is in the data's notes. Loads neither Ray nor torch.
+    """
+    cfg = _resolved(cfg)
+    if not cfg.base_model.gguf_file:
+        preflight.check_weights(cfg.actor_rollout_ref.model.path)
+    preflight.check_place(cfg)
+    prepared = data.prepare(cfg)
+    _check_reward(cfg, prepared)
+    prepared.notes += prompt_lengths.check(cfg, prepared.train, prepared.test)
+    prepared.notes += preflight.check_fits(cfg)
+    return cfg, prepared
+
+
 def _resolved(cfg: DictConfig) -> DictConfig:
     """Plain data with absolute paths: the processes of a run have other working folders, and none of our resolvers."""
     OmegaConf.set_struct(cfg, False)
     cfg.run_dir = str(Path(cfg.run_dir).resolve())
-    if cfg.data_root is not None:
-        cfg.data_root = str(Path(cfg.data_root).resolve())
-    if cfg.reward_rule.file is not None:
-        cfg.reward_rule.file = str(Path(cfg.reward_rule.file).resolve())
+    for group, key in ((cfg, "data_root"), (cfg.reward_rule, "file")):
+        if group[key] is not None:
+            group[key] = str(Path(group[key]).resolve())
     if (own := data.own_examples(cfg)) is not None:
         # With their text in the config, a file edited between two starts is another run, not a silent change of this one.
         cfg.train_set.examples, cfg.train_set.ranks, cfg.train_set.name = own, None, "own"
@@ -183,20 +209,49 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     folder.phase_path.write_text("starting Ray")
     arguments = OmegaConf.to_container(cfg.ray_kwargs.ray_init)
     runtime_env = arguments.pop("runtime_env", None) or {}
-    runtime_env["env_vars"] = ray_environment(cfg, folder) | (runtime_env.get("env_vars") or {})
-    ray.init(**arguments, runtime_env=runtime_env)
+    with scratch_folder() as scratch:
+        if not (arguments.get("address") or os.environ.get("RAY_ADDRESS")):
+            arguments.setdefault("_temp_dir", f"{scratch}/ray")
+        runtime_env["env_vars"] = ray_environment(cfg, folder, scratch) | (runtime_env.get("env_vars") or {})
+        ray.init(**arguments, runtime_env=runtime_env)
+        try:
+            ray.get(ray.remote(TaskRunner).options(num_cpus=0).remote().run.remote(cfg))
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def scratch_folder() -> Iterator[str]:
+    """A temporary folder for Ray's session and for what verl and W&B leave behind, removed at the end of a `with` block.
+
+    Those of drivers that were killed are removed too: the name says whose it is.
+    """
+    # Ray's sockets lie deep below it, and the path of a socket has at most 107 characters.
+    base = Path(tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST_TEMPORARY else "/tmp")
+    for left in base.glob(f"{SCRATCH}*"):
+        owner = left.name.removeprefix(SCRATCH).partition("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-", dir=base)
     try:
-        ray.get(ray.remote(TaskRunner).options(num_cpus=0).remote().run.remote(cfg))
+        yield folder
     finally:
-        ray.shutdown()
+        for _ in range(REMOVAL_TRIES):  # Ray's agents outlive its shutdown by a moment, and write
+            shutil.rmtree(folder, ignore_errors=True)
+            if not Path(folder).exists():
+                break
+            time.sleep(0.2)
 
 
-def ray_environment(cfg: DictConfig, folder: RunFolder) -> dict[str, str]:
+def ray_environment(cfg: DictConfig, folder: RunFolder, scratch: str) -> dict[str, str]:
     """Environment of every Ray process of the run."""
     variables = {
         "TOKENIZERS_PARALLELISM": "false",
         "WANDB_MODE": {"online": "online", "offline": "offline", "off": "disabled"}[cfg.tracking],
         "WANDB_DIR": str(folder.path),
+        "WANDB_CACHE_DIR": scratch,
+        "WANDB_DATA_DIR": scratch,
+        "TMPDIR": scratch,
         "WANDB_SILENT": "true",
     }
     if cfg.hardware.device == "cpu":

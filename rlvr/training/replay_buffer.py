@@ -9,7 +9,7 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 POLL_INTERVAL_S = 0.02
 
 
-class PromptReplayBuffer(ReplayBuffer):
+class FailFastReplayBuffer(ReplayBuffer):
     """Raises RuntimeError as soon as a group of responses has failed."""
 
     def __init__(self, *args, **kwargs):

@@ -24,8 +24,8 @@ class TaskRunner:
 
     def run(self, config) -> None:
         """Train until done. Whatever fails is raised to the caller."""
-        # Every process of a run loads for seconds. What does not wait for one another goes side by side: the queue's
-        # processes, which need no verl, while this one loads it; then servers and workers together.
+        # Start independent processes in parallel, for each of them loads for seconds: the queue's, which need no verl, while
+        # this one loads it; then servers and workers together.
         import ray
 
         ray.remote(_nothing).options(num_cpus=0).remote()  # a process at hand for verl's search for a free port

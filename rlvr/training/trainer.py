@@ -100,7 +100,7 @@ class RunFolderTrainer(PPOTrainerSync):
             rows["uid"] = np.array(
                 [f"eval-{self.global_steps}-{i:06d}" for i in range(len(rows["raw_prompt"]))], object
             )
-            # How many answers verl's own agent loop asks of each row; the rest of its sampling: rlvr.training.agent_loop.
+            # How many answers verl's own agent loop asks of each row; the rest of its sampling: rlvr.training.row_sampling.
             rows["__rollout_n__"] = np.array([row["sampling"]["n"] for row in rows["extra_info"]], object)
             batch = tu.get_tensordict(rows)
             tu.assign_non_tensor_data(batch, "global_steps", self.global_steps)

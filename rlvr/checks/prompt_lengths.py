@@ -1,0 +1,84 @@
+"""Do all prompts fit? Counted with the model's own tokenizer before anything starts, without loading transformers.
+
+A CPU run ends at a prompt longer than `scale.max_prompt_tokens`; verl's own agent loop cuts it on the left without a word.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from jinja2 import TemplateError
+from omegaconf import DictConfig
+
+from rlvr.cli import ConfigError
+from rlvr.data import prompts
+
+
+def check(cfg: DictConfig, training: Sequence[dict], testing: Sequence[dict]) -> list[str]:
+    """Notes about prompts that training would cut; ConfigError for a training example, and on a CPU for any, that is too long.
+
+    The rows are verl's (rlvr.data.pools). A tokenizer that is not at hand, or a template of its own that needs more than
+    jinja, counts nothing: then the list says so.
+    """
+    count = counter(str(cfg.actor_rollout_ref.model.path), cfg.base_model.template)
+    if count is None:
+        return ["prompts are not counted: the model's tokenizer is not at hand yet"]
+    limit = cfg.scale.max_prompt_tokens
+    notes = []
+    for rows, kind in ((training, "training example"), (testing, "test problem")):
+        lengths = {row["prompt"][0]["content"]: count(row["prompt"][0]["content"]) for row in rows}
+        long = {text: length for text, length in lengths.items() if length > limit}
+        if not long:
+            continue
+        text, length = max(long.items(), key=lambda item: item[1])
+        said = f"{len(long)} {kind}{'s' if len(long) > 1 else ''} longer than scale.max_prompt_tokens={limit} (the longest has {length}: {text[:60]!r})"
+        if rows is training or cfg.hardware.device == "cpu":
+            raise ConfigError(f"{said}: raise scale.max_prompt_tokens or leave it out")
+        notes.append(f"{said}: verl cuts them on the left while it trains; rlvr.evaluate does not")
+    return notes
+
+
+def counter(model: str, template: str):
+    """A function from a question to the tokens of its whole prompt; None where the tokenizer or its template cannot be had."""
+    folder = _folder(model)
+    if folder is None:
+        return None
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    renderer = _Template(folder)
+
+    def count(question: str) -> int:
+        return len(tokenizer.encode(prompts.render(template, question, renderer), add_special_tokens=False).ids)
+
+    try:
+        count("1 + 1?")
+    except (TemplateError, ValueError):
+        return None
+    return lru_cache(maxsize=None)(count)
+
+
+def _folder(model: str) -> Path | None:
+    """Where the tokenizer of a local model, or of a hub's that has been downloaded, is."""
+    if (Path(model) / "tokenizer.json").exists():
+        return Path(model)
+    if Path(model).exists() or model.count("/") != 1:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(model, "tokenizer.json")
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
+class _Template:
+    """The chat template of a model folder, with the face that `prompts.render` knows of a tokenizer."""
+
+    def __init__(self, folder: Path):
+        file = folder / "chat_template.jinja"
+        about = folder / "tokenizer_config.json"
+        known = json.loads(about.read_text()) if about.exists() else {}
+        self.chat_template = file.read_text() if file.exists() else known.get("chat_template")
+
+    def apply_chat_template(self, messages: list[dict], **options) -> str:
+        return prompts.compiled(self.chat_template).render(messages=messages, **options)
