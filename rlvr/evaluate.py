@@ -59,7 +59,7 @@ def evaluate(options: Options) -> int:
 
     from rlvr.evaluation import baselines, summary
     from rlvr.evaluation import subject as subjects
-    from rlvr.evaluation.loop import LazyEngine, run_all
+    from rlvr.evaluation.ask import LazyEngine, run_all
     from rlvr.evaluation.store import only_one
 
     screen = Console()
@@ -81,7 +81,7 @@ def evaluate(options: Options) -> int:
     for note in notes:
         screen.print(note, style="yellow", soft_wrap=True, highlight=False)
     with only_one(subject.folder):
-        run_all(engine, subject, asked, screen)
+        run_all(engine, subject.models, asked, screen)
         rows = summary.write(subject.folder, [one.protocol.name for one in asked], o.reflection_words)
     screen.print(summary.table(rows, {one.protocol.name: one.protocol.metric for one in asked}))
     screen.print(f"metrics: {subject.folder.eval_dir / 'summary.csv'}", soft_wrap=True, highlight=False)

@@ -90,9 +90,17 @@ def test_own_jsonl_with_own_columns(tmp_path):
     assert (mine.k, mine.temperature) == (4, 0.6)
 
 
-def test_own_csv(tmp_path):
-    (tmp_path / "mine.csv").write_text('id,question,answer\nx,"a, b?",007\n')
-    mine = benchmarks.select("mine", {"mine": {"file": str(tmp_path / "mine.csv")}})[0]
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("mine.csv", '\ufeffid,question,answer\nx,"a, b?",007\n'),
+        ("my own.yaml", "- {id: x, question: 'a, b?', answer: 007}\n"),
+        ("mine.json", '[{"id": "x", "question": "a, b?", "answer": 7.0}]'),
+    ],
+)
+def test_own_file(tmp_path, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    mine = benchmarks.select("mine", {"mine": {"file": str(tmp_path / name)}})[0]
     assert benchmarks.load(mine, None)[0] == [{"id": "x", "subject": "", "question": "a, b?", "answer": "7"}]
 
 
@@ -125,7 +133,7 @@ def test_bad_rows_are_named(tmp_path, rows, message):
     [
         ("math50", {}, "did you mean math500"),
         ("mine", {"mine": {"fil": "x.jsonl"}}, "did you mean file"),
-        ("mine", {"mine": {"limit": 4}}, "JSONL or CSV file of your own"),
+        ("mine", {"mine": {"limit": 4}}, "a file of your own .YAML, JSON, JSONL, CSV or Parquet."),
         ("tiny500", {"tiny500": {"k": 4}}, "temperature above 0"),
     ],
 )

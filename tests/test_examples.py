@@ -24,12 +24,17 @@ PAIR = [{"question": "What is 3+4?", "answer": "7"}]
         ("a.yml", "- {question: 'What is 3+4?', answer: '7'}\n"),
         ("a.json", '{"question": "What is 3+4?", "answer": 7}'),
         ("a.jsonl", '{"question": "What is 3+4?", "answer": "7"}\n\n'),
-        ("a.csv", "question,answer\nWhat is 3+4?,7\n"),
+        ("a.json", '{"question": "What is 3+4?", "answer": 7}\n{"question": "What is 3+4?", "answer": 7}\n'),
+        ("a b.csv", "\ufeffquestion,answer\nWhat is 3+4?,7\n"),  # with the mark that spreadsheets write
+        ("a.json", '\ufeff[{"question": "What is 3+4?",\n "answer": 7}]'),
+        ("a.JSONL", '{"question": "What is 3+4?\u2028", "answer": "7"}'),  # no end of a line in JSON
     ],
 )
-def test_files(tmp_path, name, text):
-    (tmp_path / name).write_text(text)
-    assert read_examples(tmp_path / name) == PAIR
+def test_files(tmp_path, monkeypatch, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path in (tmp_path / name, f"~/{name}"):
+        assert read_examples(path) == PAIR * text.count("question")
 
 
 def test_parquet_plain_and_in_the_authors_format(tmp_path):
@@ -56,6 +61,12 @@ def test_an_answer_is_taken_as_it_is_written(tmp_path):
         ("a.yaml", "question: q\nanswer: ' '\n", "the answer is empty"),
         ("a.yaml", "just words\n", "has no question (it has: 'just words')"),
         ("a.json", "{", "cannot be read"),
+        (
+            "a.jsonl",
+            '{"question": "q", "answer": "1"}\n{"question"',
+            "cannot be read as .jsonl: Expecting ':' delimiter: line 2 column",
+        ),
+        ("a.yaml", "question: q\nanswer: [", "line 2"),
         ("a.yaml", "a: [", "cannot be read"),
         ("a.jsonl", "", "has no example"),
         ("a.txt", "q", "expected .yaml, .json, .jsonl, .csv or .parquet"),

@@ -7,55 +7,23 @@ The file holds one `question` and `answer`, or several: YAML or JSON (a mapping 
 with these columns, or a Parquet file in the authors' training format.
 """
 
-import csv
-import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rlvr.cli import ConfigError
+from rlvr.data.files import read_rows
 
 
 def read_examples(file: str | Path) -> list[dict[str, str]]:
     """[{question, answer}] of a file. ConfigError when it cannot be read or lacks a column."""
-    path = Path(file)
     where = f"example.file={file}"
-    if not path.is_file():
-        raise ConfigError(f"{where}: no such file; it holds a question and an answer, in YAML for instance")
-    try:
-        rows = _read(path, where)
-    except (ValueError, yaml.YAMLError, OSError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{where}: cannot be read: {' '.join(str(error).split())}") from None
+    rows = read_rows(file, where)
     if not rows:
         raise ConfigError(f"{where}: has no example; it needs a question and an answer")
+    if isinstance(rows[0], dict) and {"reward_model", "prompt"} <= set(rows[0]):
+        pairs = [(row["prompt"][-1]["content"], row["reward_model"]["ground_truth"]) for row in rows]
+        rows = [{"question": question, "answer": answer} for question, answer in dict.fromkeys(pairs)]
     return [checked(row, f"{where}, example {i}") for i, row in enumerate(rows, start=1)]
-
-
-def _read(path: Path, where: str) -> list[Any]:
-    kind = path.suffix.lower()
-    if kind in (".yaml", ".yml"):
-        data = yaml.load(path.read_text(), yaml.BaseLoader)  # texts as written: 12.80 stays 12.80
-        return data if isinstance(data, list) else [data]
-    if kind == ".json":
-        data = json.loads(path.read_text())
-        return data if isinstance(data, list) else [data]
-    if kind == ".jsonl":
-        return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    if kind == ".csv":
-        with open(path, newline="") as file:
-            return list(csv.DictReader(file))
-    if kind == ".parquet":
-        import pyarrow.parquet as pq
-
-        rows = pq.read_table(path).to_pylist()
-        if rows and "reward_model" in rows[0] and "prompt" in rows[0]:
-            pairs = [(row["prompt"][-1]["content"], row["reward_model"]["ground_truth"]) for row in rows]
-            return [{"question": q, "answer": a} for q, a in dict.fromkeys(pairs)]
-        return rows
-    raise ConfigError(f"{where}: expected .yaml, .json, .jsonl, .csv or .parquet")
 
 
 def checked(row: Any, where: str) -> dict[str, str]:
@@ -66,4 +34,4 @@ def checked(row: Any, where: str) -> dict[str, str]:
             raise ConfigError(f"{where}: has no {column} (it has: {has}); give question and answer")
         if not str(row[column]).strip():
             raise ConfigError(f"{where}: the {column} is empty")
-    return {"question": str(row["question"]).strip(), "answer": str(row["answer"]).strip()}
+    return {column: str(row[column]).strip() for column in ("question", "answer")}

@@ -11,14 +11,14 @@ A pool row is {index, prompt, answer, subject, source}; `prompt` is the user's m
 Nothing here imports torch.
 """
 
-import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rlvr.cli import DataError
+from rlvr.data.files import read_rows
 from rlvr.data.protocols import Protocol
 from rlvr.data.sources import data_file, hub_rows
 from rlvr.grading import last_boxed
@@ -40,59 +40,40 @@ def load_pool(source: str, data_root: str | None) -> list[dict]:
     if source in TINY:
         from rlvr.tiny import datasets
 
-        return [
-            _pool_row(i, row["question"], row["answer"], row["subject"], "train")
-            for i, row in enumerate(datasets.load(TINY[source]))
-        ]
-    if source == "dsr_sub":
-        return _authors_rows(data_file(data_root, "train/dsr_sub.parquet"))
-    if source == "math":
-        if data_root is not None:
-            return _authors_rows(data_file(data_root, "train/math.parquet"))
-        return [
-            _pool_row(i, row["problem"] + INSTRUCTION, last_boxed(row["solution"]) or "", row["type"], "math")
-            for i, row in enumerate(hub_rows(**MATH_ON_THE_HUB))
-        ]
-    raise DataError(f"pool.source={source}: expected {', '.join(SOURCES)}")
-
-
-def _authors_rows(path: Path) -> list[dict]:
-    """A Parquet file with the authors' columns."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path)
-    for column in ("data_source", "prompt", "reward_model"):
-        if column not in table.column_names:
-            raise DataError(f"{path}: has no column {column} (it has: {', '.join(table.column_names)})")
-    return [
-        _pool_row(
-            i,
-            row["prompt"][0]["content"],
-            row["reward_model"]["ground_truth"],
-            (row.get("extra_info") or {}).get("subject") or "",
-            row["data_source"],
+        return _pool((row["question"], row["answer"], row["subject"], "train") for row in datasets.load(TINY[source]))
+    if source == "math" and data_root is None:
+        return _pool(
+            (row["problem"] + INSTRUCTION, last_boxed(row["solution"]) or "", row["type"], "math")
+            for row in hub_rows(**MATH_ON_THE_HUB)
         )
-        for i, row in enumerate(table.to_pylist())
-    ]
+    if source not in SOURCES:
+        raise DataError(f"pool.source={source}: expected {', '.join(SOURCES)}")
+    path = data_file(data_root, f"train/{source}.parquet")
+    theirs = read_rows(path)
+    for column in ("data_source", "prompt", "reward_model"):
+        if theirs and column not in theirs[0]:
+            raise DataError(f"{path}: has no column {column} (it has: {', '.join(theirs[0])})")
+    subjects = ((row.get("extra_info") or {}).get("subject") or "" for row in theirs)
+    return _pool(
+        (row["prompt"][0]["content"], row["reward_model"]["ground_truth"], subject, row["data_source"])
+        for row, subject in zip(theirs, subjects, strict=True)
+    )
 
 
-def _pool_row(index: int, prompt: str, answer: str, subject: str, source: str) -> dict:
-    return {"index": index, "prompt": prompt, "answer": answer, "subject": subject, "source": source}
+def _pool(rows: Iterable[tuple[str, str, str, str]]) -> list[dict]:
+    """Pool rows of (prompt, answer, subject, source)."""
+    columns = ("index", "prompt", "answer", "subject", "source")
+    return [dict(zip(columns, (i, *row), strict=True)) for i, row in enumerate(rows)]
 
 
 def own_pool(examples: list[dict], source: str) -> list[dict]:
     """Pool rows of own {question, answer} pairs; a question for real models gets the authors' instruction unless it has it."""
     instruction = "" if source in TINY else INSTRUCTION
-    return [
-        _pool_row(
-            i,
-            e["question"] if e["question"].endswith(instruction.strip()) else e["question"] + instruction,
-            e["answer"],
-            "",
-            "own",
-        )
-        for i, e in enumerate(examples)
-    ]
+    rows = []
+    for example in examples:
+        has_it = example["question"].endswith(instruction.strip())
+        rows.append((example["question"] + ("" if has_it else instruction), example["answer"], "", "own"))
+    return _pool(rows)
 
 
 def ranking(source: str, path: str | None, data_root: str | None) -> list[int]:
@@ -100,10 +81,9 @@ def ranking(source: str, path: str | None, data_root: str | None) -> list[int]:
     if path is None and source == "dsr_sub":
         history = json.loads(data_file(data_root, "train/acc_step_500.json").read_text())
         return [int(index) for index in rank_by_variance(history)]
-    if path is None or not Path(path).exists():
+    if path is None or not Path(path).expanduser().exists():
         raise DataError(f"pool.ranking={path}: no such file; `python -m rlvr.select run=<full_set run>` writes one")
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(path)
     if not rows or not {"rank", "index"} <= set(rows[0]):
         raise DataError(f"pool.ranking={path}: expected the columns rank and index; rlvr.select writes them")
     return [int(row["index"]) for row in sorted(rows, key=lambda row: int(row["rank"]))]
@@ -146,25 +126,26 @@ def training_rows(chosen: list[dict], batch: int) -> list[dict]:
     A set larger than the batch is given once; verl shuffles and repeats it. Beside the authors' columns a row has `rank` (0
     for none), `subject`, and `true_answer`, the label it came with.
     """
-    if len(chosen) < batch:
-        each, more = divmod(batch, len(chosen))
-        chosen = [row for i, row in enumerate(chosen) for _ in range(each + (i < more))]
+    each, more = divmod(max(batch, len(chosen)), len(chosen))
     rows = []
-    for one in chosen:
-        about = {"rank": one.get("rank", 0), "subject": one.get("subject", "")}
-        about["true_answer"] = one.get("true_answer", one["answer"])
-        rows.append(_verl_row(one, "train", one["source"]) | about)
+    for i, one in enumerate(chosen):
+        row = _verl_row(one, "train", one["source"])
+        row |= {"rank": one.get("rank", 0), "subject": one.get("subject", "")}
+        row |= {"true_answer": one.get("true_answer", one["answer"])}
+        rows += [row] * (each + (i < more))
     return rows
 
 
 def evaluation_rows(examples: list[dict], protocol: Protocol) -> list[dict]:
     """verl's validation rows of one benchmark, each with its sampling (in verl's words: n answers) and its grader."""
     sampling = {name: getattr(protocol, name) for name in ("temperature", "top_p", "top_k", "max_tokens")}
+    sampling["n"] = protocol.k
     rows = []
     for i, example in enumerate(examples):
         row = _verl_row({"index": i, "prompt": example["question"], "answer": example["answer"]}, "test", protocol.name)
-        row["extra_info"] |= {"id": example["id"], "subject": example["subject"], "grader": protocol.grader}
-        rows.append(row | {"extra_info": row["extra_info"] | {"sampling": sampling | {"n": protocol.k}}})
+        about = {"id": example["id"], "subject": example["subject"], "grader": protocol.grader, "sampling": sampling}
+        row["extra_info"] |= about
+        rows.append(row)
     return rows
 
 

@@ -25,7 +25,10 @@ class Data:
 def prepare(cfg: DictConfig) -> Data:
     """Everything a run reads, checked. DataError or ConfigError when it cannot be had."""
     chosen, notes = chosen_examples(cfg)
-    return Data(pools.training_rows(chosen, cfg.scale.prompts_per_step), test_rows(cfg), chosen, notes)
+    test = []
+    for protocol in protocols.of_run(cfg):
+        test += pools.evaluation_rows(protocols.load(protocol, cfg.data_root)[0], protocol)
+    return Data(pools.training_rows(chosen, cfg.scale.prompts_per_step), test, chosen, notes)
 
 
 def own_examples(cfg: DictConfig) -> list[dict[str, str]] | None:
@@ -87,14 +90,6 @@ def _check_labels(chosen: list[dict], pool: str) -> None:
         braces = re.sub(r"\\[{}]", "", label)
         if braces.count("{") != braces.count("}") or grade(f"\\boxed{{{label}}}", label)[1] != "correct":
             raise DataError(f"{name}: the grader cannot read its label {label!r}: write a number or whole LaTeX")
-
-
-def test_rows(cfg: DictConfig) -> list[dict]:
-    """verl's rows of every benchmark, each with its own sampling."""
-    rows = []
-    for protocol in protocols.of_run(cfg):
-        rows += pools.evaluation_rows(protocols.load(protocol, cfg.data_root)[0], protocol)
-    return rows
 
 
 def write_rows(folder: RunFolder, data: Data) -> None:

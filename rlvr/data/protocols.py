@@ -8,12 +8,10 @@ A row without a gold is left out and counted; ids that occur twice are an error.
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache
+from functools import cache, partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from typing import Any
 import yaml
 
 from rlvr.cli import DataError, did_you_mean
+from rlvr.data.files import read_rows
 from rlvr.data.prompts import TEMPLATES
 from rlvr.data.sources import data_file, hub_rows
 from rlvr.grading import last_boxed
@@ -69,7 +68,7 @@ class Protocol:
             ("scoring", self.scoring in SCORINGS, f"one of {', '.join(SCORINGS)}"),
             ("grader", self.grader in GRADERS or ":" in str(self.grader), "math_verify, authors or file.py:function"),
             ("template", self.template is None or self.template in TEMPLATES, f"one of {', '.join(TEMPLATES)}"),
-            ("file", bool(self.dataset or self.file), "a JSONL or CSV file of your own, or a dataset of the table"),
+            ("file", bool(self.dataset or self.file), "a file of your own (YAML, JSON, JSONL, CSV or Parquet), or a dataset of the table"),
         )  # fmt: skip
         for key, holds, expected in rules:
             if not holds:
@@ -106,10 +105,6 @@ def _number(value: Any) -> bool:
 @cache
 def _table() -> dict:
     return yaml.safe_load(Path(__file__).with_name("protocols.yaml").read_text())
-
-
-def names() -> list[str]:
-    return list(_table()["benchmarks"])
 
 
 def group(name: str) -> list[str]:
@@ -153,16 +148,13 @@ def of_run(config: Mapping[str, Any]) -> list[Protocol]:
         if isinstance(entry, Mapping):  # runs of the first versions: the protocol itself, `n` for k
             changes[entry["name"]] = {"k" if key == "n" else key: entry[key] for key in entry if key != "name"}
             listed[i] = entry["name"]
-    return [complete(row, config) for row in select(listed, changes)]
+    template, limit = config["base_model"]["template"], config["scale"]["max_response_tokens"]
+    return [complete(row, template, limit) for row in select(listed, changes)]
 
 
-def complete(row: Protocol, config: Mapping[str, Any]) -> Protocol:
-    """A row with what it leaves to the run: the template and the longest answer."""
-    return replace(
-        row,
-        template=row.template or config["base_model"]["template"],
-        max_tokens=row.max_tokens or config["scale"]["max_response_tokens"],
-    )
+def complete(row: Protocol, template: str, max_tokens: int) -> Protocol:
+    """A row with what it leaves to the run."""
+    return replace(row, template=row.template or template, max_tokens=row.max_tokens or max_tokens)
 
 
 @cache
@@ -213,64 +205,36 @@ def load(benchmark: Protocol, data_root: str | None) -> tuple[list[dict], int]:
 
 
 def _read(benchmark: Protocol, data_root: str | None) -> list[dict]:
+    """The examples of a user's own file, or of a published one: from `data_root`, else from where the table says."""
+    source, name = str(benchmark.source), benchmark.name
     if benchmark.dataset is None:
-        rows, convert = _records(Path(str(benchmark.file)), benchmark.name), _own(benchmark)
+        rows = read_rows(str(benchmark.file), f"benchmarks.{name}.file={benchmark.file}")
+        convert: Callable[[dict], dict] = partial(_own, benchmark)
     else:
-        rows, convert = _published(benchmark, data_root), CONVERT[benchmark.dataset]
+        convert = CONVERT[benchmark.dataset]
+        if data_root is None and source.startswith("hf:"):
+            repository, _, config = source.removeprefix("hf:").rpartition("/")
+            rows = hub_rows(repository, config, "test", str(benchmark.revision))
+        else:
+            rows = read_rows(data_file(data_root, str(benchmark.file)))
     examples = []
     for number, row in enumerate(rows):
         try:
             examples.append({"id": f"{benchmark.dataset}/{number}", "subject": "", **convert(row)})
         except (KeyError, IndexError, TypeError, ValueError) as error:
             has = ", ".join(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
-            raise DataError(
-                f"{benchmark.name}: row {number + 1}: {type(error).__name__} {error}; it has {has}"
-            ) from None
+            raise DataError(f"{name}: row {number + 1}: {type(error).__name__} {error}; it has {has}") from None
     return examples
 
 
-def _records(path: Path, name: str) -> list[dict]:
-    if not path.exists():
-        raise DataError(f"benchmarks.{name}.file={path}: no such file")
-    if path.suffix == ".csv":
-        with open(path, newline="") as file:
-            return list(csv.DictReader(file))
-    rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                raise DataError(
-                    f"{path}, line {number}: not JSON; expected one object per line, or a .csv file"
-                ) from None
-    return rows
-
-
-def _published(benchmark: Protocol, data_root: str | None) -> list[dict]:
-    """The rows from `data_root`, else from where the table says; DataError with the remedy when they cannot be had."""
-    source = str(benchmark.source)
-    if data_root is None and source.startswith("hf:"):
-        repository, _, config = source.removeprefix("hf:").rpartition("/")
-        return hub_rows(repository, config, "test", str(benchmark.revision))
-    return _records(data_file(data_root, str(benchmark.file)), benchmark.name)
-
-
-def _own(benchmark: Protocol) -> Callable[[dict], dict]:
-    def convert(row: dict) -> dict:
-        missing = [c for c in (benchmark.question, benchmark.answer) if c not in row]
-        if missing:
-            raise KeyError(
-                f"no column {missing[0]}; benchmarks.{benchmark.name}.question= and .answer= name the columns"
-            )
-        gold = row[benchmark.answer]
-        example = {"question": str(row[benchmark.question]), "answer": "" if gold is None else _plain(gold)}
-        for key, column in (("id", benchmark.id), ("subject", benchmark.subject)):
-            if row.get(column) is not None:
-                example[key] = str(row[column])
-        return example
-
-    return convert
+def _own(benchmark: Protocol, row: dict) -> dict:
+    missing = [column for column in (benchmark.question, benchmark.answer) if column not in row]
+    if missing:
+        raise KeyError(f"no column {missing[0]}; benchmarks.{benchmark.name}.question= and .answer= name the columns")
+    gold = row[benchmark.answer]
+    example = {"question": str(row[benchmark.question]), "answer": "" if gold is None else _plain(gold)}
+    optional = {"id": row.get(benchmark.id), "subject": row.get(benchmark.subject)}
+    return example | {name: str(value) for name, value in optional.items() if value is not None}
 
 
 def _plain(gold: Any) -> str:

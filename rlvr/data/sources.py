@@ -58,11 +58,12 @@ def without_downloads() -> Iterator[None]:
 def data_file(data_root: str | None, name: str) -> Path:
     """A file by its name below `data_root`; without one, a file of the authors is downloaded once and checked.
 
-    DataError with the remedy when it is not there, cannot be downloaded or is not what was published.
+    Downloads are kept in $XDG_CACHE_HOME/one-shot-rlvr. DataError with the remedy when the file is not there, cannot be
+    downloaded or is not what was published.
     """
     theirs = AUTHORS_FILES.get(name)
     if data_root is not None:
-        root = Path(data_root)
+        root = Path(data_root).expanduser()
         places = [root / name]
         if theirs is not None:
             places += [root / theirs[0], root / theirs[0].removeprefix("data/"), root.parent / theirs[0]]
@@ -72,17 +73,12 @@ def data_file(data_root: str | None, name: str) -> Path:
         raise DataError(f"data_root={data_root}: has no {name}")
     if theirs is None:
         raise DataError(f"{name} is needed: give the folder that holds it, data_root=<folder>")
-    path = cache_dir() / name
+    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "one-shot-rlvr" / name
     if not path.exists():
         if not _downloads:
             raise NotAtHand(f"{name} is downloaded when the run starts")
         _download(AUTHORS + theirs[0], theirs[1], path)
     return path
-
-
-def cache_dir() -> Path:
-    """Downloads are kept in $XDG_CACHE_HOME/one-shot-rlvr."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "one-shot-rlvr"
 
 
 def _download(url: str, sha256: str, path: Path) -> None:

@@ -1,14 +1,18 @@
-"""From benchmarks and a running engine to judged samples: which requests are missing, in what chunks, what a row holds."""
+"""The work of an evaluation: one engine start, every model of a subject, and of each benchmark the answers that are missing."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rlvr.cli import DataError
 from rlvr.data.protocols import Protocol
@@ -19,9 +23,10 @@ if TYPE_CHECKING:
     from rlvr.evaluation.engines import Engine
 
 CHUNK = 4096  # requests that are generated, judged and written together: what an interruption can cost
+Done = Callable[[int, int], None]  # told of (responses, tokens) as they come
 
 
-@dataclass
+@dataclass(eq=False)
 class Asked:
     """One benchmark as it is put to a model. `render(question)` is the whole prompt, `examples` its problems."""
 
@@ -30,35 +35,37 @@ class Asked:
     examples: list[dict]
     render: Callable[[str], str]
     tokens: dict[str, list[int]] = field(default_factory=dict)  # id -> prompt, once the tokenizer is known
-    context: int = 0  # of the model: no answer goes beyond it
+    room: dict[str, int] = field(default_factory=dict)  # id -> tokens of an answer: as asked, or as the context leaves
 
-    def tokenize(self, engine: Engine) -> None:
-        """Prompts as token ids; DataError when one leaves no room for an answer in the model's context."""
-        self.context = engine.context
-        for example in self.examples:
-            self.tokens[example["id"]] = _ids(engine, self.prompt(example))
-        if self.protocol.scoring == "generate" and (full := [id for id in self.tokens if self.room(id) < 1]):
-            raise DataError(
-                f"{self.protocol.name}: the prompt of {full[0]} has {len(self.tokens[full[0]])} tokens, the model's context "
-                f"{engine.context}: no room for an answer; choose another model or leave the problem out"
-            )
-
-    def room(self, id: str) -> int:
-        """Tokens an answer may have: the protocol's, or what the prompt leaves of the model's context."""
-        return min(int(self.protocol.max_tokens or 0), self.context - len(self.tokens[id]))
-
-    def capped(self) -> int:
-        """How many problems leave less room than the protocol gives."""
-        return sum(self.room(id) < int(self.protocol.max_tokens or 0) for id in self.tokens)
-
-    def prompt(self, example: dict) -> str:
-        if self.protocol.scoring != "generate":
-            return f"Question: {example['stem']}\nAnswer:"
-        return self.render(example["question"])
+    @property
+    def generates(self) -> bool:
+        return self.protocol.scoring == "generate"
 
     @property
     def requests(self) -> int:
         return len(self.examples) * self.protocol.k
+
+    def prompt(self, example: dict) -> str:
+        return self.render(example["question"]) if self.generates else f"Question: {example['stem']}\nAnswer:"
+
+    def tokenize(self, engine: Engine) -> None:
+        """Prompts as token ids; DataError when one leaves no room for an answer in the model's context."""
+        for example in self.examples:
+            id, ids = example["id"], _ids(engine, self.prompt(example))
+            self.tokens[id] = ids
+            self.room[id] = min(self.protocol.max_tokens or 0, engine.context - len(ids))
+            if self.generates and self.room[id] < 1:
+                raise DataError(
+                    f"{self.protocol.name}: the prompt of {id} has {len(ids)} tokens, the model's context "
+                    f"{engine.context}: no room for an answer; choose another model or leave the problem out"
+                )
+
+    def capped(self) -> int:
+        """How many problems leave less room than the protocol gives."""
+        return sum(room < (self.protocol.max_tokens or 0) for room in self.room.values())
+
+
+Request = tuple[Asked, dict, int]  # a benchmark, one of its examples, and which of its k samples
 
 
 def _ids(engine: Engine, text: str) -> list[int]:
@@ -66,65 +73,120 @@ def _ids(engine: Engine, text: str) -> list[int]:
     return engine.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-class Judging:
-    """Judges and writes in a thread of its own, in order, while the engine goes on with the next answers.
+class LazyEngine:
+    """One engine, started when first needed; further models are loaded into it."""
 
-    After the first failure nothing more is written; it is raised by the next `later`, or at the end.
+    def __init__(self, name: str, device: str | None, dtype: str | None, rows: int, seed: int):
+        self.how = (device, dtype, rows, seed)
+        self.name, self.seed = name, seed
+        self.engine: Engine | None = None
+        self.path = ""
+
+    def at(self, path: str) -> Engine:
+        """The engine with the weights of this model."""
+        if self.engine is None:
+            from rlvr.evaluation.engines import start
+
+            self.engine = start(self.name, path, *self.how)
+        elif self.path != path:
+            self.engine.load(path)
+        self.path = path
+        return self.engine
+
+
+def run_all(engine: LazyEngine, models: dict[int, str], asked: list[Asked], screen: Console) -> None:
+    """Evaluate what is missing at each step of `models`, one engine start for all; none when nothing is missing."""
+    missing = {step: [one for one in asked if not one.store.complete(step)] for step in models}
+    missing = {step: ones for step, ones in missing.items() if ones}
+    for one in asked:
+        one.store.note()
+    if not missing:
+        screen.print("all of it is there already")
+        return
+    running = engine.at(models[min(missing)])
+    for one in dict.fromkeys(one for ones in missing.values() for one in ones):
+        one.tokenize(running)
+    total = sum(one.requests for ones in missing.values() for one in ones)
+    text = TextColumn("{task.description} {task.fields[rate]}")
+    columns = (text, BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn())
+    with _judging() as later, Progress(*columns, console=screen, disable=not screen.is_terminal) as progress:
+        task = progress.add_task("", total=total, rate="")
+        counted = 0
+
+        def done(responses: int, tokens: int) -> None:
+            nonlocal counted
+            counted += tokens
+            elapsed = progress.tasks[task].elapsed or 0
+            progress.update(task, advance=responses, rate=f"{counted / elapsed:,.0f} tokens/s" if elapsed else "")
+
+        for step, ones in missing.items():
+            progress.update(task, description=f"step {step}")
+            tokens, seconds = _evaluate(engine.at(models[step]), step, ones, done, later)
+            if not screen.is_terminal:
+                what = f"step {step}: {sum(one.requests for one in ones)} responses, {tokens} tokens in {seconds:.1f} s"
+                screen.print(f"{what} ({tokens / seconds:,.0f} tokens/s)", soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def _judging() -> Iterator[Callable[..., None]]:
+    """A function that has work done in a thread of its own, in order, while the engine goes on with the next answers.
+
+    After the first failure nothing more is written; it is raised at the next call, or at the end.
     """
 
-    def __enter__(self) -> Judging:
-        self.thread = ThreadPoolExecutor(1)
-        self.failure: BaseException | None = None
-        return self
+    def after(previous: Future, work: Callable[..., None], arguments: tuple) -> None:
+        previous.result()
+        work(*arguments)
 
-    def later(self, work: Callable[..., None], *arguments: Any) -> None:
-        if self.failure is not None:
-            raise self.failure
-        self.thread.submit(self._do, work, *arguments)
+    with ThreadPoolExecutor(1) as thread:
+        last = thread.submit(lambda: None)
 
-    def _do(self, work: Callable[..., None], *arguments: Any) -> None:
-        if self.failure is None:
-            try:
-                work(*arguments)
-            except BaseException as error:
-                self.failure = error
+        def later(work: Callable[..., None], *arguments: Any) -> None:
+            nonlocal last
+            if last.done():
+                last.result()
+            last = thread.submit(after, last, work, arguments)
 
-    def __exit__(self, kind: object, *exc_info: object) -> None:
-        self.thread.shutdown(cancel_futures=kind is not None)
-        if kind is None and self.failure is not None:
-            raise self.failure
+        try:
+            yield later
+        except BaseException:
+            thread.shutdown(cancel_futures=True)
+            raise
+        last.result()
 
 
-def evaluate_step(
-    engine: Engine, step: int, asked: Sequence[Asked], done: Callable[[int, int], None], judging: Judging
-) -> dict:
-    """Answer what is missing of each benchmark at this step, and have it judged and stored; returns {tokens, seconds}.
+def _evaluate(
+    engine: Engine, step: int, asked: list[Asked], done: Done, later: Callable[..., None]
+) -> tuple[int, float]:
+    """Answer what is missing of each benchmark at this step, and have it judged and stored; returns (tokens, seconds).
 
     All benchmarks share batches: what is sorted together is decoded together.
     """
     started = time.perf_counter()
-    tokens: dict[str, int] = defaultdict(int)
-    missing: list[tuple[Asked, dict, int]] = []
+    tokens: Counter[Asked] = Counter()
+    missing: list[Request] = []
     for one in asked:
         have = one.store.answered(step)
         rows = [(one, e, i) for e in one.examples for i in range(one.protocol.k) if (e["id"], i) not in have]
         done(one.requests - len(rows), 0)
         missing += rows
-    generated = [row for row in missing if row[0].protocol.scoring == "generate"]
-    scored = [row for row in missing if row[0].protocol.scoring != "generate"]
-    for start in range(0, len(generated), CHUNK):
-        _generate(engine, step, generated[start : start + CHUNK], done, tokens, judging)
-    for start in range(0, len(scored), CHUNK // 4):
-        _score(engine, step, scored[start : start + CHUNK // 4], judging)
-        done(len(scored[start : start + CHUNK // 4]), 0)
+    for answer, size, generates in ((_generate, CHUNK, True), (_score, CHUNK // 4, False)):
+        requests = [request for request in missing if request[0].generates == generates]
+        for start in range(0, len(requests), size):
+            chunk = requests[start : start + size]
+            answered: dict[Asked, list[dict]] = defaultdict(list)
+            for (one, example, sample), columns in zip(chunk, answer(engine, chunk, done), strict=True):
+                tokens[one] += columns["response_tokens"]
+                answered[one].append(_question_columns(one, step, example, sample) | columns)
+            for one, stored in answered.items():
+                later(_keep, one, step, stored)
     seconds = time.perf_counter() - started
-    how = {"engine": engine.name, "dtype": engine.dtype, "versions": engine.versions}
     for one in asked:
-        order = {example["id"]: i for i, example in enumerate(one.examples)}
-        whole = {"tokens": tokens[one.protocol.name], "seconds_of_step": round(seconds, 3),
-                 "tokens_per_s": round(sum(tokens.values()) / seconds, 1), "capped_by_context": one.capped()}  # fmt: skip
-        judging.later(one.store.finish, step, order, how | whole)
-    return {"tokens": sum(tokens.values()), "seconds": seconds}
+        how = {"engine": engine.name, "dtype": engine.dtype, "versions": engine.versions, "tokens": tokens[one],
+               "seconds_of_step": round(seconds, 3), "tokens_per_s": round(tokens.total() / seconds, 1),
+               "capped_by_context": one.capped()}  # fmt: skip
+        later(one.store.finish, step, [example["id"] for example in one.examples], how)
+    return tokens.total(), seconds
 
 
 def row_seed(seed: int, benchmark: str, id: str, sample: int) -> int:
@@ -132,62 +194,37 @@ def row_seed(seed: int, benchmark: str, id: str, sample: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{benchmark}/{id}/{sample}".encode(), digest_size=6).digest(), "big")
 
 
-def _generate(
-    engine: Engine,
-    step: int,
-    rows: list[tuple[Asked, dict, int]],
-    done: Callable[[int, int], None],
-    tokens: dict[str, int],
-    judging: Judging,
-) -> None:
+def _generate(engine: Engine, requests: list[Request], done: Done) -> list[dict[str, Any]]:
+    """The columns of each request that are known before it is judged."""
     from rlvr.verl_cpu.generation import Sampling
 
     sampling = []
-    for one, example, sample in rows:
-        b = one.protocol
-        own = row_seed(one.store.asked["seed"], b.name, example["id"], sample) if b.temperature else None
-        sampling.append(Sampling(one.room(example["id"]), b.temperature, b.top_p, b.top_k, own))
-    completions = engine.generate([one.tokens[example["id"]] for one, example, _ in rows], sampling, done)
-    texts = engine.tokenizer.batch_decode([c.token_ids for c in completions], skip_special_tokens=True)
-    answered: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for (one, example, sample), answer, text in zip(rows, completions, texts, strict=True):
-        tokens[one.protocol.name] += len(answer.token_ids)
-        about = {
-            "response": text,
-            "truncated": answer.stop_reason != "completed",
-            "response_tokens": len(answer.token_ids),
-        }
-        answered[one.protocol.name].append(_question_columns(one, step, example, sample) | about)
-    for one in {id(one): one for one, _, _ in rows}.values():
-        judging.later(_judge, one, step, answered[one.protocol.name])
+    for one, example, sample in requests:
+        row = one.protocol
+        seed = row_seed(one.store.asked["seed"], row.name, example["id"], sample) if row.temperature else None
+        sampling.append(Sampling(one.room[example["id"]], row.temperature, row.top_p, row.top_k, seed))
+    answers = engine.generate([one.tokens[example["id"]] for one, example, _ in requests], sampling, done)
+    texts = engine.tokenizer.batch_decode([answer.token_ids for answer in answers], skip_special_tokens=True)
+    return [
+        {"response": text, "truncated": a.stop_reason != "completed", "response_tokens": len(a.token_ids)}
+        for text, a in zip(texts, answers, strict=True)
+    ]
 
 
-def _judge(one: Asked, step: int, rows: list[dict[str, Any]]) -> None:
-    columns = judge(one.protocol.grader, [row["response"] for row in rows], [row["gold"] for row in rows])
-    judged = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
-    one.store.add(step, [row | more for row, more in zip(rows, judged, strict=True)])
-
-
-def _score(engine: Engine, step: int, rows: list[tuple[Asked, dict, int]], judging: Judging) -> None:
+def _score(engine: Engine, requests: list[Request], done: Done) -> list[dict[str, Any]]:
+    """The columns of each request: its likeliest choice and the verdict on that."""
     prompts, continuations = [], []
-    for one, example, _ in rows:
-        for choice in example["choices"]:
-            prompts.append(one.tokens[example["id"]])
-            continuations.append(_ids(engine, f" {choice}"))
+    for one, example, _ in requests:
+        prompts += [one.tokens[example["id"]]] * len(example["choices"])
+        continuations += [_ids(engine, f" {choice}") for choice in example["choices"]]
     sums = iter(engine.loglikelihood(prompts, continuations))
-    of_benchmark: dict[str, list[dict]] = defaultdict(list)
-    stores = {}
-    for one, example, sample in rows:
-        verdict = choice_row(
-            [next(sums) for _ in example["choices"]],
-            example["choices"],
-            example["answer"],
-            one.protocol.scoring == "loglikelihood_per_byte",
-        )
-        of_benchmark[one.protocol.name].append(_question_columns(one, step, example, sample) | verdict)
-        stores[one.protocol.name] = one.store
-    for name, stored in of_benchmark.items():
-        judging.later(stores[name].add, step, stored)
+    rows = []
+    for one, example, _ in requests:
+        of_choices = [next(sums) for _ in example["choices"]]
+        per_byte = one.protocol.scoring == "loglikelihood_per_byte"
+        rows.append(choice_row(of_choices, example["choices"], example["answer"], per_byte))
+    done(len(requests), 0)
+    return rows
 
 
 def _question_columns(one: Asked, step: int, example: dict, sample: int) -> dict[str, Any]:
@@ -195,3 +232,11 @@ def _question_columns(one: Asked, step: int, example: dict, sample: int) -> dict
         "step": step, "benchmark": one.protocol.name, "id": example["id"], "subject": example["subject"],
         "uid": example["id"], "sample": sample, "rank": 0, "prompt": one.prompt(example), "gold": example["answer"],
     }  # fmt: skip
+
+
+def _keep(one: Asked, step: int, rows: list[dict[str, Any]]) -> None:
+    """Judge what was generated, and store the rows."""
+    if one.generates:
+        columns = judge(one.protocol.grader, [row["response"] for row in rows], [row["gold"] for row in rows])
+        rows = [row | {name: values[i] for name, values in columns.items()} for i, row in enumerate(rows)]
+    one.store.add(step, rows)

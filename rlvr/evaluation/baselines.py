@@ -13,24 +13,24 @@ chosen on `validation` where that is evaluated; else on the test sets themselves
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from rlvr.cli import ConfigError
 from rlvr.data import pools, prompts
-from rlvr.evaluation import metrics
-from rlvr.evaluation.ask import Asked
+from rlvr.data.files import read_rows
+from rlvr.data.own import checked
+from rlvr.evaluation import metrics, summary
+from rlvr.evaluation.ask import Asked, LazyEngine, run_all
+from rlvr.evaluation.checkpoints import selection
 from rlvr.evaluation.judging import grade_all
-from rlvr.evaluation.loop import LazyEngine, run_all
-from rlvr.evaluation.store import Store, only_one
+from rlvr.evaluation.store import only_one
 from rlvr.evaluation.subject import Subject
-from rlvr.runs.folder import RunFolder
+from rlvr.runs.folder import RunFolder, read_json, write_json
 
 TRIES = 64  # samples of pi1 among which the demonstration is looked for
 TRY_TEMPERATURE = 0.6
@@ -56,21 +56,20 @@ def evaluate(
     if examples:
         shots[f"in_context_{examples.stem}"] = _given(examples)
     accuracies: dict[str, dict[str, dict]] = {}
-    before: dict[str, Any] = {}
+    before: dict[str, dict[str, Any]] = {}
     for name, shown in shots.items():
         folder = subject.folder if name == "paper" else RunFolder(subject.folder.baseline_path(name))
         template = "none" if name == "none" else subject.template
-        base = replace(subject, folder=folder, models={0: subject.models[0]}, template=template)
-        asked = [_with_shots(one, shown, folder) if shown else one for one in asked_of(base)[0]]
+        base = replace(subject, folder=folder, models={0: subject.models[0]}, template=template, shots=shown)
+        asked, _ = asked_of(base)
         screen.print(f"baseline {name}")
         with only_one(folder):
-            run_all(engine, base, asked, screen)
-        for one in asked:
-            columns = metrics.read_columns(one.store.path(0))
-            accuracies.setdefault(name, {})[one.protocol.name] = metrics.summarise(columns)[0]
-            if name == "paper":
-                before[one.protocol.name] = columns
-    screen.print(table(accuracies))
+            run_all(engine, base.models, asked, screen)
+        columns = {one.protocol.name: metrics.read_columns(one.store.path(0)) for one in asked}
+        accuracies[name] = {benchmark: metrics.summarise(of_it)[0] for benchmark, of_it in columns.items()}
+        before = before or columns  # the first is the paper's prompt
+    rows = [[name, *map(metrics.percent, of_benchmark.values())] for name, of_benchmark in accuracies.items()]
+    screen.print(summary.grid(["base model", *before], rows))
     flattered = "" if "validation" in before else " (chosen on the test sets: it flatters the baseline)"
     screen.print(f"best baseline: {best(accuracies)}{flattered}")
     _print_split(subject, before, screen)
@@ -78,24 +77,8 @@ def evaluate(
 
 
 def best(accuracies: dict[str, dict[str, dict]]) -> str:
-    """The baseline with the best accuracy on validation, else on the average of all benchmarks; the earlier one at a tie."""
-
-    def accuracy(name: str) -> float:
-        of_benchmark = accuracies[name]
-        chosen = [of_benchmark["validation"]] if "validation" in of_benchmark else list(of_benchmark.values())
-        return sum(row["value"] for row in chosen) / len(chosen)
-
-    return max(accuracies, key=accuracy)
-
-
-def table(accuracies: dict[str, dict[str, dict]]) -> Table:
-    """Baselines by benchmarks, accuracies in percent with their 95 % intervals."""
-    shown = Table(box=None, pad_edge=False)
-    for column in ("base model", *next(iter(accuracies.values()))):
-        shown.add_column(column, no_wrap=True)
-    for name, rows in accuracies.items():
-        shown.add_row(name, *map(metrics.percent, rows.values()))
-    return shown
+    """The baseline that accuracy chooses (`checkpoints.selection`); the earlier one at a tie."""
+    return max(accuracies, key=lambda name: selection({k: row["value"] for k, row in accuracies[name].items()}))
 
 
 def _print_split(subject: Subject, before: dict[str, Any], screen: Console) -> None:
@@ -110,29 +93,23 @@ def _print_split(subject: Subject, before: dict[str, Any], screen: Console) -> N
         screen.print(f"{name}, step 0 to {last}: {text}", soft_wrap=True, highlight=False)
 
 
-def _with_shots(one: Asked, shots: str, folder: RunFolder) -> Asked:
-    store = Store(folder, one.protocol, one.store.asked | {"shots": shots})
-    render = one.render
-    return Asked(one.protocol, store, one.examples, lambda question: render(shots + question))
-
-
 def shot(question: str, answer: str) -> str:
     return f"{question}\n{answer}\n\n"
 
 
 def _given(path: Path) -> str:
-    try:
-        rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-        return "".join(shot(row["question"], row["answer"]) for row in rows)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"examples={path}: expected JSON lines with question and answer ({error})") from None
+    where = f"examples={path}"
+    rows = read_rows(path, where)
+    for i, row in enumerate(rows, start=1):
+        checked(row, f"{where}, example {i}")
+    return "".join(shot(row["question"], row["answer"]) for row in rows)
 
 
 def _pi1(lazy: LazyEngine, subject: Subject, data_root: str | None, screen: Console) -> str | None:
     """pi1 with the first of the base model's own responses that the grader takes for right; kept, so it is drawn once."""
     path = subject.folder.baseline_path("pi1.json")
     if path.exists():
-        return str(json.loads(path.read_text())["shot"])
+        return str(read_json(path)["shot"])
     from rlvr.verl_cpu.generation import Sampling
 
     config = subject.config
@@ -149,7 +126,8 @@ def _pi1(lazy: LazyEngine, subject: Subject, data_root: str | None, screen: Cons
     if not right:
         screen.print(f"in_context_pi1 is left out: none of {TRIES} answers of the base model to pi1 is right")
         return None
+    demonstration = shot(pi1["prompt"], right[0])
+    kept = {"shot": demonstration, "right": len(right), "of": TRIES, "temperature": TRY_TEMPERATURE}
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {"shot": shot(pi1["prompt"], right[0]), "right": len(right), "of": TRIES, "temperature": TRY_TEMPERATURE}
-    path.write_text(json.dumps(kept, indent=2) + "\n")
-    return str(kept["shot"])
+    write_json(path, kept)
+    return demonstration

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 from rlvr.cli import ConfigError
@@ -82,18 +83,22 @@ def choose(folder: RunFolder, steps: str) -> tuple[list[int], dict[int, str]]:
     return [step for step in wanted if step], {}
 
 
-def _best(folder: RunFolder, kept: list[int]) -> int:
-    """The kept step with the best accuracy on `validation`, else on the average of all that training evaluated.
+def selection(accuracies: Mapping[str, float]) -> float:
+    """What a model is chosen by: its accuracy on `validation`, else the average over its benchmarks.
 
     The paper's choice (B.5) is the best average on the test sets themselves, which flatters; a validation set does not.
     """
+    return accuracies.get("validation", sum(accuracies.values()) / len(accuracies))
+
+
+def _best(folder: RunFolder, kept: list[int]) -> int:
+    """The kept step that training's own evaluations choose; the earlier one at a tie."""
     scores: dict[int, float] = {}
     for line in metrics_lines(folder.metrics_path):
         accuracies = {k.split("/")[1]: v for k, v in line.items() if k.startswith("eval/") and k.endswith("/accuracy")}
         if accuracies and line["step"] in kept:
-            scores[line["step"]] = accuracies.get("validation", sum(accuracies.values()) / len(accuracies))
+            scores[line["step"]] = selection(accuracies)
     if not scores:
-        raise ConfigError(
-            f"steps=best: training evaluated none of the kept steps of {folder.path}; name them: steps=[...]"
-        )
+        none = f"training evaluated none of the kept steps of {folder.path}"
+        raise ConfigError(f"steps=best: {none}; name them: steps=[...]")
     return max(scores, key=lambda step: (scores[step], -step))

@@ -1,4 +1,9 @@
-"""Two engines behind one small interface: `torch` (ours) and `vllm` (its offline `LLM`), each on a CPU or a GPU.
+"""Two engines with the same methods: `torch` (ours) and `vllm` (its offline `LLM`), each on a CPU or a GPU.
+
+    name, versions, dtype, tokenizer, context   of what runs; context is the tokens of prompt and response together
+    load(path)                                  replace the weights by those of another model of the same shape
+    generate(prompts, sampling, done)           one response to each prompt, in order: token ids, the end token kept
+    loglikelihood(prompts, continuations)       log-probability (nats) of each continuation after its prompt
 
 One engine serves every checkpoint of a run: `load` copies the next weights into the running model. On a CPU each core
 decodes batches of its own over the same weights, which two cores do twice as fast as one operation shared by both.
@@ -16,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -24,28 +29,8 @@ from rlvr.cli import ConfigError
 from rlvr.verl_cpu.generation import Completion, Generator, Sampling
 
 ENGINES = ("torch", "vllm")
+Done = Callable[[int, int], None]  # told of (responses, tokens) as they come
 SCORE_ROWS = 64  # sequences in one forward pass of `loglikelihood`
-
-
-class Engine(Protocol):
-    """What an evaluation needs of a model. Prompts and responses are token ids; responses keep their end token."""
-
-    name: str
-    versions: dict[str, str]
-    tokenizer: Any
-    context: int  # tokens of prompt and response together
-    dtype: str
-
-    def load(self, path: str) -> None:
-        """Replace the weights by those of another model of the same shape. ConfigError when they do not fit."""
-
-    def generate(
-        self, prompts: list[list[int]], sampling: list[Sampling], done: Callable[[int, int], None]
-    ) -> list[Completion]:
-        """One response to each prompt, in order; `done(responses, tokens)` is called as they come."""
-
-    def loglikelihood(self, prompts: list[list[int]], continuations: list[list[int]]) -> list[float]:
-        """Sum of the log-probabilities (nats) of each continuation after its prompt."""
 
 
 def start(
@@ -71,52 +56,49 @@ def context_of(config: Any) -> int:
     return int(config.max_position_embeddings)
 
 
-def _transformers(path: str, **options: Any):
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+def _from_pretrained(kind: str, path: str, **options: Any) -> Any:
+    """What transformers' class `kind` reads at a path; ConfigError with the remedy when it cannot."""
+    import transformers
 
     try:
-        config = AutoConfig.from_pretrained(path)
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, **options) if options else None
+        return getattr(transformers, kind).from_pretrained(path, **options)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"model={path}: cannot be loaded ({reason}): give a folder, or a Hugging Face id and a network"
-        ) from None
-    return config, tokenizer, model
+        remedy = "give a folder, or a Hugging Face id and a network"
+        raise ConfigError(f"model={path}: cannot be loaded ({reason}): {remedy}") from None
 
 
-def weight_files(path: str) -> list[Path]:
-    """The safetensors files of a model: a folder's own, or those of a Hugging Face id (downloaded once)."""
+def named_weights(path: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a model's safetensors files: a folder's own, or those of a Hugging Face id (downloaded once)."""
+    from safetensors import safe_open
+
     folder = Path(path)
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 
         folder = Path(snapshot_download(path, allow_patterns=["*.safetensors", "*.json"]))
-    return sorted(folder.glob("*.safetensors"))
-
-
-def named_weights(path: str) -> Iterator[tuple[str, torch.Tensor]]:
-    from safetensors import safe_open
-
-    for file in weight_files(path):
+    for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118  (a safetensors handle is no mapping)
                 yield name, tensors.get_tensor(name)
 
 
 class TorchEngine:
-    """`rlvr.verl_cpu.generation` in as many threads as there are cores (one on a GPU)."""
+    """`rlvr.verl_cpu.generation` in as many threads as there are cores (one on a GPU).
+
+    ConfigError for weights that do not fit.
+    """
 
     name = "torch"
 
     def __init__(self, path: str, device: str, dtype: str, rows: int):
         import transformers
 
-        config, self.tokenizer, model = _transformers(path, dtype=getattr(torch, dtype), attn_implementation="sdpa")
-        self.model = model.to(device).eval()
+        self.tokenizer = _from_pretrained("AutoTokenizer", path)
+        how = {"dtype": getattr(torch, dtype), "attn_implementation": "sdpa"}
+        self.model = _from_pretrained("AutoModelForCausalLM", path, **how).to(device).eval()
         self.device, self.dtype, self.rows = device, dtype, rows
-        self.context = context_of(config)
+        self.context = context_of(self.model.config)
         self.versions = {"torch": torch.__version__, "transformers": transformers.__version__}
         eos = self.model.generation_config.eos_token_id
         self.eos = tuple(eos if isinstance(eos, list) else [self.tokenizer.eos_token_id if eos is None else eos])
@@ -124,65 +106,56 @@ class TorchEngine:
 
     def load(self, path: str) -> None:
         parameters = self.model.state_dict(keep_vars=False)
-        missing = set(parameters)
+        given = set()
         for name, value in named_weights(path):
             if name not in parameters or parameters[name].shape != value.shape:
                 shape = tuple(parameters[name].shape) if name in parameters else "no such parameter"
                 raise ConfigError(f"{path}: {name} {tuple(value.shape)} does not fit the model that runs ({shape})")
             parameters[name].copy_(value)
-            missing.discard(name)
-        tied = {
-            name
-            for name in missing
-            if any(parameters[name].data_ptr() == parameters[o].data_ptr() for o in set(parameters) - missing)
-        }
-        if missing - tied:
-            raise ConfigError(f"{path}: has no weights for {sorted(missing - tied)[0]}: the checkpoint is not whole")
+            given.add(name)
+        written = {parameters[name].data_ptr() for name in given}  # also those tied to one that the file holds
+        if missing := sorted(name for name in parameters if parameters[name].data_ptr() not in written):
+            raise ConfigError(f"{path}: has no weights for {missing[0]}: the checkpoint is not whole")
 
-    def generate(
-        self, prompts: list[list[int]], sampling: list[Sampling], done: Callable[[int, int], None]
-    ) -> list[Completion]:
+    def generate(self, prompts: list[list[int]], sampling: list[Sampling], done: Done) -> list[Completion]:
         # Equal requests (greedy copies, a repeated seed) have equal answers and are asked once.
         asked: dict[tuple, list[int]] = {}
         for i, (prompt, how) in enumerate(zip(prompts, sampling, strict=True)):
-            asked.setdefault((tuple(prompt), how) if how.seed is not None or not how.temperature else (i,), []).append(
-                i
-            )
+            fixed = how.seed is not None or not how.temperature
+            asked.setdefault((tuple(prompt), how) if fixed else (i,), []).append(i)
         groups = sorted(
             asked.values(), key=lambda group: (sampling[group[0]].max_tokens, len(prompts[group[0]]), prompts[group[0]])
         )
-        # The longest come first, so that no core is left with them at the end; every core gets as many shares, all alike.
-        shares = -(-len(groups) // (self.rows * len(self.generators))) * len(self.generators)
-        size = -(-len(groups) // max(1, shares))
-        waiting: queue.SimpleQueue = queue.SimpleQueue()
-        for start_at in reversed(range(0, len(groups), max(1, size))):
-            waiting.put(groups[start_at : start_at + size])
+        # The longest come first, so that no core is left with them at the end; every core gets as many batches, all alike.
+        workers = len(self.generators)
+        batches = -(-len(groups) // (self.rows * workers)) * workers
+        size = max(1, -(-len(groups) // max(1, batches)))
         results: list[Completion] = [Completion()] * len(prompts)
+        idle: queue.SimpleQueue[Generator] = queue.SimpleQueue()
+        for generator in self.generators:
+            idle.put(generator)
         stop = threading.Event()
 
-        def work(generator: Generator) -> None:
-            if self.device == "cpu":
-                torch.set_num_threads(1 if len(self.generators) > 1 else torch.get_num_threads())
-            while not stop.is_set():
-                try:
-                    batch = waiting.get_nowait()
-                except queue.Empty:
-                    return
-                firsts = [group[0] for group in batch]
-                with torch.device(self.device):
-                    answers = generator.generate(
-                        [prompts[i] for i in firsts], [sampling[i] for i in firsts], stop.is_set
-                    )
-                for group, answer in zip(batch, answers, strict=True):
-                    for i in group:
-                        results[i] = answer
-                done(sum(map(len, batch)), sum(len(answer.token_ids) for answer in answers))
-
-        with ThreadPoolExecutor(len(self.generators)) as threads:
-            working = [threads.submit(work, generator) for generator in self.generators]
+        def work(first: int) -> None:
+            if self.device == "cpu" and workers > 1:
+                torch.set_num_threads(1)
+            batch = groups[first : first + size]
+            firsts = [group[0] for group in batch]
+            generator = idle.get()
             try:
-                for thread in working:
-                    thread.result()
+                with torch.device(self.device):
+                    ours, how = [prompts[i] for i in firsts], [sampling[i] for i in firsts]
+                    answers = generator.generate(ours, how, stop.is_set)
+            finally:
+                idle.put(generator)
+            for group, answer in zip(batch, answers, strict=True):
+                for i in group:
+                    results[i] = answer
+            done(sum(map(len, batch)), sum(len(answer.token_ids) for answer in answers))
+
+        with ThreadPoolExecutor(workers) as threads:
+            try:
+                list(threads.map(work, reversed(range(0, len(groups), size))))
             finally:
                 stop.set()
         return results
@@ -223,8 +196,8 @@ class VllmEngine:
             raise ConfigError("engine=vllm: vLLM is not installed: pip install -e '.[gpu]', or engine=torch")
         import vllm
 
-        config, self.tokenizer, _ = _transformers(path)
-        self.dtype, self.context = dtype, context_of(config)
+        self.tokenizer = _from_pretrained("AutoTokenizer", path)
+        self.dtype, self.context = dtype, context_of(_from_pretrained("AutoConfig", path))
         self.versions = {"vllm": vllm.__version__, "torch": torch.__version__}
         # On a CPU compiling takes minutes, and the memory is not vLLM's alone as a GPU's is.
         on_cpu = {} if torch.cuda.is_available() else {"enforce_eager": True, "gpu_memory_utilization": 0.3}
@@ -247,9 +220,7 @@ class VllmEngine:
         self.llm.collective_rpc("load_weights_from", args=(path,))
         self.llm.reset_prefix_cache()
 
-    def generate(
-        self, prompts: list[list[int]], sampling: list[Sampling], done: Callable[[int, int], None]
-    ) -> list[Completion]:
+    def generate(self, prompts: list[list[int]], sampling: list[Sampling], done: Done) -> list[Completion]:
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
@@ -279,3 +250,6 @@ class VllmEngine:
 def _log_prob(output: Any, begin: int) -> float:
     ids: Sequence[int] = output.prompt_token_ids
     return sum(output.prompt_logprobs[i][ids[i]].logprob for i in range(begin, len(ids)))
+
+
+Engine = TorchEngine | VllmEngine

@@ -7,7 +7,6 @@ eval/<benchmark>/step<k>.parquet               all samples of a step, there only
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from rlvr.cli import DataError
 from rlvr.data import protocols
 from rlvr.data.protocols import Protocol
 from rlvr.runs import samples
-from rlvr.runs.folder import RunFolder, locked, read_json, write_atomically
+from rlvr.runs.folder import RunFolder, locked, read_json, write_json
 
 
 class Store:
@@ -40,13 +39,10 @@ class Store:
         if not self.folder.config_path.exists() or not any(self.dir.glob("step*.parquet")):
             return {}
         config = self.folder.config()
-        rows = {row.name: row for row in protocols.of_run(config)}
-        row = rows.get(self.protocol.name)
-        return (
-            row.record(config.get("seed", 0)) | {"source": self.asked["source"], "revision": self.asked["revision"]}
-            if row
-            else {}
-        )
+        for row in protocols.of_run(config):
+            if row.name == self.protocol.name:
+                return row.record(config.get("seed", 0)) | {key: self.asked[key] for key in ("source", "revision")}
+        return {}
 
     @property
     def record(self) -> dict:
@@ -71,31 +67,27 @@ class Store:
         target = self.dir / "partial" / f"step{step:06d}-{len(self._chunks(step)):06d}.parquet"
         samples.write(target, {name: [row[name] for row in rows] for name in rows[0]})
 
-    def finish(self, step: int, order: Mapping[str, int], how: Mapping[str, Any]) -> None:
-        """Make the step's file of its chunks, in the benchmark's order, and record how it was made."""
+    def finish(self, step: int, ids: Sequence[str], how: Mapping[str, Any]) -> None:
+        """Make the step's file of its chunks, in the order of the benchmark's ids, and record how it was made."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         chunks = self._chunks(step)
         whole = pa.concat_tables([pq.read_table(path) for path in chunks])
+        order = {id: place for place, id in enumerate(ids)}
         place = pa.array([order[id] for id in whole["id"].to_pylist()])
         whole = whole.append_column("place", place).sort_by([("place", "ascending"), ("sample", "ascending")])
         samples.write(self.path(step), whole.drop_columns("place"))
-        self.note(step, how)
+        self.note(steps=self.record.get("steps", {}) | {str(step): dict(how)})
         for path in chunks:
             path.unlink()
 
-    def note(self, step: int | None = None, how: Mapping[str, Any] | None = None) -> None:
-        """Record the protocol and, with a step, how that was evaluated; other facts stand beside the protocol."""
-        record = {"protocol": self.asked, "steps": {}} | self.record
-        if step is None:
-            record |= how or {}
-        else:
-            record["steps"][str(step)] = dict(how or {})
+    def note(self, **facts: Any) -> None:
+        """Record the protocol, and facts beside it."""
         self.dir.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.record_path, json.dumps(record, indent=2) + "\n")
+        write_json(self.record_path, {"protocol": self.asked, "steps": {}} | self.record | facts)
 
 
 def only_one(folder: RunFolder):
     """Keeps a second evaluation of the same folder out, for a `with` block; training goes on undisturbed."""
-    return locked(folder.eval_dir / "lock", f"{folder.eval_dir}: another evaluation runs here: wait for it or stop it")
+    return locked(folder.eval_dir / "lock", "evaluation")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ class Subject:
     models: dict[int, str]
     config: dict[str, Any]
     template: str
-    left_out: dict[int, str]
+    left_out: dict[int, str] = field(default_factory=dict)  # damaged checkpoints, with the reason
+    shots: str = ""  # worked examples before every question
 
 
 def of_model(model: str, out: Path, template: str | None) -> Subject:
@@ -33,7 +34,7 @@ def of_model(model: str, out: Path, template: str | None) -> Subject:
     path = Path(model).expanduser()
     if path.is_dir() and (problem := checkpoints.fault(path)):
         raise ConfigError(f"model={model}: {problem}")
-    return Subject(RunFolder(out), {0: str(path) if path.is_dir() else model}, {}, template or "chat", {})
+    return Subject(RunFolder(out), {0: str(path) if path.is_dir() else model}, {}, template or "chat")
 
 
 def of_run(run: Path, steps: str, base: str | None, template: str | None) -> Subject:
@@ -60,34 +61,35 @@ def asked_of(
     Without a choice: what the run's scale evaluates and what stands for the paper's columns; for a model alone, the paper's six.
     """
     config = subject.config
-    chosen = list(benchmarks)
-    if not chosen and not changes:
-        own = [row.name for row in protocols.of_run(config)] if config else protocols.group("paper")
-        columns = protocols.paper_columns(config["scale"]["name"]).values() if config else ()
-        chosen = list(dict.fromkeys([*own, *(name for names in columns for name in names)]))
-    chosen += [name for name in changes if name not in chosen]
+    chosen = [*benchmarks, *changes]
+    if not chosen and config:
+        columns = protocols.paper_columns(config["scale"]["name"]).values()
+        chosen = [row.name for row in protocols.of_run(config)] + [name for names in columns for name in names]
     changes = {**(config.get("benchmarks") or {}), **changes}
     root = data_root or config.get("data_root")
     seed = int(config.get("seed", 0)) if seed is None else seed
     limit = config["scale"]["max_response_tokens"] if config else protocols.MAX_TOKENS
     asked, notes = [], []
-    for row in protocols.select(chosen, changes):
-        row = replace(row, template=row.template or subject.template, max_tokens=row.max_tokens or limit)
+    for row in protocols.select(chosen or ["paper"], changes):
+        row = protocols.complete(row, subject.template, limit)
         if ":" in row.grader:
             own_grader(row.grader)
         examples, without_gold = protocols.load(row, root)
-        store = Store(subject.folder, row, row.record(seed))
+        record = row.record(seed)
+        if subject.shots:
+            record["shots"] = subject.shots
+        store = Store(subject.folder, row, record)
         if without_gold:
-            notes.append(
-                f"{row.name}: {without_gold} of {without_gold + len(examples)} rows have no gold and are left out"
-            )
-            store.note(how={"left_out_without_gold": without_gold})
-        asked.append(Asked(row, store, examples, partial(_render, subject.models[0], str(row.template))))
+            rows = without_gold + len(examples)
+            notes.append(f"{row.name}: {without_gold} of {rows} rows have no gold and are left out")
+            store.note(left_out_without_gold=without_gold)
+        asked.append(Asked(row, store, examples, partial(_render, subject, str(row.template))))
     return asked, notes
 
 
-def _render(base_model: str, template: str, question: str) -> str:
-    return prompts.render(template, question, _tokenizer(base_model) if template == "chat" else None)
+def _render(subject: Subject, template: str, question: str) -> str:
+    tokenizer = _tokenizer(subject.models[0]) if template == "chat" else None
+    return prompts.render(template, subject.shots + question, tokenizer)
 
 
 @lru_cache

@@ -3,45 +3,54 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 from rich.table import Table
 
 from rlvr.evaluation import metrics
-from rlvr.runs.folder import RunFolder
+from rlvr.runs.folder import RunFolder, write_atomically
 from rlvr.stats import printed
 
 COLUMNS = ("benchmark", "step", "n", "percent (95 %)", "authors", "boxed", "cut off", "tokens", "repeats")
 
 
+def grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table without lines: names on the left, numbers on the right, no cell wrapped."""
+    shown = Table(box=None, pad_edge=False)
+    for i, name in enumerate(columns):
+        shown.add_column(name, justify="right" if i else "left", no_wrap=True)
+    for cells in rows:
+        shown.add_row(*cells)
+    return shown
+
+
 def table(rows: list[dict], quoted: Mapping[str, str]) -> Table:
     """One row per benchmark and step: the metric quoted, with its interval, and what explains it."""
-    shown = Table(box=None, pad_edge=False)
-    for name in COLUMNS:
-        shown.add_column(name, justify="left" if name == "benchmark" else "right", no_wrap=True)
-    cells: dict[tuple[str, int], dict[str, dict]] = {}
+    metric_of: dict[tuple[str, int], dict[str, dict]] = {}
     for row in rows:
         if not row["subject"]:
-            cells.setdefault((row["benchmark"], row["step"]), {})[row["metric"]] = row
-    for (benchmark, step), values in cells.items():
-        shares = (values[m]["value"] if m in values else np.nan for m in ("accuracy_authors", "boxed", "truncated"))
-        share = [printed(100 * value, ".1f") for value in shares]
-        shown.add_row(
-            benchmark + (f", {quoted[benchmark]}" if quoted[benchmark] != "accuracy" else ""), str(step), str(values["accuracy"]["problems"]),
-            metrics.percent(values["accuracy"]), *share,
-            f"{values['response_tokens']['value']:.0f}", f"{values['repetition']['value']:.2f}" if "repetition" in values else "",
-        )  # fmt: skip
-    return shown
+            metric_of.setdefault((row["benchmark"], row["step"]), {})[row["metric"]] = row
+
+    def value(found: dict[str, dict], metric: str, spec: str, factor: int = 1) -> str:
+        return printed(factor * found[metric]["value"], spec) if metric in found else ""
+
+    cells = []
+    for (benchmark, step), found in metric_of.items():
+        name = benchmark if quoted[benchmark] == "accuracy" else f"{benchmark}, {quoted[benchmark]}"
+        shares = [value(found, metric, ".1f", 100) for metric in ("accuracy_authors", "boxed", "truncated")]
+        means = [value(found, "response_tokens", ".0f"), value(found, "repetition", ".2f")]
+        accuracy = found["accuracy"]
+        cells.append([name, str(step), str(accuracy["problems"]), metrics.percent(accuracy), *shares, *means])
+    return grid(COLUMNS, cells)
 
 
 def write(folder: RunFolder, names: list[str], words: Sequence[str] = ()) -> list[dict]:
     """eval/summary.csv over all that is stored, and its rows of these benchmarks."""
     rows = list(metrics.summary(folder.eval_dir, words=words))
-    unfinished = folder.eval_dir / ".summary.csv"
-    with open(unfinished, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.8g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    unfinished.rename(folder.eval_dir / "summary.csv")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: f"{v:.8g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    write_atomically(folder.eval_dir / "summary.csv", text.getvalue())
     return [row for row in rows if row["benchmark"] in names]

@@ -15,7 +15,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -60,7 +60,7 @@ class RunFolder:
         self.checkpoints_dir = self.path / "checkpoints"
         self.rollouts_dir = self.path / "rollouts"
         self.eval_dir = self.path / "eval"
-        self._lock: FileLock | None = None
+        self._held = ExitStack()
 
     def rollouts_path(self, step: int) -> Path:
         return self.rollouts_dir / f"step{step:06d}.parquet"
@@ -121,14 +121,11 @@ class RunFolder:
                 file.unlink()
 
     def lock(self) -> None:
-        """Keep every other process out until `release` or the end of this process, kill -9 included."""
-        self._lock = _acquired(self.lock_path, f"{self.path}: another process ({{}}) runs here: wait for it or stop it")
-        self.lock_path.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
+        """Keep every other process out until `release` or the end of this process."""
+        self._held.enter_context(locked(self.lock_path, "process"))
 
     def release(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        self._held.close()
 
     def __enter__(self) -> RunFolder:
         return self
@@ -149,7 +146,6 @@ def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTE
         refuse_other_config(folder, config)
         return folder
     try:
-        folder.path.mkdir(parents=True, exist_ok=True)
         folder.lock()
     except OSError as error:
         raise RunFolderError(
@@ -172,26 +168,23 @@ def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTE
     return folder
 
 
-def _acquired(path: Path, refusal: str) -> FileLock:
-    """A lock that the kernel drops with this process (flock; also on NFS, where the server has its lock service).
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock file that the kernel drops with this process, kill -9 included (flock; on NFS by its lock service).
 
-    RunFolderError with `refusal`, in which {} is the holder, when another process has it.
+    RunFolderError when another process, a `what`, has it.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, blocking=False, thread_local=False)
     try:
         lock.acquire()
     except Timeout:
-        holder = path.read_text(errors="replace").strip()[:200]
-        raise RunFolderError(refusal.format(holder or "unknown")) from None
-    return lock
-
-
-@contextmanager
-def locked(path: Path, refusal: str) -> Iterator[None]:
-    """Hold a lock file for a `with` block. RunFolderError with `refusal` when another process has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = _acquired(path, refusal)
+        holder = path.read_text(errors="replace").strip()[:200] or "unknown"
+        raise RunFolderError(
+            f"{path.parent}: another {what} ({holder}) runs here: wait for it or stop it"
+        ) from None
     try:
+        path.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
         lock.release()
@@ -205,7 +198,7 @@ def config_differences(old: Mapping, new: Mapping) -> dict[str, tuple[Any, Any]]
     old, new = _flat(old), _flat(new)
     return {
         key: (old.get(key, "(none)"), new.get(key, "(none)"))
-        for key in [*old, *(key for key in new if key not in old)]
+        for key in old | new
         if old.get(key) != new.get(key) and not any(key == name or key.startswith(f"{name}.") for name in MAY_DIFFER)
     }
 
@@ -265,6 +258,10 @@ def _refuse_full_disk(path: Path, min_free_bytes: int) -> None:
 
 def read_json(path: Path) -> dict:
     return json.loads(path.read_text())
+
+
+def write_json(path: Path, record: Mapping) -> None:
+    write_atomically(path, json.dumps(record, indent=2) + "\n")
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -6,7 +6,6 @@ of the folder that reads as unfinished. Fields that cannot be known here (no git
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -16,7 +15,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Literal
 
-from rlvr.runs.folder import RunFolder, read_json, write_atomically
+from rlvr.runs.folder import RunFolder, read_json, write_json
 
 Ending = Literal["finished", "failed", "interrupted"]
 
@@ -30,14 +29,14 @@ def begin(folder: RunFolder, step: int = 0) -> None:
     else:
         record = {**start, "python": platform.python_version(), "packages": packages(), "resumed_at": []}
     record |= {"status": "running", "end": None, "error": None}
-    write_atomically(folder.provenance_path, json.dumps(record, indent=2) + "\n")
+    write_json(folder.provenance_path, record)
 
 
 def end(folder: RunFolder, status: Ending, error: str | None = None) -> None:
     """Record how the run ended; `error` is the cause in one line."""
     record = read_json(folder.provenance_path)
     record |= {"status": status, "end": now(), "error": error}
-    write_atomically(folder.provenance_path, json.dumps(record, indent=2) + "\n")
+    write_json(folder.provenance_path, record)
 
 
 def now() -> str:

@@ -9,13 +9,12 @@ a checkpoint with its weights, so it stays off and this module decides. It acts 
 then the checkpoint before is the one to resume from.
 """
 
-import json
 import shutil
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from rlvr.runs.folder import RunFolder, read_json, write_atomically
+from rlvr.runs.folder import RunFolder, read_json, write_json
 
 
 def apply(folder: RunFolder, retention: DictConfig, save_every: int) -> None:
@@ -65,4 +64,4 @@ def convert_weights(weights: Path, dtype: str) -> None:
     config = weights / "config.json"
     described = read_json(config)
     if described.get("dtype") != dtype:  # in which type to load what is stored
-        write_atomically(config, json.dumps(described | {"dtype": dtype}, indent=2) + "\n")
+        write_json(config, described | {"dtype": dtype})

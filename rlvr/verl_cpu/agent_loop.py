@@ -20,6 +20,7 @@ import functools
 import hashlib
 import inspect
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import ray
 import torch
@@ -40,27 +41,31 @@ def sample_seed(run_seed: int, step: int, validate: bool, row: int, sample: int)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
+class Request(NamedTuple):
+    """One sample that a server is asked for: its row and its place among the row's samples, prompt ids, sampling."""
+
+    row: int
+    sample: int
+    prompt: list[int]
+    sampling: dict[str, Any]
+
+
 class BatchedAgentLoopManager:
     """Generates, scores and stores one batch of prompts per call; see the module's docstring."""
 
     asks_load_balancer = False  # it asks the servers themselves
 
     def __init__(self, config: DictConfig, llm_client, teacher_client=None, reward_loop_worker_handles=None):
-        self.config = config
-        self.rollout = config.actor_rollout_ref.rollout
         if teacher_client or config.reward.reward_model.enable:
             raise ValueError(
                 "BatchedAgentLoopManager has neither teachers nor reward models: use verl's own agent loop"
             )
+        self.rollout = config.actor_rollout_ref.rollout
         self.tokenizer = hf_tokenizer(config.actor_rollout_ref.model.path)
         if template := config.actor_rollout_ref.model.get("custom_chat_template"):
             self.tokenizer.chat_template = template
         self.template_kwargs = dict(config.data.get("apply_chat_template_kwargs") or {})
-        self.compute_score = get_custom_reward_fn(config) or default_compute_score
-        if inspect.iscoroutinefunction(self.compute_score):
-            compute = self.compute_score
-            self.compute_score = lambda **kwargs: asyncio.run(compute(**kwargs))
-        self.batch_score = _batch_form(self.compute_score)
+        self.score = _batch_form(get_custom_reward_fn(config) or default_compute_score)
         replicas = config.trainer.n_gpus_per_node * config.trainer.nnodes
         self.servers = [ray.get_actor(server_name(rank)) for rank in range(replicas)]
         self.prompt_ids: dict[str, list[int]] = {}
@@ -76,41 +81,27 @@ class BatchedAgentLoopManager:
         """
         validate = bool(tu.get(prompts, "validate", default=False))
         step = int(tu.get(prompts, "global_steps"))
-        columns = {
-            key: list(prompts[key]) for key in ("uid", "raw_prompt", "data_source", "reward_model", "extra_info")
-        }
-        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        names = ("uid", "raw_prompt", "data_source", "reward_model", "extra_info")
+        rows = [dict(zip(names, values, strict=True)) for values in zip(*(prompts[n] for n in names), strict=True)]
         requests = [request for i, row in enumerate(rows) for request in self._requests(row, i, step, validate)]
-        outputs = self._generate(requests)
-        self._store(rows, requests, outputs, step, "val" if validate else "train")
+        self._store(rows, requests, self._generate(requests), step, "val" if validate else "train")
 
-    def _requests(self, row: dict, index: int, step: int, validate: bool) -> list[dict]:
+    def _requests(self, row: dict, index: int, step: int, validate: bool) -> list[Request]:
         """What to ask the servers for one row: its prompt and the sampling of each of its samples."""
         kwargs = self.rollout.val_kwargs if validate else self.rollout
         own = (row["extra_info"].get("sampling") or {}) if validate else {}
         sampling = {name: own.get(name, kwargs[name]) for name in ("temperature", "top_p", "top_k")}
-        sampling["max_tokens"] = min(
-            own.get("max_tokens") or self.rollout.response_length, self.rollout.response_length
-        )
+        longest = self.rollout.response_length
+        sampling["max_tokens"] = min(own.get("max_tokens") or longest, longest)
         prompt = self._tokenize(row["raw_prompt"])
-        return [
-            {
-                "row": index,
-                "sample": sample,
-                "prompt": prompt,
-                "sampling": {**sampling, "seed": sample_seed(self.rollout.seed, step, validate, index, sample)},
-            }
-            for sample in range(int(own.get("n", kwargs.n)))
-        ]
+        seeds = (sample_seed(self.rollout.seed, step, validate, index, i) for i in range(int(own.get("n", kwargs.n))))
+        return [Request(index, i, prompt, {**sampling, "seed": seed}) for i, seed in enumerate(seeds)]
 
     def _tokenize(self, messages: list[dict]) -> list[int]:
         key = repr(messages)
         if key not in self.prompt_ids:
-            ids = normalize_token_ids(
-                self.tokenizer.apply_chat_template(
-                    messages, add_generation_prompt=True, tokenize=True, **self.template_kwargs
-                )
-            )
+            how = {"add_generation_prompt": True, "tokenize": True, **self.template_kwargs}
+            ids = normalize_token_ids(self.tokenizer.apply_chat_template(messages, **how))
             if len(ids) > self.rollout.prompt_length:
                 raise ValueError(
                     f"prompt of {len(ids)} tokens: data.max_prompt_length={self.rollout.prompt_length} allows fewer; "
@@ -119,52 +110,37 @@ class BatchedAgentLoopManager:
             self.prompt_ids[key] = list(ids)
         return self.prompt_ids[key]
 
-    def _generate(self, requests: list[dict]) -> list[tuple]:
+    def _generate(self, requests: list[Request]) -> list[tuple]:
         """Share the requests among the servers, whole rows to one server, and wait for all of them."""
-        share = -(-(requests[-1]["row"] + 1) // len(self.servers))
-        groups = [[r for r in requests if r["row"] // share == k] for k in range(len(self.servers))]
-        pending = [
-            server.generate_many.remote([r["prompt"] for r in group], [r["sampling"] for r in group])
-            for server, group in zip(self.servers, groups, strict=True)
-        ]
+        share = -(-(requests[-1].row + 1) // len(self.servers))
+        pending = []
+        for rank, server in enumerate(self.servers):
+            group = [request for request in requests if request.row // share == rank]
+            pending.append(server.generate_many.remote([r.prompt for r in group], [r.sampling for r in group]))
         return [output for answers in ray.get(pending) for output in answers]
 
-    def _score(self, rows: list[dict], texts: list[str]) -> list:
-        """One score (a number, or a dict with `score`) for every text; `rows` are the rows they answer."""
-        columns = {
-            "data_source": [row["data_source"] for row in rows],
-            "solution_str": texts,
-            "ground_truth": [row["reward_model"]["ground_truth"] for row in rows],
-            "extra_info": [row["extra_info"] for row in rows],
-        }
-        if self.batch_score:
-            return self.batch_score(**{f"{name}s": values for name, values in columns.items()})
-        return [
-            self.compute_score(**dict(zip(columns, values, strict=True)))
-            for values in zip(*columns.values(), strict=True)
-        ]
-
-    def _store(self, rows, requests, outputs, step: int, partition: str) -> None:
-        texts = self.tokenizer.batch_decode([tokens for tokens, *_ in outputs], skip_special_tokens=True)
-        keys, fields, tags = [], [], []
+    def _store(self, rows: list[dict], requests: list[Request], outputs, step: int, partition: str) -> None:
+        asked = [rows[request.row] for request in requests]
         # A reward that draws lots can repeat itself: the key is the same when a run is resumed.
-        keyed = [
-            rows[r["row"]]
-            | {"extra_info": rows[r["row"]]["extra_info"] | {"sample_key": f"{step}:{r['row']}:{r['sample']}"}}
-            for r in requests
-        ]
-        scores = self._score(keyed, texts)
-        for request, (tokens, log_probs, stop_reason, versions), score in zip(requests, outputs, scores, strict=True):
-            row = rows[request["row"]]
+        sample_keys = [{"sample_key": f"{step}:{request.row}:{request.sample}"} for request in requests]
+        scores = self.score(
+            data_sources=[row["data_source"] for row in asked],
+            solution_strs=self.tokenizer.batch_decode([tokens for tokens, *_ in outputs], skip_special_tokens=True),
+            ground_truths=[row["reward_model"]["ground_truth"] for row in asked],
+            extra_infos=[row["extra_info"] | key for row, key in zip(asked, sample_keys, strict=True)],
+        )
+        keys, fields, tags = [], [], []
+        for request, row, output, score in zip(requests, asked, outputs, scores, strict=True):
+            tokens, log_probs, stop_reason, versions = output
             info = score if isinstance(score, dict) else {"score": score, "acc": score}
-            prompt, response = torch.tensor(request["prompt"]), torch.tensor(tokens)
+            prompt, response = torch.tensor(request.prompt), torch.tensor(tokens)
             ids, mask = torch.cat([prompt, response]), torch.ones_like(response)
             rewards = torch.zeros(len(tokens))
             rewards[-1] = float(info["score"])
-            keys.append(f"{row['uid']}_{request['sample']}_0")
+            keys.append(f"{row['uid']}_{request.sample}_0")
             fields.append(
-                {
-                    "uid": row["uid"],
+                {name: row[name] for name in ("uid", "data_source", "reward_model", "extra_info")}
+                | {
                     "prompts": prompt,
                     "responses": response,
                     "response_mask": mask,
@@ -174,36 +150,34 @@ class BatchedAgentLoopManager:
                     "rollout_log_probs": torch.tensor(log_probs),
                     "rm_scores": rewards,
                     "num_turns": 2,
-                    "data_source": row["data_source"],
-                    "reward_model": row["reward_model"],
-                    "extra_info": row["extra_info"],
                     "extra_fields": {"reward_extra_info": info, "stop_reason": stop_reason},
                 }
             )
-            tags.append(
-                {
-                    "status": "success",
-                    "prompt_len": len(prompt),
-                    "response_len": len(response),
-                    "seq_len": len(ids),
-                    "global_steps": step,
-                    "min_global_steps": versions[0],
-                    "max_global_steps": versions[1],
-                }
-            )
+            lengths = {"prompt_len": len(prompt), "response_len": len(response), "seq_len": len(ids)}
+            weights = {"global_steps": step, "min_global_steps": versions[0], "max_global_steps": versions[1]}
+            tags.append({"status": "success"} | lengths | weights)
         tq.kv_batch_put(keys=keys, partition_id=partition, fields=_to_tensordict(fields), tags=tags)
         finished = [{"is_prompt": True, "status": "finished", "global_steps": step} for _ in rows]
         tq.kv_batch_put(keys=[row["uid"] for row in rows], partition_id=partition, tags=finished)
 
 
-def _batch_form(compute_score: Callable) -> Callable | None:
-    """The attribute `batch` of a reward function, with the configured arguments; None where it has none.
+def _batch_form(compute_score: Callable) -> Callable[..., list]:
+    """A reward function for whole batches: its attribute `batch` with the configured arguments, else one call for each.
 
     verl hands out `partial(call, function, reward_kwargs)`.
     """
     function, kwargs = (*getattr(compute_score, "args", ()), None, None)[:2]
-    batch = getattr(function, "batch", None)
-    return functools.partial(batch, **(kwargs or {})) if batch else None
+    if batch := getattr(function, "batch", None):
+        return functools.partial(batch, **(kwargs or {}))
+
+    def one_by_one(**columns: list) -> list:
+        names = [name.removesuffix("s") for name in columns]
+        calls = [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        if inspect.iscoroutinefunction(compute_score):
+            return [asyncio.run(compute_score(**arguments)) for arguments in calls]
+        return [compute_score(**arguments) for arguments in calls]
+
+    return one_by_one
 
 
 def _to_tensordict(samples: list[dict]) -> TensorDict:

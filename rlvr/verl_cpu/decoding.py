@@ -64,15 +64,11 @@ class GrowingLayer(DynamicLayer):
     def joined(cls, parts: list["GrowingLayer"]) -> "GrowingLayer":
         """The rows of all parts in one layer; shorter ones are filled up with zeros on the left."""
         longest = max(part.get_seq_length() for part in parts)
-        shape = (
-            sum(len(part.keys) for part in parts),
-            parts[0].keys.shape[1],
-            longest + SPARE_TOKENS,
-            parts[0].keys.shape[3],
-        )
+        rows = sum(len(part.keys) for part in parts)
+        _, heads, _, dim = parts[0].keys.shape
         whole = cls()
         whole.lazy_initialization(parts[0].keys, parts[0].values)
-        whole.buffers = [parts[0].keys.new_zeros(shape) for _ in range(2)]
+        whole.buffers = [parts[0].keys.new_zeros(rows, heads, longest + SPARE_TOKENS, dim) for _ in range(2)]
         start = 0
         for part in parts:
             end, fill = start + len(part.keys), longest - part.get_seq_length()

@@ -99,11 +99,9 @@ def select_rows(data: TensorDict, rows: list[int]) -> TensorDict:
 def _select_jagged(column: Any, index: torch.Tensor) -> torch.Tensor:
     offsets = column.offsets()
     lengths = offsets.diff()[index]
-    ends = lengths.cumsum(0)
-    within = torch.arange(int(ends[-1])) - (ends - lengths).repeat_interleave(lengths)
     return torch.nested.nested_tensor_from_jagged(
-        column.values()[offsets[index].repeat_interleave(lengths) + within],
-        offsets=torch.cat([ends.new_zeros(1), ends]),
+        column.values()[shared_prompt.ranges(offsets[index], lengths)],
+        offsets=torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]),
         min_seqlen=int(lengths.min()),  # without these two, padding goes to the length of all rows together
         max_seqlen=int(lengths.max()),
     )

@@ -100,11 +100,10 @@ class Generator:
         stop = _stop_matrix(sampling, self.eos_token_ids, logits.shape[-1])
         rows = torch.arange(len(prompts))  # position in `results` of each row still in the batch
         finished = torch.zeros(len(prompts), dtype=torch.bool)
-        tokens, log_probs = ([], [])  # one (row indices, values) pair per step, gathered into results at the end
+        drawn: list[tuple[Tensor, Tensor, Tensor]] = []  # of each step: rows, tokens, log-probabilities
         for step in range(max_tokens):
             chosen, log_prob = chooser.choose(logits, step)
-            tokens.append((rows[~finished], chosen[~finished]))
-            log_probs.append(log_prob[~finished])
+            drawn.append((rows[~finished], chosen[~finished], log_prob[~finished]))
             stopped = stop[rows, chosen] & ~finished
             for row in rows[stopped].tolist():
                 results[row].stop_reason = "completed"
@@ -124,15 +123,9 @@ class Generator:
                 mask = None if mask is None else mask[keep]
                 chooser.keep(keep)
             with self.lock:
-                logits = self.model(
-                    input_ids=chosen[:, None],
-                    attention_mask=mask,
-                    position_ids=(lengths + step)[:, None],
-                    past_key_values=cache,
-                    use_cache=True,
-                ).logits[:, -1]
-        for (step_rows, values), step_log_probs in zip(tokens, log_probs, strict=True):
-            for row, token, log_prob in zip(step_rows.tolist(), values.tolist(), step_log_probs.tolist(), strict=True):
+                logits = self._logits(chosen[:, None], mask, (lengths + step)[:, None], cache)
+        for of_step in drawn:
+            for row, token, log_prob in zip(*(values.tolist() for values in of_step), strict=True):
                 results[row].token_ids.append(token)
                 results[row].log_probs.append(log_prob)
 
@@ -144,32 +137,27 @@ class Generator:
             size = max(1, PREFILL_TOKENS // longest)
         parts = [self._prefill_at_once(prompts[i : i + size]) for i in range(0, len(prompts), size)]
         logits, caches = zip(*parts, strict=True)
-        mask = _left_padding(prompts) if any(len(prompt) != longest for prompt in prompts) else None
-        return torch.cat(logits), join(list(caches)), mask
+        return torch.cat(logits), join(list(caches)), _left_padding(prompts)
 
     def _prefill_at_once(self, prompts: list[tuple[int, ...]]) -> tuple[Tensor, Cache]:
         longest = max(map(len, prompts))
         ids = torch.tensor([(prompt[0],) * (longest - len(prompt)) + prompt for prompt in prompts])
-        mask = position_ids = None
-        if any(len(prompt) != longest for prompt in prompts):
-            mask = _left_padding(prompts)
-            position_ids = (mask.cumsum(1) - 1).clamp(min=0)
+        mask = _left_padding(prompts)
+        position_ids = None if mask is None else (mask.cumsum(1) - 1).clamp(min=0)
         cache = new_cache(self.model.config)
-        output = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=position_ids,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return output.logits[:, -1], cache
+        return self._logits(ids, mask, position_ids, cache), cache
+
+    def _logits(self, ids: Tensor, mask: Tensor | None, position_ids: Tensor | None, cache: Cache) -> Tensor:
+        """Logits "rows vocab" after the tokens `ids` ("rows tokens"), which are added to the cache."""
+        known = {"attention_mask": mask, "position_ids": position_ids, "past_key_values": cache}
+        return self.model(input_ids=ids, **known, use_cache=True, logits_to_keep=1).logits[:, -1]
 
 
-def _left_padding(prompts: list[tuple[int, ...]]) -> Tensor:
-    """Mask "prompts tokens" of prompts aligned on the right: 0 where the shorter ones are filled up."""
+def _left_padding(prompts: list[tuple[int, ...]]) -> Tensor | None:
+    """Mask "prompts tokens" of prompts aligned on the right, 0 where the shorter ones are filled up; None if none is."""
     longest = max(map(len, prompts))
-    return (torch.arange(longest) >= torch.tensor([[longest - len(prompt)] for prompt in prompts])).long()
+    fill = torch.tensor([[longest - len(prompt)] for prompt in prompts])
+    return (torch.arange(longest) >= fill).long() if bool(fill.any()) else None
 
 
 def _stop_matrix(sampling: list[Sampling], eos_token_ids: tuple[int, ...], vocabulary: int) -> Tensor:

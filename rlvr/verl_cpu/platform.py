@@ -7,34 +7,31 @@ Departures from a real accelerator, each on purpose:
 """
 
 import types
-from contextlib import contextmanager
+from contextlib import nullcontext
 
 import torch
 from verl.plugin.platform import PlatformBase, PlatformRegistry
 
 
+def _nothing(*args, **kwargs) -> None: ...
+
+
 def _cpu_device_module() -> types.ModuleType:
     """`torch.cpu` completed with the functions of `torch.cuda` that verl calls."""
     module = types.ModuleType("rlvr.verl_cpu.device")
-    module.__dict__.update({name: value for name, value in vars(torch.cpu).items() if not name.startswith("__")})
-    zero = lambda *args, **kwargs: 0  # noqa: E731
-    nothing = lambda *args, **kwargs: None  # noqa: E731
-    module.__dict__.update(
+    functions = {name: value for name, value in vars(torch.cpu).items() if not name.startswith("__")}
+    for name in ("memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved"):
+        functions[name] = lambda *args, **kwargs: 0
+    for name in ("reset_peak_memory_stats", "empty_cache", "ipc_collect", "set_device", "synchronize"):
+        functions[name] = _nothing
+    vars(module).update(functions)
+    vars(module).update(
         is_available=lambda: True,
         current_device=lambda: "cpu",
         device_count=lambda: 1,
         get_device_name=lambda *args: "cpu",
         get_device_properties=lambda *args: types.SimpleNamespace(name="cpu", total_memory=0),
         mem_get_info=lambda *args: (0, 0),
-        memory_allocated=zero,
-        memory_reserved=zero,
-        max_memory_allocated=zero,
-        max_memory_reserved=zero,
-        reset_peak_memory_stats=nothing,
-        empty_cache=nothing,
-        ipc_collect=nothing,
-        set_device=nothing,
-        synchronize=nothing,
         manual_seed=torch.manual_seed,
         manual_seed_all=torch.manual_seed,
         get_rng_state=lambda *args: torch.get_rng_state(),
@@ -43,16 +40,15 @@ def _cpu_device_module() -> types.ModuleType:
     return module
 
 
-_DEVICE_MODULE = _cpu_device_module()
-
-
 @PlatformRegistry.register(platform="cpu")
 class PlatformCPU(PlatformBase):
     """verl's platform interface for a CPU. Selected by `VERL_PLATFORM=cpu`, never by auto-detection."""
 
-    device_name = property(lambda self: "cpu")
-    vendor_name = property(lambda self: "cpu")
-    device_module = property(lambda self: _DEVICE_MODULE)
+    device_name = vendor_name = "cpu"
+    device_module = _cpu_device_module()
+    manual_seed = manual_seed_all = staticmethod(torch.manual_seed)
+    set_device = synchronize = set_allocator_settings = empty_cache = _nothing
+    profiler_start = profiler_stop = cudart = _nothing
 
     def is_available(self):
         return True
@@ -66,24 +62,6 @@ class PlatformCPU(PlatformBase):
     def device_count(self):
         return 1
 
-    def set_device(self, device_index):
-        pass
-
-    def synchronize(self, device_index=None):
-        pass
-
-    def manual_seed(self, seed):
-        torch.manual_seed(seed)
-
-    def manual_seed_all(self, seed):
-        torch.manual_seed(seed)
-
-    def set_allocator_settings(self, settings):
-        pass
-
-    def empty_cache(self):
-        pass
-
     def get_device_capability(self, device_index=0):
         return None, None
 
@@ -93,15 +71,8 @@ class PlatformCPU(PlatformBase):
     def visible_devices_envvar(self):
         return "CUDA_VISIBLE_DEVICES"
 
-    @contextmanager
     def nvtx_range(self, msg):
-        yield
-
-    def profiler_start(self):
-        pass
-
-    def profiler_stop(self):
-        pass
+        return nullcontext()
 
     def ray_resource_name(self):
         return "GPU"
@@ -111,6 +82,3 @@ class PlatformCPU(PlatformBase):
 
     def is_ipc_supported(self):
         return False
-
-    def cudart(self):
-        return None

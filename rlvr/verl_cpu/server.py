@@ -6,6 +6,7 @@ server before it has loaded them, and the server's own process loads no more of 
 """
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,14 +68,11 @@ class TorchServer:
     def _sampling(self, params: dict):
         from rlvr.verl_cpu.generation import Sampling
 
+        names = ("temperature", "top_p", "top_k", "seed", "ignore_eos")
         return Sampling(
             max_tokens=params.get("max_tokens") or params.get("max_new_tokens") or self.response_length,
-            temperature=params.get("temperature", 1.0),
-            top_p=params.get("top_p", 1.0),
-            top_k=params.get("top_k", -1),
-            seed=params.get("seed"),
             stop_token_ids=tuple(params.get("stop_token_ids") or ()),
-            ignore_eos=params.get("ignore_eos", False),
+            **{name: params[name] for name in names if name in params},
         )
 
     async def _enqueue(self, prompt, sampling):
@@ -92,16 +90,16 @@ class TorchServer:
                 seen = len(self.waiting)
                 await asyncio.sleep(BATCH_WINDOW_S)
             batch, self.waiting = self.waiting, []
+            prompts, sampling, answers = map(list, zip(*batch, strict=True))
             first = self.global_steps
             try:
-                completions = await asyncio.to_thread(
-                    self.generator.generate, [b[0] for b in batch], [b[1] for b in batch], lambda: self.aborting
-                )
+                work = partial(self.generator.generate, prompts, sampling, lambda: self.aborting)
+                completions = await asyncio.to_thread(work)
             except Exception as error:
-                for _, _, answer in batch:
+                for answer in answers:
                     answer.set_exception(error)
                 continue
-            for (_, _, answer), completion in zip(batch, completions, strict=True):
+            for answer, completion in zip(answers, completions, strict=True):
                 answer.set_result((completion, (first, self.global_steps)))
 
     async def update_weights(self, named: dict[str, np.ndarray], global_steps: int | None = None) -> None:
@@ -157,14 +155,6 @@ def start_server(replica_rank: int, rollout, model):
     A program may call this before verl does, so that the server loads while the trainer does.
     """
     options = {"name": server_name(replica_rank), "get_if_exists": True, "max_concurrency": 4096, "num_cpus": 0}
-    return (
-        ray.remote(TorchServer)
-        .options(**options)
-        .remote(
-            model_path=model.path,
-            trust_remote_code=model.trust_remote_code,
-            response_length=rollout.response_length,
-            max_rows=rollout.max_num_seqs,
-            seed=rollout.seed,
-        )
-    )
+    return ray.remote(TorchServer).options(**options).remote(
+        model.path, model.trust_remote_code, rollout.response_length, rollout.max_num_seqs, rollout.seed
+    )  # fmt: skip

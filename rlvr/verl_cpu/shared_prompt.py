@@ -94,8 +94,8 @@ def lay_out(input_ids: Any, prompts: Any) -> Layout:
     first = torch.tensor([rows[0] for rows in groups])
     segment_lengths = lengths - 1 - prefix_lengths
 
-    prefix_positions = _ranges(torch.zeros_like(first), prefix_lengths[first])
-    segment_positions = _ranges(prefix_lengths, segment_lengths)
+    prefix_positions = ranges(torch.zeros_like(first), prefix_lengths[first])
+    segment_positions = ranges(prefix_lengths, segment_lengths)
     sources = starts[first].repeat_interleave(prefix_lengths[first]) + prefix_positions
     outputs = starts.repeat_interleave(segment_lengths) + segment_positions
 
@@ -115,7 +115,7 @@ def lay_out(input_ids: Any, prompts: Any) -> Layout:
     )
 
 
-def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
+def ranges(starts: Tensor, lengths: Tensor) -> Tensor:
     """[start, ..., start + length - 1] of every row, concatenated."""
     ends = lengths.cumsum(0)
     return (starts - ends + lengths).repeat_interleave(lengths) + torch.arange(int(ends[-1]))
