@@ -47,7 +47,7 @@ class Options:
     reflection_words: list[str] = option("what marks self-reflection in the summary; default: the paper's three", [])
     baselines: bool = option("evaluate the untrained model under other prompts instead (paper Table 16)", False)
     examples: Path | None = option(
-        "baselines: JSONL of worked examples (question, answer) to put into the context", None
+        "baselines: a file of worked examples (question, answer) to put into the context", None
     )
 
 
