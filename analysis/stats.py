@@ -7,7 +7,7 @@ draws: seeds, problems (the same for all seeds and for both sides of a compariso
 1. Of S seeds S - 1 are drawn (Rao and Wu 1988): drawing S understates their variance by (S - 1) / S. With one seed the
    interval says nothing about other seeds.
 2. Drawing crossed levels counts the noise of single answers more than once (Owen 2007), so intervals are conservative:
-   tests/test_analysis_stats.py measures their coverage.
+   tests/analysis/test_analysis_stats.py measures their coverage.
 """
 
 import numpy as np

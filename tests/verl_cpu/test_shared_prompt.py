@@ -9,7 +9,7 @@ from verl_worker import make_batch, make_worker, nested
 
 from rlvr.verl_cpu import shared_prompt
 
-MODEL = Path(__file__).resolve().parents[1] / "rlvr" / "tiny" / "model"
+MODEL = Path(__file__).resolve().parents[2] / "rlvr" / "tiny" / "model"
 # (prompt, response length) of every sequence: a prompt in rows that do not follow each other, a unique one, one that
 # is the start of another, one of a single token; responses of one token.
 SEQUENCES = [("a", 9), ("b", 1), ("a", 1), ("unique", 30), ("start_of_a", 5), ("a", 21), ("b", 17), ("token", 4)]

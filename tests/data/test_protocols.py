@@ -8,7 +8,7 @@ import pytest
 from rlvr.cli import DataError
 from rlvr.data import protocols as benchmarks
 
-ROOT = str(Path(__file__).resolve().parents[2] / "shared" / "data")
+ROOT = str(Path(__file__).resolve().parents[3] / "shared" / "data")
 needs_data = pytest.mark.skipif(not Path(ROOT).exists(), reason="the authors' files are not beside the checkout")
 
 

@@ -11,7 +11,7 @@ from verl_worker import make_batch, make_worker
 from rlvr.tiny import datasets
 from rlvr.verl_cpu.generation import Sampling
 
-MODEL = Path(__file__).resolve().parents[1] / "rlvr" / "tiny" / "model"
+MODEL = Path(__file__).resolve().parents[2] / "rlvr" / "tiny" / "model"
 TEMPERATURE = 0.7
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from rlvr.runs.folder import RunFolder, read_metrics
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["scale.benchmarks=[tiny500,tiny500_avg2]", "+benchmarks.tiny500.limit=24", "+benchmarks.tiny500_avg2.limit=8"]
 SMALL += ["variant=small", "scale.prompts_per_step=4", "scale.samples_per_prompt=4", "scale.steps=4"]
 SMALL += ["scale.evaluate_every=2", "scale.save_every=2", "tracking=off"]

@@ -1,6 +1,6 @@
 """The header of every experiment: its question, its place in the paper, what it gave here and cost, as `results/` has it.
 
-pytest tests/test_headers.py
+pytest tests/config/test_headers.py
 """
 
 import re

@@ -1,6 +1,6 @@
 """What each row of the paper's Table 5 does to the weights: gradients of verl's own loss against plain torch, term by term.
 
-pytest tests/test_losses.py
+pytest tests/verl_cpu/test_losses.py
 """
 
 from functools import cache, partial
@@ -15,7 +15,7 @@ from verl_worker import make_batch, make_worker
 
 from rlvr.config.compose import compose
 
-MODEL = Path(__file__).resolve().parents[1] / "rlvr" / "tiny" / "model"
+MODEL = Path(__file__).resolve().parents[2] / "rlvr" / "tiny" / "model"
 TEMPERATURE = 0.6
 KL, ENTROPY, DECAY = 0.001, 0.001, 0.01  # the paper's coefficients
 # Table 5: experiment -> policy gradient, KL, entropy, weight decay.

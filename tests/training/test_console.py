@@ -13,7 +13,7 @@ from rlvr.runs.evaluations import Evaluations
 from rlvr.runs.folder import MetricsWriter, RunFolder
 from rlvr.training.console import Follower, duration, report_failure, root_cause, status_text, summary_table
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RAY_TEXT = (
     "\x1b[36mray::TaskRunner.run()\x1b[39m (pid=7, ip=10.0.0.1, actor_id=ab)\n"
     '  File "rlvr/training/task.py", line 20, in run\n'

@@ -6,7 +6,7 @@ import pytest
 
 from rlvr.data.prompts import TEMPLATES, chat_template, render
 
-MODEL = Path(__file__).resolve().parents[1] / "rlvr" / "tiny" / "model"
+MODEL = Path(__file__).resolve().parents[2] / "rlvr" / "tiny" / "model"
 
 GOLDEN = {
     "none": "What is 2+2?",

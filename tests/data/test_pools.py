@@ -18,7 +18,7 @@ from rlvr.data import protocols as benchmarks
 from rlvr.grading import grade, last_boxed
 from rlvr.training.rewards import compute_score
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="the authors' files are not beside the checkout")
 
 

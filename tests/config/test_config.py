@@ -1,6 +1,6 @@
 """Every YAML of `conf/` composes, passes `check` and says what it should; what is wrong is refused in one line.
 
-pytest tests/test_config.py
+pytest tests/config/test_config.py
 """
 
 import re

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from rlvr.runs import retention
 from rlvr.runs.folder import RunFolder
 
-MODEL = Path(__file__).resolve().parents[1] / "rlvr" / "tiny" / "model"
+MODEL = Path(__file__).resolve().parents[2] / "rlvr" / "tiny" / "model"
 
 
 def policy(states=1, weights_every=1, weights_dtype="bfloat16"):
