@@ -185,7 +185,7 @@ DOMAINS = {
     "scale.evaluate_every scale.save_every updates_per_step retention.weights_every base_model.context_tokens": POSITIVE,
     "hardware.nodes hardware.devices_per_node": POSITIVE,
     "loss.kl loss.entropy loss.weight_decay": Domain(lambda v: _number(v) and v >= 0, "a number of 0 or more"),
-    "scale.learning_rate scale.critic_learning_rate": RATE,
+    "scale.learning_rate scale.critic_learning_rate watchdog.no_progress_minutes": RATE,
     "scale.temperature scale.high_temperature": HOT,
     "scale.top_p": Domain(lambda v: _number(v) and 0 < v <= 1, "above 0 and at most 1"),
     "scale.top_k": Domain(lambda v: _integer(v) and (v == -1 or v > 0), "-1 (all) or a whole number above 0"),

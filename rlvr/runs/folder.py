@@ -31,7 +31,7 @@ State = Literal["new", "unfinished", "finished"]
 
 MIN_FREE_BYTES = 512 * 2**20
 # What two starts of one run may differ in: a key here, and all below it. Paths inside the run folder may move with it.
-MAY_DIFFER = ("tracking", "runs_dir", "run_dir", "check", "all", "trainer.logger")
+MAY_DIFFER = ("tracking", "runs_dir", "run_dir", "check", "all", "watchdog", "trainer.logger")
 MAX_SHOWN = 8
 
 

@@ -204,6 +204,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     """Run verl's trainer to its end. Raises what the trainer raised."""
     import ray
 
+    from rlvr.training import watchdog
     from rlvr.training.task import TaskRunner
 
     folder.phase_path.write_text("starting Ray")
@@ -214,10 +215,13 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
             arguments.setdefault("_temp_dir", f"{scratch}/ray")
         runtime_env["env_vars"] = ray_environment(cfg, folder, scratch) | (runtime_env.get("env_vars") or {})
         ray.init(**arguments, runtime_env=runtime_env)
+        family: set = set()
         try:
-            ray.get(ray.remote(TaskRunner).options(num_cpus=0).remote().run.remote(cfg))
+            runner = ray.remote(TaskRunner).options(num_cpus=0).remote()
+            watchdog.wait_for(runner.run.remote(cfg), folder, cfg.watchdog.no_progress_minutes, family)
         finally:
             ray.shutdown()
+            watchdog.end(family)
 
 
 @contextmanager

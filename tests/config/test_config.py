@@ -22,7 +22,17 @@ from rlvr.runs import naming
 ROOT = CONF.parent
 GROUPS = ("scale", "hardware", "base_model", "pool", "train_set", "label", "reward_rule")
 OURS = {*GROUPS, "experiment_name", "variant", "seed", "runs_dir", "data_root", "tracking", "check", "run_dir"}
-OURS |= {"experiment_folder", "overrides", "benchmarks", "all", "loss", "updates_per_step", "example", "retention"}
+OURS |= {
+    "experiment_folder",
+    "overrides",
+    "benchmarks",
+    "all",
+    "watchdog",
+    "loss",
+    "updates_per_step",
+    "example",
+    "retention",
+}
 MACHINE = ("hardware", "ray_kwargs", "transfer_queue", "trainer")
 
 

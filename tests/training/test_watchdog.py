@@ -1,0 +1,80 @@
+"""A run whose processes die ends with the cause, and goes on when it is started again.
+
+The victim is chosen by its role while the run trains (after two steps). To pass, the run must end by itself with a non-zero
+code within LIMIT_S, name what died or why it failed in its last lines, leave no process of its own, and finish, each step
+exactly once, when the same command is given again. LIMIT_S: two looks at the processes and the grace that a better cause
+gets (rlvr/training/watchdog.py), the end of Ray, and a busy machine with two test processes.
+"""
+
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from rlvr.runs.folder import RunFolder, metrics_lines
+from rlvr.training import watchdog
+
+LIMIT_S = 60
+SMALL = ["scale.benchmarks=[tiny500]", "+benchmarks.tiny500.limit=8", "scale.prompts_per_step=2", "variant=small"]
+SMALL += [
+    "scale.samples_per_prompt=4",
+    "scale.steps=30",
+    "scale.evaluate_every=30",
+    "scale.save_every=4",
+    "tracking=off",
+]
+
+
+def started(tmp_path, root):
+    command = [sys.executable, "run.py", "+experiment=one_shot", *SMALL, f"runs_dir={tmp_path}"]
+    with open(tmp_path / "output", "w") as output:  # a pipe would be kept open by processes that outlive the driver
+        return subprocess.Popen(command, cwd=root, stdout=output, stderr=output)
+
+
+def family(driver):
+    """What the driver has started, by name; Ray's workers call themselves after the actor they run."""
+    return {p.pid: " ".join(p.cmdline()) for p in psutil.Process(driver.pid).children(recursive=True)}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("role", ["ray::SimpleStorageUnit", "gcs_server"])
+def test_a_dead_process_ends_the_run_and_the_run_goes_on(role, tmp_path, request):
+    root = request.config.rootpath
+    folder = RunFolder(tmp_path / "tiny" / "tiny" / "one_shot-small" / "seed0")
+    driver = started(tmp_path, root)
+    try:
+        deadline = time.monotonic() + 300
+        while folder.last_step() < 5 and driver.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        members = family(driver)
+        victim = next(pid for pid, name in members.items() if role in name)
+        psutil.Process(victim).kill()
+        killed = time.monotonic()
+        assert driver.wait(LIMIT_S) == 1
+        print(f"{role}: {time.monotonic() - killed:.0f} s from the kill to the end")
+    finally:
+        driver.kill()
+    said = (tmp_path / "output").read_text().splitlines()
+    assert "Error" in said[-2] or "Died" in said[-2], said[-4:]
+    assert "full log:" in said[-1]
+    gone = time.monotonic() + LIMIT_S
+    while (left := [pid for pid in members if psutil.pid_exists(pid)]) and time.monotonic() < gone:
+        time.sleep(0.5)
+    assert not left, [members[pid] for pid in left]
+    if role == "gcs_server":
+        return  # how a run is resumed does not depend on what ended it
+    again = started(tmp_path, root)
+    assert again.wait(600) == 0, (tmp_path / "output").read_text()
+    assert [line["step"] for line in metrics_lines(folder.metrics_path)] == list(range(31))
+
+
+def test_a_run_that_writes_nothing_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(watchdog.ray, "wait", lambda tasks, timeout: ([], tasks))
+    monkeypatch.setattr(watchdog, "dead_processes", list)
+    folder = RunFolder(tmp_path)
+    folder.phase_path.write_text("training")
+    monkeypatch.setattr(watchdog.time, "time", lambda: folder.phase_path.stat().st_mtime + 601)
+    with pytest.raises(watchdog.NoProgress, match=r"for 10 minutes \(watchdog.no_progress_minutes=10\)"):
+        watchdog.wait_for(None, folder, 10, set())
