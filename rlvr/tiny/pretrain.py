@@ -6,12 +6,13 @@
 3. Hidden matrices are trained with Muon, the rest with AdamW, both from torch; bfloat16 autocast, float32 weights.
 4. Weights are stored in bfloat16 and meant to be upcast to float32 when loaded.
 
-    python -m rlvr.tiny.pretrain [out=FOLDER] [threads=1] [tokens=8000000]
+    python -m rlvr.tiny.pretrain out=FOLDER [threads=1] [tokens=8000000]
 """
 
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from rlvr.cli import ConfigError, command, option
 from rlvr.tiny.behaviours import MAX_RESPONSE_TOKENS, draw_document
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
 EOS, PAD = "<|endoftext|>", "<|pad|>"
 CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] + '\\n' }}{% endfor %}"
-MODEL_FOLDER = Path(__file__).with_name("model")
 IGNORED = -100
 
 
@@ -35,18 +36,18 @@ IGNORED = -100
 class Pretraining:
     """Every setting of the run; `tokens` counts prompt and response tokens without padding."""
 
-    out: str = str(MODEL_FOLDER)
-    seed: int = 0
-    threads: int = 1
-    tokens: int = 8_000_000
-    lesson_tokens: int = 5_000_000
-    batch_tokens: int = 2048
-    muon_lr: float = 5e-3
-    adamw_lr: float = 3e-3
-    vocabulary: int = 768
-    hidden: int = 192
-    layers: int = 4
-    mlp: int = 512
+    out: Path = option("a new folder for model, tokenizer and card")
+    seed: int = option("of text and weights", 0)
+    threads: int = option("of torch", 1, at_least=1)
+    tokens: int = option("in all", 8_000_000, at_least=1)
+    lesson_tokens: int = option("of them lessons, which come first", 5_000_000)
+    batch_tokens: int = option("in a batch", 2048, at_least=1)
+    muon_lr: float = option("learning rate of the hidden matrices", 5e-3)
+    adamw_lr: float = option("learning rate of the rest", 3e-3)
+    vocabulary: int = option("entries of the tokenizer", 768)
+    hidden: int = option("width", 192)
+    layers: int = option("layers", 4)
+    mlp: int = option("width inside the MLP", 512)
 
 
 def train_tokenizer(documents: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -179,14 +180,14 @@ def train(run: Pretraining, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokeni
     )
 
 
-def main() -> None:
-    """Read key=value settings, train, and write model, tokenizer and model card."""
+def pretrain(run: Pretraining) -> None:
+    """Train, and write model, tokenizer and model card. ConfigError for a folder that holds a model."""
+    if (run.out / "model.safetensors").exists():
+        raise ConfigError(f"out={run.out}: holds a model already; give a new folder")
     import torch
-    from omegaconf import OmegaConf
 
     from rlvr.tiny.model_card import write_model_card
 
-    run: Pretraining = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Pretraining), OmegaConf.from_cli()))
     torch.set_num_threads(run.threads)
     torch.manual_seed(run.seed)
     rng = Random(f"tokenizer/{run.seed}")
@@ -194,7 +195,7 @@ def main() -> None:
     tokenizer = train_tokenizer(samples, run.vocabulary)
     model = build_model(run, tokenizer)
     measured = train(run, model, tokenizer)
-    out = Path(run.out)
+    out = run.out
     model.to(torch.bfloat16).save_pretrained(out)
     # The template belongs inside tokenizer_config.json, where every reader of Hugging Face folders looks for it.
     tokenizer.save_pretrained(out, save_jinja_files=False)
@@ -203,4 +204,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command(Pretraining, pretrain, __doc__))
