@@ -104,7 +104,7 @@ def read(options: type[T], arguments: Sequence[str]) -> T:
             if free is None or equals or argument.startswith("-"):
                 hint = did_you_mean(name.lstrip("-"), list(known), f"known: {', '.join(known)}")
                 raise ConfigError(f"{argument}: expected key=value; {hint} (-h explains)")
-            name, text = free.name, argument
+            name, below, text = free.name, [], argument
         one, kind = known[name]
         if kind is dict:
             _put(values.setdefault(name, {}), below, text, argument)
