@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from rich.console import Console
 from rich.live import Live
@@ -33,18 +33,19 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments import runs
+from experiments.plan import Outcome, Planned, manifest, needed, survey, there
 from experiments.status import console
-from rlvr.cli import ConfigError, command, option
+from rlvr.cli import ConfigError, command, did_you_mean, option
+from rlvr.data import protocols
 from rlvr.runs.naming import PLACE
-
-if TYPE_CHECKING:
-    from experiments.plan import Outcome, Planned
+from rlvr.training.console import duration
 
 RUN = Path(__file__).resolve().parents[1] / "run.py"
 POLL_S = 0.2
 SHOW_EVERY_S = 1.0
 # From Ctrl-C to SIGKILL.
 STOP_S = 12.0
+TODO = ("start", "resume")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -60,35 +61,36 @@ class Options:
 
 
 def launch(options: Options) -> int:
-    from experiments import plan
-
     for override in options.overrides:
         if (key := override.partition("=")[0].lstrip("+")) in PLACE:
             raise ConfigError(f"{override}: {key} is what the tables say; run.py starts a single run")
+    if not protocols.scale_file(options.scale):
+        scales = sorted(path.stem for path in protocols.SCALES.glob("*.yaml"))
+        raise ConfigError(f"scale={options.scale}: {did_you_mean(options.scale, scales)}")
     screen = console()
-    tables = [plan.manifest(name) for name in options.tables]
-    wanted, left_out = plan.needed(tables, options.scale, options.seeds, options.overrides, options.runs_dir)
-    todo, outcomes = plan.triage(wanted, here=not options.dry_run)
-    lines = list(left_out)
-    if options.dry_run:
-        lines += [f"{_time(left):>9}  python {shlex.join(['run.py', *run.arguments])}" for run, left in todo.items()]
-    words = Counter(outcome.word for outcome in outcomes)
-    counts = [f"{n} {word}" for word, n in words.items()]
-    if todo:
-        counts.append(
-            f"{len(todo)} to run, about {_time(sum(left or 0 for left in todo.values()))} one after the other"
-        )
-    lines.append(f"{len(wanted)} runs: {', '.join(counts)}")
-    for line in lines:
+    tables = [manifest(name) for name in options.tables]
+    wanted, left_out = needed(tables, options.scale, options.seeds, options.overrides, options.runs_dir)
+    surveyed = survey(wanted, here=not options.dry_run)
+    todo = [out for out in surveyed if out.word in TODO]
+    outcomes = [out for out in surveyed if out.word not in TODO]
+    for line in left_out:
         _say(screen, line)
-    sweep = Sweep(todo, options.jobs, screen)
+    if options.dry_run:
+        for out in todo:
+            _say(screen, f"{out.word:<6}{_time(out.hours):>9}  python {shlex.join(['run.py', *out.run.arguments])}")
+    words = Counter(f"to {out.word}" if out.word in TODO else out.word for out in surveyed)
+    counts = ", ".join(f"{n} {word}" for word, n in words.items())
+    _say(
+        screen, f"{len(wanted)} runs: {counts}; about {_time(sum(out.hours or 0 for out in todo))} one after the other"
+    )
+    sweep = Sweep([out.run for out in todo], options.jobs, screen)
     if not options.dry_run:
         outcomes += sweep.run()
     screen.print(_summary(outcomes))
     if sweep.stops:
         raise KeyboardInterrupt
-    nothing_fits = not todo and all(outcome.word == "refused" for outcome in outcomes)
-    return int(nothing_fits or any(outcome.word == "failed" for outcome in outcomes))
+    nothing_fits = not todo and all(out.word == "refused" for out in outcomes)
+    return int(nothing_fits or any(out.word == "failed" for out in outcomes))
 
 
 def _time(hours: float | None) -> str:
@@ -115,7 +117,7 @@ def _summary(outcomes: Iterable[Outcome]) -> Table:
 
 @dataclass
 class Job:
-    """A run that a process works on. slot: which share of the machine it has."""
+    """A run that a process works on. slot: the share of the machine that it has."""
 
     run: Planned
     label: str
@@ -171,8 +173,6 @@ class Sweep:
                 signal.signal(number, handler)
 
     def _start(self, run: Planned) -> None:
-        from experiments.plan import there
-
         number = self.total - len(self.waiting)
         label = f"run {number} of {self.total}  {runs.name(run.folder)}"
         if (out := there(run, runs.standing(run.folder))) is not None:  # by another launch, meanwhile
@@ -189,15 +189,11 @@ class Sweep:
         _say(self.screen, f"{label}: starts")
 
     def _end(self, job: Job) -> None:
-        from experiments.plan import Outcome
-
         self.running.remove(job)
         with job.output:
             job.output.seek(0)
             printed = job.output.read().decode(errors="replace").split("\n")
         if job.process.returncode == 0:
-            from rlvr.training.console import duration
-
             took = duration(time.monotonic() - job.started)
             out = Outcome(job.run, "finished", f"{took}  {runs.standing(job.run.folder).score}")
         elif self.stops:

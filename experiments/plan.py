@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from analysis.manifests import MANIFESTS, Manifest, Row, load_manifest
 from experiments.runs import Standing, standing
 from rlvr.cli import ConfigError, did_you_mean
 from rlvr.data import protocols
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.naming import run_name
+
+if TYPE_CHECKING:
+    from analysis.manifests import Manifest, Row
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Planned:
 
 def manifest(name: str) -> Manifest:
     """A table or figure by its name in experiments/, or a YAML file of one's own."""
+    from analysis.manifests import MANIFESTS, load_manifest
+
     path = Path(name) if name.endswith(".yaml") else MANIFESTS / f"{name}.yaml"
     if not path.exists():
         raise ConfigError(
@@ -98,45 +103,56 @@ def _idle(row: Row) -> str | None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run came out, in a word; why: the cause of a failure or refusal, else what it took."""
+    """What is to be done with a run (start, resume), or how it came out (there already, finished, failed, refused, ...).
+
+    why: the cause of a failure or refusal, else what the run took. hours: it has left; None: not known.
+    """
 
     run: Planned
     word: str
     why: str = ""
+    hours: float | None = None
 
 
 def there(run: Planned, found: Standing) -> Outcome | None:
     """Why a run is not to be started; None: start or resume it."""
-    if found.state == "damaged":
-        return Outcome(run, "failed", found.cause)
-    words = {"finished": ("there already", ""), "running": ("running elsewhere", found.host)}
+    words = {
+        "finished": ("there already", ""),
+        "running": ("running elsewhere", found.host),
+        "damaged": ("failed", found.cause),
+    }
     return Outcome(run, *words[found.state]) if found.state in words else None
 
 
-def triage(wanted: Sequence[Planned], here: bool) -> tuple[dict[Planned, float | None], list[Outcome]]:
-    """The runs to start, what is unfinished first, with the hours each has left; and how all others came out.
+def survey(wanted: Iterable[Planned], here: bool) -> list[Outcome]:
+    """What is to be done with every run, what is to be resumed first. here: on this machine, now.
 
-    here: they are to start on this machine now. Runs that differ in their seed only are asked about once.
+    Runs that differ in their seed only are asked about once.
     """
-    found = {run: standing(run.folder) for run in wanted}
-    outcomes = [out for run in wanted if (out := there(run, found[run]))]
-    todo: dict[Planned, float | None] = {}
+    outcomes = []
     answers: dict[Planned, float | str | None] = {}
-    others = {out.run for out in outcomes}
-    for run in sorted((run for run in wanted if run not in others), key=lambda run: found[run].state == "new"):
-        cell = replace(run, seed=0)
-        if cell not in answers:
-            try:
-                answers[cell] = hours(run, here)
-            except ConfigError as error:
-                answers[cell] = str(error)
-        answer = answers[cell]
-        if isinstance(answer, str):
-            outcomes.append(Outcome(run, "refused", answer))
-        else:
-            done = (found[run].step or 0) / (found[run].steps or 1)
-            todo[run] = None if answer is None else answer * (1 - done)
-    return todo, outcomes
+    for run in wanted:
+        found = standing(run.folder)
+        if (out := there(run, found)) is None:
+            cell = replace(run, seed=0)
+            if cell not in answers:
+                answers[cell] = _asked(run, here)
+            answer = answers[cell]
+            if isinstance(answer, str):
+                out = Outcome(run, "refused", answer)
+            else:
+                left = None if answer is None else answer * (1 - (found.step or 0) / (found.steps or 1))
+                out = Outcome(run, "start" if found.state == "new" else "resume", hours=left)
+        outcomes.append(out)
+    return sorted(outcomes, key=lambda out: out.word != "resume")
+
+
+def _asked(run: Planned, here: bool) -> float | str | None:
+    """The hours of a run, or why it is refused."""
+    try:
+        return hours(run, here)
+    except ConfigError as error:
+        return str(error)
 
 
 def hours(run: Planned, here: bool) -> float | None:

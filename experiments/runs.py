@@ -24,6 +24,7 @@ from rich.text import Text
 from rlvr.cli import ConfigError
 from rlvr.data import protocols
 from rlvr.runs.folder import RunFolder
+from rlvr.training.console import duration
 
 TAIL_BYTES = 2**18  # of metrics.jsonl: about 200 steps, so several evaluations
 RECENT_STEPS = 20
@@ -179,8 +180,6 @@ def seconds_left(lines: list[dict], scale: dict) -> float | None:
 
 def table(runs: Iterable[Standing]) -> Table:
     """One line for each run; what is damaged follows in the caption."""
-    from rlvr.training.console import duration
-
     runs = list(runs)
     counts = Counter(run.state for run in runs)
     shown = Table(box=None, pad_edge=False, title=", ".join(f"{n} {state}" for state, n in sorted(counts.items())))
