@@ -5,8 +5,8 @@
     python -m experiments.launch table08_main scale=paper hardware=eight_gpus data_root=data
 
 Every run is a process of its own. A failed one does not stop the others; it is listed at the end with its cause, and
-the exit code is then 1. After Ctrl-C, or when this program was killed, the same command goes on. Side by side (`jobs`)
-each run keeps to its share of the cores and GPUs. Whether a run can start is asked before any does: what is refused is
+the exit code is then 1. After Ctrl-C, or when this program was killed (its runs then go on by themselves), the same command
+goes on. Side by side (`jobs`) each run keeps to its share of the cores and GPUs. Whether a run can start is asked before any does: what is refused is
 listed with the reason and left out. Overrides that change what is studied (scale.steps=10) make runs of another name,
 which no table counts.
 """
@@ -29,7 +29,7 @@ from typing import IO
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from experiments import runs
@@ -77,17 +77,18 @@ def launch(options: Options) -> int:
         _say(screen, line)
     if options.dry_run:
         for out in todo:
-            _say(screen, f"{out.word:<6}{_time(out.hours):>9}  python {shlex.join(['run.py', *out.run.arguments])}")
+            _say(screen, f"{out.word:<8}{_time(out.hours):<16}python {shlex.join(['run.py', *out.run.arguments])}")
     words = Counter(f"to {out.word}" if out.word in TODO else out.word for out in surveyed)
     counts = ", ".join(f"{n} {word}" for word, n in words.items())
-    _say(
-        screen, f"{len(wanted)} runs: {counts}; about {_time(sum(out.hours or 0 for out in todo))} one after the other"
-    )
+    left = [out.hours for out in todo]
+    total = None if None in left else sum(hours for hours in left if hours is not None)
+    _say(screen, f"{len(wanted)} runs: {counts}" + (f"; one after the other {_time(total)}" if todo else ""))
     sweep = Sweep([out.run for out in todo], options.jobs, screen)
     if not options.dry_run:
         outcomes += sweep.run()
     screen.print(_summary(outcomes))
     if sweep.stops:
+        _say(screen, f"{len(sweep.waiting)} runs were not started")
         raise KeyboardInterrupt
     nothing_fits = not todo and all(out.word == "refused" for out in outcomes)
     return int(nothing_fits or any(out.word == "failed" for out in outcomes))
@@ -95,8 +96,8 @@ def launch(options: Options) -> int:
 
 def _time(hours: float | None) -> str:
     if hours is None:
-        return "unknown"
-    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+        return "time not known"
+    return f"about {hours:.1f} h" if hours >= 1 else f"about {60 * hours:.0f} min"
 
 
 def _say(screen: Console, line: str) -> None:
@@ -109,7 +110,9 @@ def _summary(outcomes: Iterable[Outcome]) -> Table:
     for out in outcomes:
         name = "/".join(out.run.folder.path.parts[-4:-1])
         seeds.setdefault((name, out.word, out.why), []).append(out.run.seed)
-    shown = Table("run", "seeds", "outcome", "", box=None, pad_edge=False)
+    shown = Table(
+        *(Column(title, overflow="fold") for title in ("run", "seeds", "outcome", "")), box=None, pad_edge=False
+    )
     for (name, word, why), of in seeds.items():
         shown.add_row(Text(name), ",".join(map(str, of)), Text(word, runs.COLORS.get(word, "")), Text(why))
     return shown
@@ -144,19 +147,25 @@ class Sweep:
         live = Live(console=self.screen, auto_refresh=False) if self.screen.is_terminal else nullcontext()
         shown = 0.0
         with self._signals(), live:
-            while (self.waiting or self.running) and not self.stops:
-                while self.waiting and len(self.running) < self.jobs:
-                    self._start(self.waiting.popleft())
-                if isinstance(live, Live) and time.monotonic() - shown > SHOW_EVERY_S:
-                    live.update(
-                        runs.table(runs.standing(job.run.folder, ours=True) for job in self.running), refresh=True
-                    )
-                    shown = time.monotonic()
-                time.sleep(POLL_S)
-                for job in [job for job in self.running if job.process.poll() is not None]:
-                    self._end(job)
-            self._stop()
+            try:
+                while (self.waiting or self.running) and not self.stops:
+                    while self.waiting and len(self.running) < self.jobs:
+                        self._start(self.waiting.popleft())
+                    if isinstance(live, Live) and time.monotonic() - shown > SHOW_EVERY_S:
+                        live.update(self._now(), refresh=True)
+                        shown = time.monotonic()
+                    time.sleep(POLL_S)
+                    for job in [job for job in self.running if job.process.poll() is not None]:
+                        self._end(job)
+            finally:
+                self._stop()
         return self.outcomes
+
+    def _now(self) -> Table:
+        shown = runs.table(runs.standing(job.run.folder, ours=True) for job in self.running)
+        failed = sum(out.word == "failed" for out in self.outcomes)
+        shown.title = f"{len(self.outcomes)} of {self.total} runs ended, {failed} of them failed"
+        return shown
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -211,13 +220,13 @@ class Sweep:
         for job in self.running:
             job.process.send_signal(signal.SIGINT)
         deadline = time.monotonic() + STOP_S
-        while (
-            any(job.process.poll() is None for job in self.running) and time.monotonic() < deadline and self.stops < 2
-        ):
+        going = list(self.running)
+        while any(job.process.poll() is None for job in going) and time.monotonic() < deadline and self.stops < 2:
             time.sleep(POLL_S)
-        for job in list(self.running):
+        for job in going:
             with suppress(ProcessLookupError):  # also what is left of Ray
                 os.killpg(job.process.pid, signal.SIGKILL)
+        for job in going:
             job.process.wait()
             self._end(job)
 
