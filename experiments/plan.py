@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from experiments.runs import Standing, standing
 from rlvr.cli import ConfigError, did_you_mean
 from rlvr.data import protocols
-from rlvr.runs.folder import RunFolder
+from rlvr.runs.folder import RunFolder, RunFolderError
 from rlvr.runs.naming import run_name
 
 if TYPE_CHECKING:
@@ -125,34 +125,29 @@ def there(run: Planned, found: Standing) -> Outcome | None:
 
 
 def survey(wanted: Iterable[Planned], here: bool) -> list[Outcome]:
-    """What is to be done with every run, what is to be resumed first. here: on this machine, now.
-
-    Runs that differ in their seed only are asked about once.
-    """
-    outcomes = []
-    answers: dict[Planned, float | str | None] = {}
-    for run in wanted:
-        found = standing(run.folder)
-        if (out := there(run, found)) is None:
-            cell = replace(run, seed=0)
-            if cell not in answers:
-                answers[cell] = _asked(run, here)
-            answer = answers[cell]
-            if isinstance(answer, str):
-                out = Outcome(run, "refused", answer)
-            else:
-                left = None if answer is None else answer * (1 - (found.step or 0) / (found.steps or 1))
-                out = Outcome(run, "start" if found.state == "new" else "resume", hours=left)
-        outcomes.append(out)
+    """What is to be done with every run, what is to be resumed first. here: on this machine, now."""
+    answers: dict[Planned, float | ConfigError | None] = {}
+    outcomes = [_surveyed(run, here, answers) for run in wanted]
     return sorted(outcomes, key=lambda out: out.word != "resume")
 
 
-def _asked(run: Planned, here: bool) -> float | str | None:
-    """The hours of a run, or why it is refused."""
-    try:
-        return hours(run, here)
-    except ConfigError as error:
-        return str(error)
+def _surveyed(run: Planned, here: bool, answers: dict[Planned, float | ConfigError | None]) -> Outcome:
+    """One run of a survey. answers: what was asked of runs that differ in their seed only; their folders are their own."""
+    found, alike = standing(run.folder), replace(run, seed=0)
+    if (out := there(run, found)) is not None:
+        return out
+    if alike not in answers:
+        try:
+            answers[alike] = hours(run, here)
+        except RunFolderError as error:
+            return Outcome(run, "refused", str(error))
+        except ConfigError as error:
+            answers[alike] = error
+    answer = answers[alike]
+    if isinstance(answer, ConfigError):
+        return Outcome(run, "refused", str(answer))
+    left = None if answer is None else answer * (1 - (found.step or 0) / (found.steps or 1))
+    return Outcome(run, "start" if found.state == "new" else "resume", hours=left)
 
 
 def hours(run: Planned, here: bool) -> float | None:

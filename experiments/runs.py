@@ -23,7 +23,7 @@ from rich.text import Text
 
 from rlvr.cli import ConfigError
 from rlvr.data import protocols
-from rlvr.runs.folder import RunFolder
+from rlvr.runs.folder import LOADER, RunFolder
 from rlvr.training.console import duration
 
 TAIL_BYTES = 2**18  # of metrics.jsonl: about 200 steps, so several evaluations
@@ -80,6 +80,8 @@ def _fill(found: Standing, ours: bool) -> None:
     if scale is None:
         if record or lines:
             raise DamagedFile(f"{folder.config_path}: is not there, so what this run is cannot be known")
+        if ours:
+            found.state, found.cause = "running", "starting"
         return
     status = record.get("status")
     held = ours or status != "finished" and _parsed(folder.lock_path, _is_locked, False)
@@ -123,7 +125,7 @@ def _scale(path: Path) -> dict:
     block = SCALE_BLOCK.search(path.read_text())
     if block is None:
         raise ValueError("has no scale")
-    scale = yaml.load(block[1], getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    scale = yaml.load(block[1], LOADER)
     return scale | {"steps": int(scale["steps"]), "name": str(scale["name"])}
 
 

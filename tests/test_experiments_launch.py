@@ -142,7 +142,10 @@ def test_finished_is_skipped_unfinished_resumed_and_another_config_refused(tmp_p
     begun.folder.metrics_path.write_text("".join(f'{{"step": {step}}}\n' for step in range(31)))
     broken.folder.provenance_path.write_text('{"status":')
     names = ("weight_decay", "one_shot", "full_set", "no_loss", "entropy_only")
-    found = {out.run.experiment: out for out in survey([planned(name, tmp_path) for name in names], here=True)}
+    wanted = [planned(name, tmp_path) for name in names]
+    *surveyed, other_seed = survey([*wanted, planned("full_set", tmp_path, seed=1)], here=True)
+    found = {out.run.experiment: out for out in surveyed}
+    assert other_seed.word == "start"  # a folder in the way is that of one seed
     words = {"no_loss": "resume", "weight_decay": "start", "one_shot": "there already", "full_set": "refused"}
     assert {name: out.word for name, out in found.items()} == words | {"entropy_only": "failed"}
     assert next(iter(found)) == "no_loss"
@@ -171,7 +174,10 @@ def test_a_dry_run_lists_commands_and_starts_nothing(tmp_path, capsys):
     assert command(launch.Options, launch.launch, "", arguments) == 0
     printed = capsys.readouterr().out
     assert f"python run.py +experiment=one_shot scale=tiny seed=0 runs_dir={tmp_path / 'runs'}\n" in printed
-    assert "2 runs: 1 to start, 1 refused; about " in printed and "nothing to train for Base" in printed
+    assert (
+        "2 runs: 1 to start, 1 refused; one after the other about " in printed
+        and "nothing to train for Base" in printed
+    )
     assert not (tmp_path / "runs").exists()
     # A misspelt override fits no run: nothing can be done, and that is an error.
     assert command(launch.Options, launch.launch, "", [*arguments, "loss.entropi=1"]) == 1
