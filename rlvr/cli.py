@@ -47,11 +47,13 @@ def option(
     *,
     at_least: float | None = None,
     positional: bool = False,
+    others: bool = False,
     key: str | None = None,
 ) -> Any:
-    """A field of an options dataclass. `positional`: arguments without an equals sign are its values. `key`: of a dict, what
-    its arguments begin with, where that is not the field's name."""
-    about = {"help": help, "at_least": at_least, "positional": positional, "key": key}
+    """A field of an options dataclass. `positional`: arguments without an equals sign are its values. `others`: so are, as
+    they stand, those with one whose key no field has. `key`: of a dict, what its arguments begin with, where that is not
+    the field's name."""
+    about = {"help": help, "at_least": at_least, "positional": positional, "others": others, "key": key}
     if isinstance(default, list | dict):
         return field(default_factory=default.copy, metadata=about)
     return field(default=default, metadata=about)
@@ -93,12 +95,16 @@ def read(options: type[T], arguments: Sequence[str]) -> T:
         name, *below = key.split(".")
         if below and (group := next((one for one, _ in known.values() if one.metadata["key"] == name), None)):
             name = group.name
+        others = next((one for one, _ in known.values() if one.metadata["others"]), None)
+        if equals and others and (name not in known or below and known[name][1] is not dict):
+            values.setdefault(others.name, []).append(argument)
+            continue
         if not equals or name not in known:
             free = next((one for one, _ in known.values() if one.metadata["positional"]), None)
             if free is None or equals or argument.startswith("-"):
                 hint = did_you_mean(name.lstrip("-"), list(known), f"known: {', '.join(known)}")
                 raise ConfigError(f"{argument}: expected key=value; {hint} (-h explains)")
-            name, text = free.name, argument
+            name, below, text = free.name, [], argument
         one, kind = known[name]
         if kind is dict:
             _put(values.setdefault(name, {}), below, text, argument)

@@ -8,12 +8,14 @@ measured seconds replace the formula's. `warnings` says what may not fit. Pure: 
 """
 
 import json
+from contextlib import suppress
 from math import ceil
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 from omegaconf import DictConfig
+from yaml import YAMLError
 
 from rlvr.cli import ConfigError
 from rlvr.data import protocols
@@ -252,16 +254,19 @@ def measured(cfg: DictConfig) -> tuple[float, float, str] | None:
     folders = Path(cfg.runs_dir, cfg.scale.name, cfg.base_model.name).glob("*/seed*")
     for path in sorted(folders, key=lambda p: p.stat().st_mtime, reverse=True):
         folder = RunFolder(path)
-        if folder.state != "finished":
-            continue
-        theirs = folder.config()
-        if any(_select(theirs, key) != _select(cfg, key) for key in same):
-            continue
-        lines = metrics_lines(folder.metrics_path)
-        steps = [line["time/step_s"] for line in lines if "time/step_s" in line]
-        evaluations = [line["time/eval_s"] for line in lines if "time/eval_s" in line]
-        if steps:
-            return median(steps), median(evaluations or [0.0]), str(path)
+        with suppress(
+            OSError, ValueError, LookupError, TypeError, YAMLError
+        ):  # damaged, or of another version: measures nothing
+            if folder.state != "finished":
+                continue
+            theirs = folder.config()
+            if any(_select(theirs, key) != _select(cfg, key) for key in same):
+                continue
+            lines = metrics_lines(folder.metrics_path)
+            steps = [line["time/step_s"] for line in lines if "time/step_s" in line]
+            evaluations = [line["time/eval_s"] for line in lines if "time/eval_s" in line]
+            if steps:
+                return median(steps), median(evaluations or [0.0]), str(path)
     return None
 
 

@@ -1,0 +1,280 @@
+"""Starts the runs that tables and figures of the paper need: finished ones are skipped, unfinished ones resumed.
+
+    python -m experiments.launch table05_loss_ablation table08_main dry_run=true      # commands and hours; starts nothing
+    python -m experiments.launch table05_loss_ablation seeds=0,1,2 jobs=2
+    python -m experiments.launch table08_main scale=paper hardware=eight_gpus data_root=data
+
+Every run is a process of its own. A failed one does not stop the others; it is listed at the end with its cause, and
+the exit code is then 1. After Ctrl-C, or when this program was killed (its runs then go on by themselves), the same command
+goes on. Side by side (`jobs`) each run keeps to its share of the cores and GPUs. Whether a run can start is asked before any does: what is refused is
+listed with the reason and left out. Overrides that change what is studied (scale.steps=10) make runs of another name,
+which no table counts.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Column, Table
+from rich.text import Text
+
+from experiments import runs
+from experiments.plan import Outcome, Planned, manifest, needed, survey, there
+from experiments.status import console
+from rlvr.cli import ConfigError, command, did_you_mean, option
+from rlvr.data import protocols
+from rlvr.runs.naming import PLACE
+from rlvr.training.console import duration
+
+RUN = Path(__file__).resolve().parents[1] / "run.py"
+POLL_S = 0.2
+SHOW_EVERY_S = 1.0
+# From Ctrl-C to SIGKILL.
+STOP_S = 12.0
+TODO = ("start", "resume")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass
+class Options:
+    tables: list[str] = option("files of experiments/, by name, or YAML files like them", positional=True)
+    scale: str = option("of all runs", "tiny")
+    seeds: list[int] = option("instead of those that the tables ask for", [])
+    jobs: int = option("runs side by side", 1, at_least=1)
+    dry_run: bool = option("list the commands with an estimate, start nothing", False)
+    runs_dir: Path = option("where the runs are", Path("runs"))
+    overrides: list[str] = option("any other key=value is handed to every run", [], others=True)
+
+
+def launch(options: Options) -> int:
+    for override in options.overrides:
+        if (key := override.partition("=")[0].lstrip("+")) in PLACE:
+            raise ConfigError(f"{override}: {key} is what the tables say; run.py starts a single run")
+    if not protocols.scale_file(options.scale):
+        scales = sorted(path.stem for path in protocols.SCALES.glob("*.yaml"))
+        raise ConfigError(f"scale={options.scale}: {did_you_mean(options.scale, scales)}")
+    screen = console()
+    tables = [manifest(name) for name in options.tables]
+    wanted, left_out = needed(tables, options.scale, options.seeds, options.overrides, options.runs_dir)
+    surveyed = survey(wanted, here=not options.dry_run)
+    todo = [out for out in surveyed if out.word in TODO]
+    outcomes = [out for out in surveyed if out.word not in TODO]
+    for line in left_out:
+        _say(screen, line)
+    if options.dry_run:
+        for out in todo:
+            _say(screen, f"{out.word:<8}{_time(out.hours):<16}python {shlex.join(['run.py', *out.run.arguments])}")
+    words = Counter(f"to {out.word}" if out.word in TODO else out.word for out in surveyed)
+    counts = ", ".join(f"{n} {word}" for word, n in words.items())
+    left = [out.hours for out in todo]
+    total = None if None in left else sum(hours for hours in left if hours is not None)
+    _say(screen, f"{len(wanted)} runs: {counts}" + (f"; one after the other {_time(total)}" if todo else ""))
+    sweep = Sweep([out.run for out in todo], options.jobs, screen)
+    if not options.dry_run:
+        outcomes += sweep.run()
+    screen.print(_summary(outcomes))
+    if sweep.stops:
+        _say(screen, f"{len(sweep.waiting)} runs were not started")
+        raise KeyboardInterrupt
+    nothing_fits = not todo and all(out.word == "refused" for out in outcomes)
+    return int(nothing_fits or any(out.word == "failed" for out in outcomes))
+
+
+def _time(hours: float | None) -> str:
+    if hours is None:
+        return "time not known"
+    return f"about {hours:.1f} h" if hours >= 1 else f"about {60 * hours:.0f} min"
+
+
+def _say(screen: Console, line: str) -> None:
+    screen.print(line, soft_wrap=True, markup=False)
+
+
+def _summary(outcomes: Iterable[Outcome]) -> Table:
+    """What came out, with the seeds of equal outcomes in one line."""
+    seeds: dict[tuple[str, str, str], list[int]] = {}
+    for out in outcomes:
+        name = "/".join(out.run.folder.path.parts[-4:-1])
+        seeds.setdefault((name, out.word, out.why), []).append(out.run.seed)
+    shown = Table(
+        *(Column(title, overflow="fold") for title in ("run", "seeds", "outcome", "")), box=None, pad_edge=False
+    )
+    for (name, word, why), of in seeds.items():
+        shown.add_row(Text(name), ",".join(map(str, of)), Text(word, runs.COLORS.get(word, "")), Text(why))
+    return shown
+
+
+@dataclass
+class Job:
+    """A run that a process works on. slot: the share of the machine that it has."""
+
+    run: Planned
+    label: str
+    slot: int
+    process: subprocess.Popen
+    output: IO[bytes]
+    started: float
+
+
+class Sweep:
+    """Works through runs, `jobs` at a time; stops them all when this process is asked to stop."""
+
+    def __init__(self, todo: Iterable[Planned], jobs: int, screen: Console):
+        self.waiting = deque(todo)
+        self.total = len(self.waiting)
+        self.jobs = jobs
+        self.screen = screen
+        self.running: list[Job] = []
+        self.outcomes: list[Outcome] = []
+        self.stops = 0  # how often it was asked to stop
+
+    def run(self) -> list[Outcome]:
+        """How the runs came out, in the order in which they ended."""
+        live = Live(console=self.screen, auto_refresh=False) if self.screen.is_terminal else nullcontext()
+        shown = 0.0
+        with self._signals(), live:
+            try:
+                while (self.waiting or self.running) and not self.stops:
+                    while self.waiting and len(self.running) < self.jobs:
+                        self._start(self.waiting.popleft())
+                    if isinstance(live, Live) and time.monotonic() - shown > SHOW_EVERY_S:
+                        live.update(self._now(), refresh=True)
+                        shown = time.monotonic()
+                    time.sleep(POLL_S)
+                    for job in [job for job in self.running if job.process.poll() is not None]:
+                        self._end(job)
+            finally:
+                self._stop()
+        return self.outcomes
+
+    def _now(self) -> Table:
+        shown = runs.table(runs.standing(job.run.folder, ours=True) for job in self.running)
+        failed = sum(out.word == "failed" for out in self.outcomes)
+        shown.title = f"{len(self.outcomes)} of {self.total} runs ended, {failed} of them failed"
+        return shown
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """A signal is counted, not raised: none comes between starting a process and noting it."""
+
+        def asked(*_: object) -> None:
+            self.stops += 1
+
+        before = {number: signal.signal(number, asked) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _start(self, run: Planned) -> None:
+        number = self.total - len(self.waiting)
+        label = f"run {number} of {self.total}  {runs.name(run.folder)}"
+        if (out := there(run, runs.standing(run.folder))) is not None:  # by another launch, meanwhile
+            self._note(label, out)
+            return
+        slot = min(set(range(self.jobs)) - {job.slot for job in self.running})
+        output = tempfile.TemporaryFile()  # noqa: SIM115
+        with _share_of_machine(slot, self.jobs) as environment:
+            process = subprocess.Popen(
+                [sys.executable, str(RUN), *run.arguments], stdin=subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.STDOUT, env=environment, start_new_session=True,
+            )  # fmt: skip
+        self.running.append(Job(run, label, slot, process, output, time.monotonic()))
+        _say(self.screen, f"{label}: starts")
+
+    def _end(self, job: Job) -> None:
+        self.running.remove(job)
+        with job.output:
+            job.output.seek(0)
+            printed = job.output.read().decode(errors="replace").split("\n")
+        if job.process.returncode == 0:
+            took = duration(time.monotonic() - job.started)
+            out = Outcome(job.run, "finished", f"{took}  {runs.standing(job.run.folder).score}")
+        elif self.stops:
+            out = Outcome(job.run, "stopped")
+        else:
+            out = Outcome(job.run, "failed", _cause(job, printed))
+        self._note(job.label, out)
+
+    def _note(self, label: str, out: Outcome) -> None:
+        self.outcomes.append(out)
+        _say(self.screen, f"{label}: {out.word}  {out.why}")
+
+    def _stop(self) -> None:
+        """End what still runs: as Ctrl-C does, so that a run records it; by force when asked again or after STOP_S."""
+        for job in self.running:
+            job.process.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + STOP_S
+        going = list(self.running)
+        while any(job.process.poll() is None for job in going) and time.monotonic() < deadline and self.stops < 2:
+            time.sleep(POLL_S)
+        for job in going:
+            with suppress(ProcessLookupError):  # also what is left of Ray
+                os.killpg(job.process.pid, signal.SIGKILL)
+        for job in going:
+            job.process.wait()
+            self._end(job)
+
+
+def _cause(job: Job, printed: Sequence[str]) -> str:
+    """Why a run failed: what run.py refused, else what the run recorded, else how its process ended."""
+    refusals = [line for line in printed if line.startswith("error: ")]
+    if refusals:
+        return refusals[-1].removeprefix("error: ")
+    found = runs.standing(job.run.folder)
+    if found.state in ("failed", "damaged"):
+        return found.cause
+    if job.process.returncode < 0:
+        return f"killed by {signal.Signals(-job.process.returncode).name}"
+    return next((line for line in reversed(printed) if line.strip()), f"exit code {job.process.returncode}")
+
+
+@contextmanager
+def _share_of_machine(slot: int, jobs: int) -> Iterator[dict[str, str]]:
+    """The environment of a process that starts in the `with` block; with several jobs it keeps to cores and GPUs of its own.
+
+    A run takes as many threads as it may use cores, and two runs with two threads each take many times as long on two cores.
+    """
+    environment = dict(os.environ)
+    if jobs == 1 or not hasattr(os, "sched_setaffinity"):
+        yield environment
+        return
+    from rlvr.checks.preflight import count_gpus
+
+    cores = os.sched_getaffinity(0)
+    own = _share(sorted(cores), slot, jobs)
+    environment["OMP_NUM_THREADS"] = str(len(own))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = visible.split(",") if visible else [str(i) for i in range(count_gpus())]
+    if gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(_share(gpus, slot, jobs))
+    os.sched_setaffinity(0, own)
+    try:
+        yield environment
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def _share(things: Sequence, slot: int, jobs: int) -> list:
+    """Those of one slot: as many for each, or one that several slots have where there are too few."""
+    each = max(1, len(things) // jobs)
+    return [things[(slot * each + i) % len(things)] for i in range(each)]
+
+
+if __name__ == "__main__":
+    sys.exit(command(Options, launch, __doc__))
