@@ -26,7 +26,7 @@ from rlvr.config.compose import compose
 from rlvr.runs.folder import RunFolder, metrics_lines
 from rlvr.training.launch import ready
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["scale.steps=1", "scale.prompts_per_step=4", "scale.samples_per_prompt=4", "scale.benchmarks=[tiny500]"]
 SMALL += ["+benchmarks.tiny500.limit=8", "tracking=off"]
 STAND_IN = """
