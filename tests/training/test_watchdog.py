@@ -20,8 +20,8 @@ LIMIT_S = 60
 SMALL = ["scale.benchmarks=[tiny500]", "+benchmarks.tiny500.limit=8", "scale.prompts_per_step=2", "variant=small"]
 SMALL += [
     "scale.samples_per_prompt=4",
-    "scale.steps=30",
-    "scale.evaluate_every=30",
+    "scale.steps=16",
+    "scale.evaluate_every=16",
     "scale.save_every=4",
     "tracking=off",
 ]
@@ -67,7 +67,7 @@ def test_a_dead_process_ends_the_run_and_the_run_goes_on(role, tmp_path, request
         return  # how a run is resumed does not depend on what ended it
     again = started(tmp_path, root)
     assert again.wait(600) == 0, (tmp_path / "output").read_text()
-    assert [line["step"] for line in metrics_lines(folder.metrics_path)] == list(range(31))
+    assert [line["step"] for line in metrics_lines(folder.metrics_path)] == list(range(17))
 
 
 def test_a_run_that_writes_nothing_is_ended(tmp_path, monkeypatch):
