@@ -12,13 +12,13 @@ import sys
 
 import hydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from rlvr.checks import checkup
 from rlvr.cli import ConfigError
 from rlvr.config.compose import check_restated, explain, prepare, quoted
-from rlvr.config.schema import check
+from rlvr.config.schema import CONF, check
 from rlvr.runs.folder import RunFolder
 
 exit_codes: list[int] = []  # of every run of this process: a sweep goes on after a failed run
@@ -59,6 +59,9 @@ def main() -> None:
     # Hydra then raises instead of printing, so that its errors can be explained in one line.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     prepare()
+    if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra would compose the whole configuration first
+        print(OmegaConf.load(CONF / "hydra" / "help" / "rlvr.yaml").template)
+        return
     sys.argv[1:] = map(quoted, sys.argv[1:])
     try:
         train()
