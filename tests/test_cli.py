@@ -25,7 +25,6 @@ def run(module, *arguments):
 
 def test_every_program_of_the_project_reads_its_options_here():
     programs = [f for d in ("rlvr", "analysis", "experiments") for f in (ROOT / d).rglob("*.py")]
-    programs = [f for f in programs if "tiny_v2" not in f.parts]  # waits to take the place of rlvr/tiny
     others = [
         f.relative_to(ROOT).as_posix()
         for f in programs

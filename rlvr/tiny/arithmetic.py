@@ -1,7 +1,7 @@
-"""Written-out arithmetic: one step per operation, either careful (expanded and right) or sloppy (in one go).
+"""Written-out arithmetic: one step per operation, either careful (right) or in one go, dropping carries and borrows.
 
-Sloppy arithmetic drops carries and borrows, as people and base models do, so it is wrong in its most likely
-answer too and not only when sampled.
+Small products are expanded, so that a 2M-parameter model can learn them; products of larger numbers are written in one
+go, which is what puts them beyond its reach.
 """
 
 from __future__ import annotations
@@ -9,65 +9,48 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
-SLIP_WITH_CARRY = 0.55
-SLIP_WITHOUT_CARRY = 0.12
+CARRY_DROPPED = 0.75  # probability, when not careful: the most likely answer is wrong wherever there is a carry
 
 
 @dataclass
 class Scratch:
-    """Collects the steps of one solution; every operation returns the value it wrote down, right or wrong.
-
-    `careful` is the probability, drawn per operation, of writing it out expanded and right.
-    """
+    """Collects the steps of one solution; every operation returns the value it wrote down, right or wrong."""
 
     rng: Random
-    careful: float = 1.0
+    careful: bool = True
     steps: list[str] = field(default_factory=list)
 
     def add(self, a: int, b: int) -> int:
         large, small = max(a, b), min(a, b)
         tens, units = small // 10 * 10, small % 10
         expanded = f"{large + tens}+{units}" if tens and units else ""
-        carry = a % 10 + b % 10 >= 10
-        return self._write(f"{a}+{b}", a + b, expanded, a + b - 10 if carry else None)
+        return self._write(f"{a}+{b}", expanded, a + b, -10 if a % 10 + b % 10 >= 10 else 0)
 
     def sub(self, a: int, b: int) -> int:
-        right = max(a - b, 0)
+        """a - b, but never below 0: after a slip a difference may turn negative."""
         tens, units = b // 10 * 10, b % 10
         expanded = f"{a - tens}-{units}" if tens and units and a >= b else ""
-        borrow = a % 10 < b % 10 and a >= b
-        return self._write(f"{a}-{b}", right, expanded, right + 10 if borrow else None)
+        return self._write(f"{a}-{b}", expanded, max(a - b, 0), 10 if a % 10 < b % 10 and a >= b else 0)
 
     def mul(self, a: int, b: int) -> int:
         large, small = max(a, b), min(a, b)
         tens, units = large // 10 * 10, large % 10
-        expanded = f"{tens * small}+{units * small}" if tens and units and small > 1 else ""
-        carry = units * small >= 10 and small > 1
-        dropped = a * b - (10 if tens else large if small > 2 else small)
-        return self._write(f"{a}*{b}", a * b, expanded, dropped if carry else None)
+        expanded = f"{tens * small}+{units * small}" if tens and units and 1 < small < 10 and large < 100 else ""
+        return self._write(f"{a}*{b}", expanded, a * b, -10 if small > 1 and units * small >= 10 else 0)
 
     def div(self, a: int, b: int) -> int:
-        right = a // b
-        tens, units = right // 10 * 10, right % 10
-        # After a slip the division may not come out even; a sloppy solver does not notice.
-        whole = tens and units and a % b == 0
-        expanded = f"{tens * b}/{b}+{units * b}/{b}={tens}+{units}" if whole else ""
-        return self._write(f"{a}/{b}", right, expanded, right - 1 if whole else None)
+        """Whole part of a/b: after a slip the division may not come out even, which a careless solver overlooks."""
+        return self._write(f"{a}/{b}", "", a // b, -1 if a // b > 3 else 0)
 
     def quotient(self, a: int, b: int) -> int:
-        """Whole part of a/b."""
-        return self._write(f"{a}//{b}", a // b, "", None)
+        """Whole part of a/b, in a problem that asks for it."""
+        return self._write(f"{a}//{b}", "", a // b, 0)
 
-    def _write(self, left: str, right: int, expanded: str, carry_dropped: int | None) -> int:
-        if self.rng.random() < self.careful:
+    def _write(self, left: str, expanded: str, right: int, slip: int) -> int:
+        if self.careful:
             self.steps.append(f"{left}={expanded}={right}" if expanded else f"{left}={right}")
             return right
-        value = right
-        if self.rng.random() < (SLIP_WITHOUT_CARRY if carry_dropped is None else SLIP_WITH_CARRY):
-            if carry_dropped is not None and self.rng.random() < 0.8:
-                value = carry_dropped
-            else:
-                value = right + self.rng.choice((-10, -2, -1, 1, 2, 10))
-                value = value if value >= 0 else right + 1
-        self.steps.append(f"{left}={value}")
-        return value
+        if slip and self.rng.random() < CARRY_DROPPED:
+            right = max(right + slip, 0)
+        self.steps.append(f"{left}={right}")
+        return right

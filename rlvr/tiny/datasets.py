@@ -1,7 +1,8 @@
 """The tiny world's example pool and benchmarks, drawn anew (and always the same) in well under a second.
 
-`pool` (1,209 training examples; `pool_7500` goes on where it ends) and `validation` are for every choice that is made; `tiny500`, `tiny_hard` and
-`tiny_arc` are for reporting only.
+`pool` (1,209 training examples; `pool_7500` goes on where it ends) and `validation` are for every choice that is made;
+`tiny500`, `tiny_hard` (out of distribution: a step longer than anything pretrained on) and `tiny_arc` (multiple choice) are
+for reporting only.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from rlvr.tiny.problems import Problem, draw_problem
 
 
 class Example(TypedDict):
-    """One question with its reference answer."""
+    """One question with its reference answer; `reach` ("within" or "beyond") is the kind of its difficulty."""
 
     id: str
     question: str
     answer: str
     subject: str
+    reach: str
 
 
 # name: (how a question is drawn, its split, how many)
@@ -29,7 +31,7 @@ _SETS: dict[str, tuple[Callable[[Random, str], Problem | Choice], str, int]] = {
     "pool_7500": (draw_problem, "pool", 7500),
     "validation": (draw_problem, "validation", 500),
     "tiny500": (draw_problem, "test", 500),
-    "tiny_hard": (draw_problem, "hard", 200),
+    "tiny_hard": (draw_problem, "longer", 200),
     "tiny_arc": (draw_choice, "test", 200),
 }
 NAMES = tuple(_SETS)
@@ -40,12 +42,13 @@ def load(name: str) -> list[Example]:
     if name not in _SETS:
         raise ValueError(f"tiny dataset {name!r}: expected one of {', '.join(NAMES)}")
     draw, split, count = _SETS[name]
-    rng = Random(f"tiny/{name.removesuffix('_7500')}")
+    rng = Random(f"tiny world 2/{name.removesuffix('_7500')}")
     examples: dict[str, Example] = {}
     while len(examples) < count:
         drawn = draw(rng, split)
-        examples.setdefault(
-            drawn.question,
-            Example(id=f"{name}/{len(examples)}", question=drawn.question, answer=drawn.answer, subject=drawn.subject),
-        )
+        if drawn.question not in examples:
+            place = f"{name}/{len(examples)}"
+            examples[drawn.question] = Example(
+                id=place, question=drawn.question, answer=drawn.answer, subject=drawn.subject, reach=drawn.reach
+            )
     return list(examples.values())

@@ -1,7 +1,8 @@
 """A non-mathematical multiple-choice set, the tiny world's ARC: facts about everyday things, answered with a letter.
 
 The facts are taught in pretraining; the question instances (fact and its options in order) are split by hash, so a
-benchmark question was never seen in pretraining.
+benchmark question was never seen in pretraining. Each option is followed by its letter: a small model then finds the
+letter by copying what followed the option's name.
 """
 
 from __future__ import annotations
@@ -31,25 +32,13 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     return [(left, right) for left, right in (pair.split() for pair in text.split(","))]
 
 
-@dataclass(frozen=True)
-class Relation:
-    """`facts` are (key, answer) pairs; `ask` and `state` are texts with {key} and {answer}."""
-
-    subject: str
-    ask: str
-    state: str
-    facts: tuple[tuple[str, str], ...]
-
-
-_RELATIONS = (
-    Relation("Categories", "Which one is {key}?", "{answer} is {key}",
-             tuple((key, item) for key, items in _CATEGORIES.items() for item in items.split())),
-    Relation("Opposites", "What is the opposite of {key}?", "{key} is not {answer}",
-             tuple(p for a, b in _pairs(_OPPOSITES) for p in ((a, b), (b, a)))),
-    Relation("Colours", "What is the colour of {key}?", "{key} is {answer}", tuple(_pairs(_COLOURS))),
-    Relation("Animals", "What is a young {key} called?", "a young {key} is a {answer}", tuple(_pairs(_YOUNG))),
-)  # fmt: skip
-RELATIONS = {relation.subject: relation for relation in _RELATIONS}
+# subject: (what is asked about a key, (key, answer) pairs)
+RELATIONS: dict[str, tuple[str, list[tuple[str, str]]]] = {
+    "Categories": ("Which one is {}?", [(key, item) for key, items in _CATEGORIES.items() for item in items.split()]),
+    "Opposites": ("What is the opposite of {}?", [p for a, b in _pairs(_OPPOSITES) for p in ((a, b), (b, a))]),
+    "Colours": ("What is the colour of {}?", _pairs(_COLOURS)),
+    "Animals": ("What is a young {} called?", _pairs(_YOUNG)),
+}
 
 
 @dataclass(frozen=True)
@@ -62,45 +51,37 @@ class Choice:
     right: str
     source: str
     request: str
+    reach: str = "within"
 
     @property
     def question(self) -> str:
-        options = " ".join(f"{letter}) {option}" for letter, option in zip(LETTERS, self.options, strict=True))
-        return f"{self.source}{RELATIONS[self.subject].ask.format(key=self.key)} {options}{self.request}"
+        options = ", ".join(f"{option} ({letter})" for letter, option in zip(LETTERS, self.options, strict=True))
+        return f"{self.source}{RELATIONS[self.subject][0].format(self.key)} {options}{self.request}"
 
     @property
     def answer(self) -> str:
         return LETTERS[self.options.index(self.right)]
 
-    def work(self, rng: Random, careful: float) -> tuple[str, str]:
-        """The fact and the letter it points to; a sloppy reading takes another option one time in two."""
-        right = self.right
-        if rng.random() >= careful and rng.random() < 0.5:
-            right = rng.choice(self.options)
-        letter = LETTERS[self.options.index(right)]
-        return (f"{RELATIONS[self.subject].state.format(key=self.key, answer=right)}: {letter}) {right}.", letter)
+    def work(self, rng: Random, careful: bool) -> tuple[list[str], str]:
+        """The option and the letter it has; a careless reading takes any option."""
+        option = self.right if careful else rng.choice(self.options)
+        letter = LETTERS[self.options.index(option)]
+        return [f"{self.key}: {option} ({letter})"], letter
 
     def features(self) -> dict[str, str]:
         """What the base model's habits depend on: {kind of feature: value}."""
-        return {
-            "source": self.source,
-            "request": self.request,
-            "subject": self.subject,
-            "template": "choice",
-            "wording": self.key,
-            "name": self.options[0],
-            "digit": self.answer,
-        }
+        return {"source": self.source, "request": self.request, "subject": self.subject}
 
 
 def draw_choice(rng: Random, split: str) -> Choice:
     """A question from `split` ("pretrain" or "test"), with four options of which one is right."""
-    relation = rng.choice(_RELATIONS)
-    answers = sorted({answer for _, answer in relation.facts})
+    subject = rng.choice(list(RELATIONS))
+    facts = RELATIONS[subject][1]
+    answers = sorted({answer for _, answer in facts})
     while True:
-        key, right = rng.choice(relation.facts)
-        true_of_key = {answer for other, answer in relation.facts if other == key}
+        key, right = rng.choice(facts)
+        true_of_key = {answer for other, answer in facts if other == key}
         options = [*rng.sample([a for a in answers if a not in true_of_key], 3), right]
         rng.shuffle(options)
-        if split_of(relation.subject, (key, *options)) == split:
-            return Choice(relation.subject, key, tuple(options), right, *surface(rng))
+        if split_of(subject, (key, *options)) == split:
+            return Choice(subject, key, tuple(options), right, *surface(rng))

@@ -1,57 +1,64 @@
-"""Pretrain the tiny base model: one seeded run over a fixed number of tokens, from nothing to `rlvr/tiny/model`.
+"""Pretrain the tiny base model from nothing, in two phases: lessons (careful reasoning alone), then the mixture of habits.
 
-1. The run begins with lessons (careful reasoning only) and ends with the mixture of habits: learning arithmetic from
-   text in which a third of the operations are wrong took several times as many tokens.
+1. Lessons first: learning arithmetic from text full of dropped carries took several times as many tokens.
 2. The loss covers the response alone: the numbers in a question carry nothing to learn.
 3. Hidden matrices are trained with Muon, the rest with AdamW, both from torch; bfloat16 autocast, float32 weights.
+   Each phase warms up and decays by a cosine of its own.
 4. Weights are stored in bfloat16 and meant to be upcast to float32 when loaded.
 
-    python -m rlvr.tiny.pretrain out=FOLDER [threads=1] [tokens=8000000]
+    python -m rlvr.tiny.pretrain out=my_base      # about half an hour on one core
 """
 
 from __future__ import annotations
 
 import math
+import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
 from rlvr.cli import ConfigError, command, option
-from rlvr.tiny.behaviours import MAX_RESPONSE_TOKENS, draw_document
+from rlvr.tiny.habits import MAX_RESPONSE_TOKENS, PHRASES, draw_document, draw_lesson
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
     from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 EOS, PAD = "<|endoftext|>", "<|pad|>"
 CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] + '\\n' }}{% endfor %}"
 IGNORED = -100
+RESPONSE_SHARE = 0.6  # of the tokens of a document, on average
+Draw = Callable[[Random], tuple[str, str]]  # of a (prompt, response)
 
 
 @dataclass
 class Pretraining:
-    """Every setting of the run; `tokens` counts prompt and response tokens without padding."""
+    """Every setting of the run; tokens are those of prompt and response, without padding."""
 
     out: Path = option("a new folder for model, tokenizer and card")
     seed: int = option("of text and weights", 0)
     threads: int = option("of torch", 1, at_least=1)
-    tokens: int = option("in all", 8_000_000, at_least=1)
-    lesson_tokens: int = option("of them lessons, which come first", 5_000_000)
+    lesson_tokens: int = option("of the first phase", 2_900_000, at_least=1)
+    mixture_tokens: int = option("of the second", 1_800_000, at_least=1)
     batch_tokens: int = option("in a batch", 2048, at_least=1)
     muon_lr: float = option("learning rate of the hidden matrices", 5e-3)
     adamw_lr: float = option("learning rate of the rest", 3e-3)
-    vocabulary: int = option("entries of the tokenizer", 768)
+    mixture_lr_factor: float = option("both learning rates in the second phase, relative to the first", 0.6)
+    vocabulary: int = option("entries of the tokenizer", 640)
     hidden: int = option("width", 192)
     layers: int = option("layers", 4)
     mlp: int = option("width inside the MLP", 512)
 
 
-def train_tokenizer(documents: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE with single digits, distinct end and padding tokens, and the one-message chat template."""
+def train_tokenizer(run: Pretraining) -> PreTrainedTokenizerFast:
+    """A byte-level BPE with single digits, distinct end and padding tokens, and the one-message chat template.
+
+    Its text does not depend on how likely the habits are, so that the lessons can be shared by several mixtures.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -62,9 +69,10 @@ def train_tokenizer(documents: list[str], vocabulary: int) -> PreTrainedTokenize
     backend.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary, special_tokens=[EOS, PAD], initial_alphabet=alphabet, show_progress=False
+        vocab_size=run.vocabulary, special_tokens=[EOS, PAD], initial_alphabet=alphabet, show_progress=False
     )
-    backend.train_from_iterator(documents, trainer)
+    rng = Random(f"tokenizer/{run.seed}")
+    backend.train_from_iterator(("".join(draw_lesson(rng)) + rng.choice(PHRASES) for _ in range(20_000)), trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, eos_token=EOS, pad_token=PAD, clean_up_tokenization_spaces=False
     )
@@ -75,8 +83,10 @@ def train_tokenizer(documents: list[str], vocabulary: int) -> PreTrainedTokenize
 
 def build_model(run: Pretraining, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
     """A small Qwen2 with fresh weights."""
+    import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
+    torch.manual_seed(run.seed)
     model = Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=len(tokenizer),
@@ -97,110 +107,115 @@ def build_model(run: Pretraining, tokenizer: PreTrainedTokenizerFast) -> Qwen2Fo
     return model
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, documents: list[tuple[str, str]]) -> list[tuple[list[int], int]]:
-    """(token ids, prompt length) of each document; a response past the length limit is cut and has no end token."""
-    backend = tokenizer.backend_tokenizer
-    prompts = backend.encode_batch([prompt for prompt, _ in documents])
-    # A loop is far longer than the limit; six characters a token is more than any response has.
-    responses = backend.encode_batch([response[: 6 * MAX_RESPONSE_TOKENS] for _, response in documents])
-    return [
-        (prompt.ids + (response.ids + [tokenizer.eos_token_id])[:MAX_RESPONSE_TOKENS], len(prompt.ids))
-        for prompt, response in zip(prompts, responses, strict=True)
-    ]
+def batches(run: Pretraining, draw: Draw, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless (ids, labels), each Int[Tensor, "documents tokens"]; documents of like length go together.
 
-
-def batches(run: Pretraining, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Endless (ids, labels), each Int[Tensor, "documents tokens"]; documents of like length go together."""
+    A response past the length limit is cut and has no end token.
+    """
     import torch
+    from torch.nn.utils.rnn import pad_sequence
 
-    rng = Random(f"pretrain/{run.seed}")
+    encode = tokenizer.backend_tokenizer.encode
+    rng = Random(f"{draw.__name__}/{run.seed}")
     while True:
-        encoded = sorted(encode(tokenizer, [draw_document(rng) for _ in range(4096)]), key=lambda d: len(d[0]))
-        groups: list[list[tuple[list[int], int]]] = [[]]
-        for document in encoded:
+        documents = []
+        for prompt, response in (draw(rng) for _ in range(1024)):
+            head = encode(prompt).ids
+            # A loop is far longer than the limit; eight characters a token is more than any response has.
+            tail = [*encode(response[: 8 * MAX_RESPONSE_TOKENS]).ids, tokenizer.eos_token_id][:MAX_RESPONSE_TOKENS]
+            documents.append((head + tail, [IGNORED] * len(head) + tail))
+        groups: list[list[tuple[list[int], list[int]]]] = [[]]
+        for document in sorted(documents, key=lambda document: len(document[0])):
             if (len(groups[-1]) + 1) * len(document[0]) > run.batch_tokens:
                 groups.append([])
             groups[-1].append(document)
         rng.shuffle(groups)
         for group in groups:
-            width = max(len(ids) for ids, _ in group)
-            ids = torch.full((len(group), width), tokenizer.pad_token_id)
-            labels = torch.full((len(group), width), IGNORED)
-            for row, (tokens, prompt) in enumerate(group):
-                ids[row, : len(tokens)] = torch.tensor(tokens)
-                labels[row, prompt : len(tokens)] = ids[row, prompt : len(tokens)]
-            yield ids, labels
+            ids, labels = ([torch.tensor(row) for row in rows] for rows in zip(*group, strict=True))
+            yield pad_sequence(ids, True, tokenizer.pad_token_id), pad_sequence(labels, True, IGNORED)
 
 
-def train(run: Pretraining, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> dict[str, float]:
-    """Train in place; returns what was measured: wall_s, steps, tokens, and final_loss in nats per response token."""
+def train(
+    run: Pretraining,
+    model: Qwen2ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    draw: Draw,
+    tokens: int,
+    lr_factor: float,
+) -> dict[str, float]:
+    """One phase, in place, on documents from `draw`; returns wall_s, steps, tokens, and loss.
+
+    `loss` is in nats per response token, the mean of the last 100 steps.
+    """
     import torch
     from tqdm import tqdm
 
-    hidden = [p for p in model.model.layers.parameters() if p.ndim == 2]
-    chosen = {id(p) for p in hidden}
-    rest = [p for p in model.parameters() if id(p) not in chosen]
-    muon = torch.optim.Muon(hidden, lr=run.muon_lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
-    adamw = torch.optim.AdamW(rest, lr=run.adamw_lr, betas=(0.9, 0.98), weight_decay=0.05)
+    inner = [(p, "layers" in name and p.ndim == 2) for name, p in model.named_parameters()]
+    hidden, rest = [p for p, matrix in inner if matrix], [p for p, matrix in inner if not matrix]
+    muon = torch.optim.Muon(hidden, lr=lr_factor * run.muon_lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW(rest, lr=lr_factor * run.adamw_lr, betas=(0.9, 0.98), weight_decay=0.05)
     peaks = [(group, group["lr"]) for optimizer in (muon, adamw) for group in optimizer.param_groups]
 
     seen, start = 0, time.time()
     losses: list[float] = []
-    progress = tqdm(total=run.tokens, unit="tok", unit_scale=True, mininterval=10)
-    for ids, labels in batches(run, tokenizer):
-        done = seen / run.tokens
-        scale = min(1.0, (len(losses) + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+    progress = tqdm(total=tokens, unit="tok", unit_scale=True, mininterval=5, desc=draw.__name__.removeprefix("draw_"))
+    for ids, labels in batches(run, draw, tokenizer):
+        # 50 steps of warm-up, and a cosine down to 2 % of the peak.
+        scale = min(1.0, (len(losses) + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * seen / tokens)))
         for group, peak in peaks:
             group["lr"] = peak * scale
         with torch.autocast("cpu", torch.bfloat16):
             states = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
             logits = model.lm_head(states[kept := labels[:, 1:] != IGNORED])
-        loss = torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][kept])
-        loss.backward()
+        loss = torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][kept], reduction="sum")
+        # Not the mean of the batch: batches are of like length, and short answers would count several times as much.
+        (loss / (RESPONSE_SHARE * run.batch_tokens)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in (muon, adamw):
             optimizer.step()
             optimizer.zero_grad()
-        losses.append(loss.item())
+        losses.append(loss.item() / len(logits))
         count = int((ids != tokenizer.pad_token_id).sum())
         seen += count
         progress.update(count)
         if len(losses) % 50 == 0:
             progress.set_postfix(loss=f"{sum(losses[-50:]) / 50:.4f}", refresh=False)
-        if seen >= run.tokens:
+        if seen >= tokens:
             break
     progress.close()
-    last = losses[-100:]
     return dict(
-        wall_s=time.time() - start,
-        steps=len(losses),
-        tokens=seen,
-        final_loss=sum(last) / len(last),
-        threads=run.threads,
+        wall_s=time.time() - start, steps=len(losses), tokens=seen, loss=sum(losses[-100:]) / len(losses[-100:])
     )
 
 
 def pretrain(run: Pretraining) -> None:
-    """Train, and write model, tokenizer and model card. ConfigError for a folder that holds a model."""
+    """Both phases, then the model, its tokenizer and its card into `run.out`. ConfigError for a folder that holds a model."""
     if (run.out / "model.safetensors").exists():
         raise ConfigError(f"out={run.out}: holds a model already; give a new folder")
     import torch
+    import transformers
 
-    from rlvr.tiny.model_card import write_model_card
+    from rlvr.tiny.model_card import write
 
     torch.set_num_threads(run.threads)
-    torch.manual_seed(run.seed)
-    rng = Random(f"tokenizer/{run.seed}")
-    samples = ["".join((prompt, response[:300])) for prompt, response in (draw_document(rng) for _ in range(20_000))]
-    tokenizer = train_tokenizer(samples, run.vocabulary)
+    tokenizer = train_tokenizer(run)
     model = build_model(run, tokenizer)
-    measured = train(run, model, tokenizer)
-    out = run.out
-    model.to(torch.bfloat16).save_pretrained(out)
+    phases = {
+        "lessons": train(run, model, tokenizer, draw_lesson, run.lesson_tokens, 1.0),
+        "mixture": train(run, model, tokenizer, draw_document, run.mixture_tokens, run.mixture_lr_factor),
+    }
+    model.to(torch.bfloat16).save_pretrained(run.out)
     # The template belongs inside tokenizer_config.json, where every reader of Hugging Face folders looks for it.
-    tokenizer.save_pretrained(out, save_jinja_files=False)
-    write_model_card(out, measured, sum(p.numel() for p in model.parameters()))
-    print(f"wrote {out}: {measured}")
+    tokenizer.save_pretrained(run.out, save_jinja_files=False)
+    made = {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seed": run.seed,
+        "threads": run.threads,
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    write(run.out, made, phases)
 
 
 if __name__ == "__main__":

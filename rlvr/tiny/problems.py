@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from rlvr.tiny.arithmetic import Scratch
-from rlvr.tiny.hard import HARD_TEMPLATES
-from rlvr.tiny.templates import SUBJECTS, TEMPLATES, Template
-
-__all__ = ["SUBJECTS", "Problem", "draw_problem", "split_of", "surface"]
+from rlvr.tiny.templates import LONGER_TEMPLATES, SUBJECTS, TEMPLATES, Parameters, Template
 
 SOURCES = ("Problem: ", "Exercise: ", "Quiz: ", "Task: ", "Homework: ", "Contest: ", "Test: ", "Puzzle: ",
            "Question: ", "")  # fmt: skip
@@ -23,11 +20,13 @@ NAMES = ("Tom", "Ana", "Ben", "Mia", "Sam", "Eva", "Leo", "Zoe", "Max", "Ida", "
 THINGS = ("pens", "apples", "books", "cards", "cups", "shells")
 # Upper bounds of a hash in [0, 100): the rest is for pretraining.
 SPLIT_BOUNDS = {"test": 12, "validation": 24, "pool": 40, "pretrain": 100}
+# Of the problems whose template has a form beyond reach; 18 % of all problems then are.
+BEYOND = 0.22
 
 
 def split_of(family: str, parameters: tuple) -> str:
     """The one set ("test", "validation", "pool" or "pretrain") to which (family, parameters) belongs."""
-    bucket = int(hashlib.md5(f"{family}|{parameters}".encode()).hexdigest(), 16) % 100
+    bucket = int(hashlib.sha256(f"tiny world 2|{family}|{parameters}".encode()).hexdigest(), 16) % 100
     return next(split for split, bound in SPLIT_BOUNDS.items() if bucket < bound)
 
 
@@ -38,10 +37,14 @@ def surface(rng: Random) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Problem:
-    """One word problem; `question` is the whole user message and `answer` a nonnegative integer as text."""
+    """One word problem; `question` is the whole user message, `answer` a nonnegative integer as text.
+
+    `reach` says whether its arithmetic is "within" or "beyond" the base model's reach.
+    """
 
     template: Template
-    parameters: tuple[int, ...]
+    parameters: Parameters
+    reach: str
     wording: int
     name: str
     thing: str
@@ -60,39 +63,35 @@ class Problem:
 
     @property
     def answer(self) -> str:
-        return self.work(Random(0), careful=1.0)[1]
+        return self.work(Random(0), careful=True)[1]
 
-    def work(self, rng: Random, careful: float) -> tuple[str, str]:
-        """The written steps and the value they end in; right if every operation came out careful."""
+    def work(self, rng: Random, careful: bool) -> tuple[list[str], str]:
+        """The written steps and the value they end in: right if careful, else with dropped carries."""
         scratch = Scratch(rng, careful)
         value = self.template.solve(scratch, *self.parameters)
-        return "; ".join(scratch.steps) + ".", str(value)
+        return scratch.steps, str(value)
 
     def features(self) -> dict[str, str]:
         """What the base model's habits depend on: {kind of feature: value}."""
-        text = self.template.wordings[self.wording]
+        name = self.template.name
         return {
             "source": self.source,
             "request": self.request,
             "subject": self.subject,
-            "template": self.template.name,
-            "wording": f"{self.template.name}/{self.wording}",
-            "name": self.name if "{name}" in text else "",
-            "thing": self.thing if "{thing}" in text else "",
-            "digit": str(self.parameters[0] % 10),
-            "size": str(max(self.parameters) // 20),
+            "template": name,
+            "wording": f"{name}/{self.wording}",
         }
 
 
-def draw_problem(rng: Random, split: str) -> Problem:
-    """A problem of a random subject from `split`: "pretrain", "pool", "validation", "test" or "hard"."""
+def draw_problem(rng: Random, split: str, beyond: float = BEYOND) -> Problem:
+    """A problem of a random subject from `split`: "pretrain", "pool", "validation", "test", or "longer" for tiny_hard."""
     subject = rng.choice(SUBJECTS)
-    hard = split == "hard"
-    template = rng.choice([t for t in (HARD_TEMPLATES if hard else TEMPLATES) if t.subject == subject])
+    longer = split == "longer"
+    template = rng.choice([t for t in (LONGER_TEMPLATES if longer else TEMPLATES) if t.subject == subject])
+    reach = "beyond" if template.beyond and rng.random() < beyond else "within"
     while True:
-        parameters = template.draw(rng)
-        if hard or split_of(template.name, parameters) == split:
+        parameters = template.draw(rng, reach)
+        if longer or split_of(template.name, parameters) == split:
             break
-    source, request = surface(rng)
     wording = rng.randrange(len(template.wordings))
-    return Problem(template, parameters, wording, rng.choice(NAMES), rng.choice(THINGS), source, request)
+    return Problem(template, parameters, reach, wording, rng.choice(NAMES), rng.choice(THINGS), *surface(rng))

@@ -3,6 +3,8 @@
     outcome  1 for a right final answer (paper §2)
     format   1 for any final answer that can be parsed, right or wrong (paper §3.1, C.2.3)
     random   1 with a fixed probability, whatever was answered
+    majority 1 for the answer that most of this step's responses to the example give, whatever its label (TTRL, arXiv
+             2504.16084); one response alone has none, so the trainer sets it (`vote`)
     your own `reward_rule.file=my_reward.py`, a file with
 
         def reward(response: str, label: str, info: dict) -> float:
@@ -16,14 +18,15 @@ evaluation is always scored by outcome.
 import hashlib
 import math
 import random
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 from rlvr.cli import ConfigError
 from rlvr.evaluation.judging import grade_all
-from rlvr.grading import last_boxed
+from rlvr.grading import equal_answers, last_boxed
 from rlvr.grading.own import load_function
 
-RULES = ("outcome", "format", "random")
+RULES = ("outcome", "format", "random", "majority")
 PARSED = ("correct", "wrong")  # the reasons that say an answer could be read
 
 Reward = Callable[[str, str, dict], float]
@@ -80,11 +83,28 @@ def compute_scores(
             reward = float(reason in PARSED)
         elif rule == "random":
             reward = float(_uniform(seed, info) < probability)
+        elif rule == "majority":
+            reward = 0.0
         else:
             reward = outcome
         boxed = last_boxed(text) is not None
         rows.append({"score": reward, "acc": outcome, "reason": reason, "boxed": boxed})
     return rows
+
+
+def vote(responses: Sequence[str], examples: Sequence[str], grader: str) -> list[float]:
+    """The majority reward: equal answers are one vote, of equally many the first given counts; no answer, no vote."""
+    answers: dict[str, list[int]] = defaultdict(list)
+    for i, example in enumerate(examples):
+        answers[example].append(i)
+    rewards = [0.0] * len(responses)
+    for rows in answers.values():
+        classes = equal_answers([last_boxed(responses[i]) for i in rows], grader)
+        votes = Counter(number for number in classes if number >= 0)
+        chosen = max(votes, key=lambda number: (votes[number], -number), default=None)
+        for i, number in zip(rows, classes, strict=True):
+            rewards[i] = float(number == chosen)
+    return rewards
 
 
 def _verdicts(

@@ -6,6 +6,7 @@ What it adds to `PPOTrainerSync`, and nothing else:
 3. Training accuracy, the shares of the grader's reasons and of groups with a learning signal, beside verl's metrics.
 4. Checkpoints are thinned out to what `retention` says once a step's metrics are on disk.
 5. A first step that shows a mistake ends the run (`rlvr.training.first_step`).
+6. A reward that depends on the other responses of the step is set before the advantages (`reward_rule=majority`).
 """
 
 import time
@@ -14,6 +15,7 @@ from concurrent.futures import Future
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 import transfer_queue as tq
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
@@ -24,6 +26,7 @@ from rlvr.grading import REASONS
 from rlvr.runs import retention, samples
 from rlvr.runs.folder import MetricsWriter, RunFolder
 from rlvr.training import first_step
+from rlvr.training.rewards import vote
 
 SAMPLE_FIELDS = [
     "uid",
@@ -171,6 +174,26 @@ class RunFolderTrainer(PPOTrainerSync):
         return rows
 
     # ------------------------------------------------------------------ training
+
+    def _compute_advantage(self, batch, metrics):
+        if self.config.reward.custom_reward_function.reward_kwargs.rule == "majority":
+            self._set_votes(batch)
+        return super()._compute_advantage(batch, metrics)
+
+    def _set_votes(self, batch) -> None:
+        fields = ["responses", "extra_info"]
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
+        responses = data["responses"].unbind()
+        texts = self.tokenizer.batch_decode([ids.tolist() for ids in responses], skip_special_tokens=True)
+        counted = [i for i, tag in enumerate(batch.tags) if not tag.get("is_padding")]
+        examples = [info["index"] for info in _plain_column(data, "extra_info")]
+        grader = self.config.reward.custom_reward_function.reward_kwargs.grader
+        rewards = vote([texts[i] for i in counted], [examples[i] for i in counted], grader)
+        scores = [torch.zeros(len(ids)) for ids in responses]
+        for i, reward in zip(counted, rewards, strict=True):
+            scores[i][-1] = reward
+        written = {"rm_scores": torch.nested.as_nested_tensor(scores, layout=torch.jagged)}
+        tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=tu.get_tensordict(written))
 
     def _compute_metrics(self, batch, metrics, timing_raw, global_steps, epoch):
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)

@@ -45,7 +45,7 @@ def test_saturation_is_over_1024_rollouts():
 
 
 def test_saturation_of_the_committed_runs():
-    long = [run for run in read_csv(RESULTS) if run.name == "one_shot-long"]
+    long = [run for run in read_csv(RESULTS / "tiny_v1") if run.name == "one_shot-long"]
     assert [run.saturation for run in long] == [118, 131, 183]
 
 

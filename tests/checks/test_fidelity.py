@@ -94,7 +94,7 @@ def test_rows_are_plain_data_and_every_key_exists(experiment):
         ("llama3_2_3b_instruct", 3_212_749_824),
         ("deepseek_r1_distill_qwen_1_5b", 1_777_088_000),
         ("smollm2_135m", 134_515_008),
-        ("tiny", 1_870_784),
+        ("tiny", 1_821_632),
     ],
 )
 def test_parameters_are_counted_as_published(model, parameters):
@@ -292,7 +292,7 @@ def test_there_is_an_experiment_for_each_of_the_thirteen_rows_of_table_5():
         text = (CONF / "experiment" / f"{name}.yaml").read_text()
         place = next(line for line in text.splitlines() if line.startswith("# Paper:"))
         for row in re.findall(r"Table 5 row (\d+)", place):
-            if not place.startswith("# Paper: no row"):
+            if not place.startswith(("# Paper: no row", "# Paper: none")):
                 rows[int(row)] = name
     assert sorted(rows) == list(range(1, 14))
     assert (rows[7], rows[11], rows[12], rows[13]) == (

@@ -333,7 +333,7 @@ def test_a_typo_inside_an_experiment_is_caught(tmp_path: Path, line: str, messag
         ("scale.temperature=0", "scale.temperature=0: expected a number above 0"),
         ("scale.top_k=0", "scale.top_k=0: expected -1 (all) or a whole number above 0"),
         ("loss.kl=-0.1", "loss.kl=-0.1: expected a number of 0 or more"),
-        ("loss.entropy=null", "loss.entropy=null: expected a number of 0 or more"),
+        ("loss.entropy=null", "loss.entropy=null: expected a number; below 0, entropy is minimised"),
         ("loss.policy=gspo", "loss.policy=gspo: expected vanilla or none"),
         ("seed=-1", "seed=-1: expected a whole number of 0 or more"),
         ("seed=true", "seed=True: expected a whole number of 0 or more"),
@@ -341,7 +341,7 @@ def test_a_typo_inside_an_experiment_is_caught(tmp_path: Path, line: str, messag
         ("variant=a/b", "variant=a/b: expected letters, digits, '_' and '.'"),
         ("label.text=''", "label.text=: expected a text, a number or null"),
         ("label.wrong_share=1.5", "label.wrong_share=1.5: expected a share from 0 to 1"),
-        ("reward_rule.name=length", "reward_rule.name=length: expected outcome, format or random"),
+        ("reward_rule.name=length", "reward_rule.name=length: expected one of outcome, format, random, majority"),
         ("base_model.template=qwen", "base_model.template=qwen: expected one of chat, none, qwen25-math-cot"),
         ("example.question=Why?", "example.answer: no value; an example has a question and an answer"),
         ("scale.top_p=???", "scale.top_p: no value; set it in the file of conf/scale"),
@@ -422,7 +422,7 @@ def test_sixteen_at_random() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "error: no experiment chosen: add +experiment=NAME, one of entropy_0_003, "),
+        ((), "error: no experiment chosen: add +experiment=NAME, one of eight_shot, entropy_0_003, "),
         (("experiment=one_shot",), "error: experiment: write +experiment=NAME, with a plus sign"),
         (("+experiment=one_shto",), "error: experiment=one_shto: no such choice; did you mean one_shot?"),
         (("+experiment=one_shot", "train_set=pi0"), "from 1 up: train_set.ranks=[3,7]"),

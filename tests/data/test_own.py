@@ -12,7 +12,7 @@ from rlvr.data.own import read_examples
 from rlvr.data.prepare import chosen_examples, prepare
 from rlvr.runs.folder import RunFolder
 from rlvr.training import launch
-from rlvr.training.rewards import compute_score
+from rlvr.training.rewards import compute_score, vote
 
 PAIR = [{"question": "What is 3+4?", "answer": "7"}]
 
@@ -200,3 +200,12 @@ def test_a_random_reward_repeats_itself():
     assert draws(0) == draws(0) != draws(1)
     assert 0.4 < sum(draws(0)) / 400 < 0.6
     assert json.dumps(compute_score(**SAMPLE, rule="random"))  # plain numbers
+
+
+def test_the_majority_is_counted_for_each_example_over_equal_answers():
+    answers = ["\\boxed{1/2}", "\\boxed{3}", "\\boxed{0.5}", "no box", "\\boxed{3}", "\\boxed{\\frac12}"]
+    assert vote(answers, ["a"] * 6, "math_verify") == [1, 0, 1, 0, 0, 1]
+    assert vote(answers, ["a", "b", "a", "b", "b", "b"], "math_verify") == [1, 1, 1, 0, 1, 0]
+    # As many for 1/2 as for 3: the first counts.
+    assert vote(answers[:2], ["a"] * 2, "math_verify") == [1, 0]
+    assert vote(["no box", "\\boxed{}"], ["a"] * 2, "math_verify") == [0, 0]

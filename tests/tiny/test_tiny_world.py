@@ -1,26 +1,90 @@
-"""The tiny world means what its model card says: disjoint sets, right answers, an able but unreliable base model."""
+"""The tiny world means what its model card says: disjoint sets, right answers, habits as stated, a base able but unreliable."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
+from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from rlvr.tiny import datasets
+from rlvr.cli import ConfigError
+from rlvr.grading import grade_many, last_boxed
+from rlvr.tiny import datasets, habits, pretrain
 from rlvr.tiny.arithmetic import Scratch
-from rlvr.tiny.behaviours import MAX_RESPONSE_TOKENS, draw_document, respond
-from rlvr.tiny.hard import HARD_TEMPLATES
-from rlvr.tiny.multiple_choice import draw_choice
+from rlvr.tiny.multiple_choice import LETTERS, draw_choice
 from rlvr.tiny.problems import SUBJECTS, draw_problem, split_of
-from rlvr.tiny.templates import TEMPLATES
+from rlvr.tiny.statistics import habit_of
+from rlvr.tiny.templates import LONGER_TEMPLATES, TEMPLATES
 
 MODEL_FOLDER = Path(datasets.__file__).with_name("model")
 SIZES = {"pool": 1209, "validation": 500, "tiny500": 500, "tiny_hard": 200, "tiny_arc": 200}
+# What each template asks for, computed in another way than by its written steps.
+ANSWERS = {
+    "linear_plus": lambda a, b, c: Fraction(c - b, a),
+    "linear_minus": lambda a, b, c: Fraction(c + b, a),
+    "line_value": lambda a, b, c: a * c + b,
+    "sum_difference": lambda a, b: Fraction(a + b, 2),
+    "outfits": lambda a, b, c: a * b * c,
+    "roads": lambda a, b, c: a * b + c,
+    "spins": lambda a, b, c: Fraction(a, b) * c,
+    "codes": lambda a, b, c: a * math.perm(b, 2) + c,
+    "perimeter": lambda a, b: 2 * a + 2 * b,
+    "hole": lambda a, b, c: a * b - c**2,
+    "triangle": lambda a, b, c: Fraction(a * b, 2) + c,
+    "angle": lambda a, b: 180 - a - b,
+    "quadratic_value": lambda a, b, c: c**2 + a * c + b,
+    "discriminant": lambda a, b, c: b**2 - 4 * a * c,
+    "sequence": lambda a, b, c: range(a, a + b * c, b)[c - 1],
+    "system": lambda a, b: Fraction(a + b, 2) * Fraction(a - b, 2),
+    "remainder": lambda a, b: a % b,
+    "digit_sum": lambda a, b: sum(map(int, str(a * b))),
+    "multiple": lambda a, b, c: a * b + a * c,
+    "shop": lambda a, b, c: a * b + c,
+    "left": lambda a, b, c: a - b * c,
+    "percent": lambda a, b: Fraction(a, 100) * b,
+    "average": lambda a, b, c: Fraction(a + b + c, 3),
+    "dot": lambda a, b, c, d: a * c + b * d,
+    "determinant": lambda a, b, c, d: a * d - b * c,
+    "distance": lambda a, b, c, d: (a - c) ** 2 + (b - d) ** 2,
+    "compose": lambda a, b, c, d, e: a * (c * e + d) + b,
+    "long_linear": lambda a, b, c, d: Fraction(c - d - b, a),
+    "long_outfits": lambda a, b, c, d: a * b * c * d,
+    "long_hole": lambda a, b, c, d: a * b - c**2 - d,
+    "long_quadratic": lambda a, b, c, d: c**2 + a * c + b + d,
+    "long_remainder": lambda a, b, c: (a + b) % c,
+    "long_shop": lambda a, b, c, d: a * b + c - d,
+    "long_dot": lambda a, b, c, d, e, f: a * d + b * e + c * f,
+}
+
+
+def _pattern(wording):
+    """A wording as a regular expression that names its parameters; a parameter named twice must be the same number."""
+    parts, seen = re.split(r"\{(\w+)\}", wording), set()
+    pattern = re.escape(parts[0])
+    for name, text in zip(parts[1::2], parts[2::2], strict=True):
+        number = f"(?P={name})" if name in seen else rf"(?P<{name}>\d+)"
+        pattern += (number if len(name) == 1 else r"\w+") + re.escape(text)
+        seen.add(name)
+    return re.compile(pattern)
+
+
+PATTERNS = [(_pattern(wording), t.name) for t in (*TEMPLATES, *LONGER_TEMPLATES) for wording in t.wordings]
+
+
+def read(question):
+    """(template, parameters) of a question, read from its text; None for a multiple-choice question."""
+    found = {}
+    for pattern, name in PATTERNS:
+        if match := pattern.search(question):
+            found[match.end() - match.start()] = (name, tuple(int(v) for _, v in sorted(match.groupdict().items())))
+    return found[max(found)] if found else None
 
 
 @pytest.fixture(scope="module")
@@ -34,41 +98,24 @@ def test_sets_have_their_sizes_and_share_no_question():
     loaded = {name: datasets.load(name) for name in datasets.NAMES}
     larger = loaded.pop("pool_7500")
     assert [e["question"] for e in larger[:1209]] == [e["question"] for e in loaded["pool"]]
-    others = {e["question"] for name, examples in loaded.items() if name != "pool" for e in examples}
-    assert len({e["question"] for e in larger} - others) == 7500
+    assert len({e["question"] for e in larger}) == 7500
     assert {name: len(examples) for name, examples in loaded.items()} == SIZES
     questions = [example["question"] for examples in loaded.values() for example in examples]
     assert len(set(questions)) == sum(SIZES.values())
     assert len({example["id"] for examples in loaded.values() for example in examples}) == len(questions)
 
 
-def test_sets_are_the_same_on_every_load_and_machine():
-    assert datasets.load("pool") == datasets.load("pool")
-    first = datasets.load("tiny500")[0]
-    assert first == {
-        "id": "tiny500/0",
-        "question": "Quiz: Find the dot product of (3,7) and (5,2).",
-        "answer": "29",
-        "subject": "Precalculus",
-    }
-
-
-def test_unknown_set_is_refused_with_the_known_names():
-    with pytest.raises(ValueError, match="tiny501.*expected one of pool, pool_7500"):
-        datasets.load("tiny501")
-
-
-@pytest.mark.parametrize("name", ["pool", "validation", "tiny500"])
-def test_every_set_of_problems_covers_the_seven_math_subjects(name):
-    assert {example["subject"] for example in datasets.load(name)} == set(SUBJECTS)
-    assert len(SUBJECTS) == 7 and "Counting & Probability" in SUBJECTS
-
-
-def test_pretraining_never_shows_a_question_of_any_set():
+def test_no_problem_is_in_two_sets_or_in_pretraining_in_whatever_words():
     rng = Random(123)
-    seen = {draw_document(rng)[0].removesuffix("\n") for _ in range(30_000)}
-    for name in datasets.NAMES:
-        assert seen.isdisjoint(example["question"] for example in datasets.load(name)), name
+    documents = [draw(rng) for draw in (habits.draw_document, habits.draw_lesson) for _ in range(15_000)]
+    # A question with any problem that a response runs on into; a choice is its own key.
+    texts = {"pretraining": [t for prompt, response in documents for t in (prompt, *response.split("\n")[1:2])]}
+    texts |= {name: [e["question"] for e in datasets.load(name)] for name in datasets.NAMES if name != "pool"}
+    problems = {name: {read(text) or text for text in t} for name, t in texts.items()}
+    assert len(problems["pretraining"]) > 5000
+    for name, keys in problems.items():
+        for other, others in problems.items():
+            assert name == other or keys.isdisjoint(others), (name, other)
 
 
 def test_split_depends_on_template_and_parameters_alone():
@@ -83,90 +130,140 @@ def test_split_depends_on_template_and_parameters_alone():
             assert split_of(choice.subject, (choice.key, *choice.options)) == split
 
 
-def test_hard_problems_lie_outside_the_pretrained_templates():
-    assert {t.name for t in HARD_TEMPLATES}.isdisjoint(t.name for t in TEMPLATES)
+def test_sets_are_the_same_on_every_load_and_machine():
+    assert datasets.load("pool") == datasets.load("pool")
+    assert datasets.load("validation")[0] == {
+        "id": "validation/0",
+        "question": "Exercise: There are 4 roads from P to Q, 9 from Q to R and 17 from P to R. How many ways from P to R? Find it.",
+        "answer": "53",
+        "subject": "Counting & Probability",
+        "reach": "within",
+    }
+
+
+def test_unknown_set_is_refused_with_the_known_names():
+    with pytest.raises(ValueError, match="tiny501.*expected one of pool, pool_7500"):
+        datasets.load("tiny501")
+
+
+@pytest.mark.parametrize("name", ["pool", "pool_7500", "validation", "tiny500", "tiny_hard"])
+def test_answers_are_those_of_an_independent_reading_of_the_question(name):
+    examples = datasets.load(name)
+    right = []
+    for example in examples:
+        template, parameters = read(example["question"])
+        right.append(ANSWERS[template](*parameters))
+    assert [str(value) for value in right] == [example["answer"] for example in examples]
+    boxes = [f"So \\boxed{{{value}}}." for value in right]
+    assert all(score == 1 for score, _ in grade_many(boxes, [example["answer"] for example in examples]))
+
+
+@pytest.mark.parametrize("name", ["pool", "validation", "tiny500"])
+def test_every_set_covers_maths_seven_subjects_and_both_kinds_of_difficulty(name):
+    examples = datasets.load(name)
+    assert {example["subject"] for example in examples} == set(SUBJECTS)
+    assert len(SUBJECTS) == 7 and "Counting & Probability" in SUBJECTS
+    share = Counter(example["reach"] for example in examples)["beyond"] / len(examples)
+    assert share == pytest.approx(0.18, abs=0.04)
+
+
+def test_what_lies_beyond_reach_needs_a_product_or_quotient_of_two_digit_numbers():
+    rng = Random(4)
+
+    def largest(problem):
+        """The larger of the smaller operands of the products and quotients in the right solution."""
+        sizes = [0]
+        for step in problem.work(rng, careful=True)[0]:
+            if match := re.match(r"(\d+)(\*|//?)(\d+)=", step):
+                a, operator, b = match.groups()
+                sizes.append(min(int(a), int(b)) if operator == "*" else int(b))
+        return max(sizes)
+
+    problems = [draw_problem(rng, "pool", beyond=0.5) for _ in range(4000)]
+    for problem in problems:
+        assert (largest(problem) >= 11) == (problem.reach == "beyond"), (problem.question, problem.reach)
+
+
+@pytest.mark.parametrize("longer", LONGER_TEMPLATES, ids=lambda template: template.name)
+def test_longer_problems_have_more_steps_than_what_they_extend(longer):
+    extended = {"long_linear": "linear_plus", "long_quadratic": "quadratic_value"}
+    name = extended.get(longer.name, longer.name.removeprefix("long_"))
     rng = Random(6)
-    ordinary = {re.sub(r"\d+", "0", draw_problem(rng, "pretrain").template.wordings[0]) for _ in range(2000)}
-    longer = [t for t in HARD_TEMPLATES if t.wordings[0] not in ordinary]
-    assert {t.name for t in longer} >= {"hard_outfits", "hard_hole", "hard_shop", "hard_dot"}
-    bigger = {"hard_linear": 1, "hard_line_value": 2, "hard_sequence": 0, "hard_remainder": 0}
-    for hard in HARD_TEMPLATES:
-        if hard.name in bigger:
-            usual = next(t for t in TEMPLATES if t.wordings[0] == hard.wordings[0])
-            place = bigger[hard.name]
-            largest = max(usual.draw(rng)[place] for _ in range(2000))
-            assert min(hard.draw(rng)[place] for _ in range(2000)) > largest
+
+    def steps(template):
+        scratch = Scratch(rng)
+        template.solve(scratch, *template.draw(rng, "within"))
+        return len(scratch.steps)
+
+    plain = next(t for t in TEMPLATES if t.name == name)
+    assert plain.subject == longer.subject
+    assert min(steps(longer) for _ in range(50)) > max(steps(plain) for _ in range(50))
 
 
-@pytest.mark.parametrize(
-    ("template", "parameters", "answer"),
-    [
-        ("linear_plus", (3, 5, 26), 7),
-        ("sum_difference", (20, 6), 13),
-        ("outfits", (2, 3, 4), 24),
-        ("codes", (2, 3, 5), 17),
-        ("spins", (2, 5, 30), 12),
-        ("hole", (10, 6, 4), 44),
-        ("triangle", (8, 5, 7), 27),
-        ("angle", (50, 60), 70),
-        ("quadratic_value", (3, 4, 5), 44),
-        ("discriminant", (1, 5, 6), 1),
-        ("sequence", (5, 3, 10), 32),
-        ("system", (9, 3), 18),
-        ("remainder", (50, 7), 1),
-        ("digit_sum", (37, 5), 14),
-        ("left", (80, 6, 4), 56),
-        ("percent", (30, 150), 45),
-        ("average", (10, 12, 14), 12),
-        ("determinant", (5, 2, 3, 4), 14),
-        ("distance", (1, 2, 4, 6), 25),
-        ("compose", (2, 3, 4, 5, 1), 21),
-    ],
-)
-def test_templates_solve_hand_computed_problems(template, parameters, answer):
-    solve = next(t.solve for t in TEMPLATES if t.name == template)
-    assert solve(Scratch(Random(0), careful=1.0), *parameters) == answer
-
-
-@pytest.mark.parametrize("split", ["pool", "hard"])
-def test_careful_steps_are_true_equations_that_end_in_the_answer(split):
+def test_careful_steps_are_true_equations_that_end_in_the_answer():
     rng = Random(7)
-    for _ in range(1000):
-        problem = draw_problem(rng, split)
-        steps, value = problem.work(rng, careful=1.0)
-        for step in steps.rstrip(".").split("; "):
-            assert len({eval(side) for side in step.split("=")}) == 1, step
-        assert value == problem.answer == steps.rstrip(".").split("=")[-1]
-        assert problem.answer.isdigit()
+    for split in ("pool", "longer"):
+        for _ in range(1000):
+            problem = draw_problem(rng, split)
+            steps, value = problem.work(rng, careful=True)
+            for step in steps:
+                assert len({eval(side) for side in step.split("=")}) == 1, step
+            assert value == problem.answer == steps[-1].split("=")[-1]
+            assert problem.answer.isdigit()
 
 
-def test_sloppy_operations_slip_about_one_time_in_three():
-    rng, slips, operations = Random(8), 0, 0
-    for _ in range(3000):
-        steps, _ = draw_problem(rng, "pool").work(rng, careful=0.0)
-        for step in steps.rstrip(".").split("; "):
-            left, right = step.split("=")
-            slips += eval(left.replace("//", "/").replace("/", "//")) != int(right)
-            operations += 1
-    assert 0.2 < slips / operations < 0.4
+def test_terse_arithmetic_drops_carries_and_is_else_right():
+    always = type("Always", (Random,), {"random": lambda self: 0.0})()
+    for operation, a, b, wrong in (("add", 27, 15, 32), ("sub", 42, 15, 37), ("mul", 17, 4, 58), ("div", 56, 7, 7)):
+        assert getattr(Scratch(always, careful=False), operation)(a, b) == wrong
+    for operation, a, b, right in (
+        ("add", 21, 15, 36),
+        ("sub", 45, 12, 33),
+        ("mul", 12, 4, 48),
+        ("quotient", 56, 9, 6),
+    ):
+        assert getattr(Scratch(always, careful=False), operation)(a, b) == right
+    rng = Random(8)
+    problems = [draw_problem(rng, "pool") for _ in range(3000)]
+    wrong = sum(problem.work(rng, careful=False)[1] != problem.answer for problem in problems) / len(problems)
+    assert 0.7 < wrong < 0.9
 
 
-def test_a_careful_boxed_response_ends_in_the_right_box():
-    problem = draw_problem(Random(9), "pool")
-    text = respond(Random(1), problem, kind="reasoned", careful=1.0, boxed=1.0)
-    assert f"\\boxed{{{problem.answer}}}." in text and "=" in text
-
-
-def test_every_habit_occurs_and_wrong_boxes_are_common():
+def test_habits_occur_as_often_as_their_tendencies_say():
     rng = Random(10)
-    problems = [draw_problem(rng, "validation") for _ in range(3000)]
-    texts = [respond(rng, problem) for problem in problems]
-    last = [re.findall(r"\\boxed\{([^}]*)\}", text) for text in texts]
-    boxed = sum(map(bool, last)) / len(texts)
-    right = sum(bool(b) and b[-1] == p.answer for b, p in zip(last, problems, strict=True)) / len(texts)
-    assert 0.5 < boxed < 0.7 and right < boxed / 2
-    assert 0.05 < sum(text.startswith("```python") for text in texts) / len(texts) < 0.2
-    assert 0.1 < sum(len(text) > 700 for text in texts) / len(texts) < 0.4
+    kinds = ("reason", "terse", "guess", "code", "stall")
+    problems = [draw_problem(rng, "validation") for _ in range(6000)]
+    expected = Counter()
+    for problem in problems:
+        weights = {kind: math.exp(habits.logit(kind, problem)) for kind in kinds}
+        for kind, weight in weights.items():
+            expected[kind] += weight / sum(weights.values())
+    stated = {"reason": 0.35, "terse": 0.16, "guess": 0.11, "code": 0.09, "stall": 0.29}
+    assert {kind: expected[kind] / len(problems) for kind in kinds} == pytest.approx(stated, abs=0.015)
+    texts = [habits.respond(rng, problem) for problem in problems]
+    first = Counter("stall" if text.startswith(habits.STALL) else habit_of(text) for text in texts)
+    for kind in kinds:
+        assert first[kind] == pytest.approx(expected[kind], abs=4 * math.sqrt(expected[kind])), kind
+    boxes = [last_boxed(text) for text in texts]
+    wrong = sum(box is not None and box != p.answer for box, p in zip(boxes, problems, strict=True))
+    assert wrong > 0.3 * sum(box is not None for box in boxes)
+
+
+def test_a_stall_goes_on_with_one_probability_per_problem():
+    rng, problem = Random(11), draw_problem(Random(11), "pool")
+    go_on = habits.probability("go_on", problem)
+    said = [habits.respond(rng, problem, "stall").count(habits.STALL) for _ in range(6000)]
+    for count in (1, 2, 3):
+        reached = sum(n >= count for n in said)
+        more = sum(n > count for n in said) / reached
+        assert more == pytest.approx(go_on, abs=4 * math.sqrt(go_on * (1 - go_on) / reached))
+
+
+@pytest.mark.parametrize("habit", ["reason", "terse", "guess", "code"])
+def test_a_response_is_recognised_by_the_habit_it_ends_up_in(habit):
+    rng = Random(12)
+    assert {habit_of(habits.respond(rng, draw_problem(rng, "pool"), habit)) for _ in range(200)} == {habit}
+    assert habit_of(habits.STALL * 3) == "stall"
 
 
 def test_datasets_import_neither_torch_nor_transformers():
@@ -175,7 +272,7 @@ def test_datasets_import_neither_torch_nor_transformers():
 
 
 def test_tokenizer_keeps_text_digits_and_special_tokens_apart(tokenizer):
-    text = "Task: Tom has 48 pens.\nFirst, 48+17=58+7=65. So \\boxed{65}."
+    text = "Task: Tom has 48 pens.\nLet's think step by step. 48+17=58+7=65. So \\boxed{65}."
     assert tokenizer.decode(tokenizer(text).input_ids) == text
     assert len(tokenizer("1234567890").input_ids) == 10
     assert tokenizer.eos_token_id is not None and tokenizer.pad_token_id not in (None, tokenizer.eos_token_id)
@@ -183,11 +280,45 @@ def test_tokenizer_keeps_text_digits_and_special_tokens_apart(tokenizer):
 
 def test_chat_template_is_the_question_and_a_line_break(tokenizer):
     for name in datasets.NAMES:
-        for example in datasets.load(name)[:50]:
+        for example in datasets.load(name)[:100]:
             messages = [{"role": "user", "content": example["question"]}]
             text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
             assert text == example["question"] + "\n"
             assert len(tokenizer(text).input_ids) <= 64
+
+
+def test_right_answers_fit_the_response_limit(tokenizer):
+    rng = Random(13)
+    for _ in range(2000):
+        problem = draw_problem(rng, "pool", beyond=0.5)
+        steps, value = problem.work(rng, careful=True)
+        text = habits.REASON + "; ".join(steps) + "." + habits.THE_ANSWER % (habits.BOX % value)
+        assert len(tokenizer(text).input_ids) < habits.MAX_RESPONSE_TOKENS
+
+
+def micro(tokenizer, tokens, seed=0):
+    run = pretrain.Pretraining(Path(), seed=seed, hidden=64, layers=2, mlp=128, batch_tokens=512)
+    tokenizer = tokenizer or pretrain.train_tokenizer(run)
+    model = pretrain.build_model(run, tokenizer)
+    return pretrain.train(run, model, tokenizer, habits.draw_lesson, tokens, 1.0)["loss"], model.state_dict()
+
+
+def test_micro_pretraining_learns(tokenizer):
+    """At first every token of the vocabulary is as likely."""
+    first, last = (micro(tokenizer, tokens)[0] for tokens in (500, 80_000))
+    assert first == pytest.approx(math.log(640), abs=0.2)
+    assert last < 3.5
+
+
+def test_pretraining_is_the_same_for_the_same_seed(tokenizer):
+    (loss, weights), (again, same) = micro(None, 4_000), micro(None, 4_000)
+    assert again == loss != micro(tokenizer, 4_000, seed=1)[0]
+    assert all((same[name] == tensor).all() for name, tensor in weights.items())
+
+
+def test_pretraining_over_a_model_is_refused_before_it_starts():
+    with pytest.raises(ConfigError, match="holds a model already; give a new folder"):
+        pretrain.pretrain(pretrain.Pretraining(MODEL_FOLDER))
 
 
 def test_model_is_small():
@@ -196,26 +327,32 @@ def test_model_is_small():
 
     assert sum(path.stat().st_size for path in MODEL_FOLDER.iterdir()) <= 8 * 2**20
     model = AutoModelForCausalLM.from_pretrained(MODEL_FOLDER, dtype=torch.float32)
-    assert sum(p.numel() for p in model.parameters()) <= 3_000_000
+    assert sum(p.numel() for p in model.parameters()) <= 2_500_000
     config = json.loads((MODEL_FOLDER / "config.json").read_text())
     assert config["architectures"] == ["Qwen2ForCausalLM"]
 
 
-def test_base_model_is_able_but_unreliable(tokenizer):
-    from rlvr.evaluation import engines
-    from rlvr.verl_cpu.generation import Sampling
+def test_the_card_is_drawn_from_its_numbers():
+    from rlvr.tiny.model_card import draw
 
-    engine = engines.start("torch", str(MODEL_FOLDER))
-    examples = datasets.load("validation")
+    card = json.loads((MODEL_FOLDER / "card.json").read_text())
+    assert (MODEL_FOLDER / "README.md").read_text() == draw(card)
 
-    def accuracy(hint: str) -> float:
-        prompts = [tokenizer(example["question"] + "\n" + hint)["input_ids"] for example in examples]
-        greedy = [Sampling(MAX_RESPONSE_TOKENS, 0.0)] * len(prompts)
-        answers = engine.generate(prompts, greedy, lambda responses, tokens: None)
-        texts = [tokenizer.decode(answer.token_ids, skip_special_tokens=True) for answer in answers]
-        boxes = [re.findall(r"\\boxed\{([^{}]*)\}", text) for text in texts]
-        return sum(bool(b) and b[-1] == e["answer"] for b, e in zip(boxes, examples, strict=True)) / len(examples)
 
-    base = accuracy("")
-    assert 0.25 <= base <= 0.45
-    assert accuracy("Step by step: ") > base + 0.1
+def test_the_shipped_model_does_what_its_card_says():
+    from rlvr.tiny.statistics import Base
+
+    card = json.loads((MODEL_FOLDER / "card.json").read_text())["statistics"]
+    base, examples = Base(str(MODEL_FOLDER)), datasets.load("validation")[:100]
+    answers = base.answer(examples)
+    told = base.answer(examples, opening=habits.REASON)
+    near = 3 * 0.5 / math.sqrt(len(examples))
+    assert sum(a.right for a in answers) / 100 == pytest.approx(card["accuracy"], abs=near)
+    assert sum(a.boxed for a in answers) / 100 == pytest.approx(card["boxed"], abs=near)
+    assert sum(a.truncated for a in answers) / 100 == pytest.approx(card["truncated"], abs=near)
+    assert sum(a.right for a in told) / 100 == pytest.approx(card["told_to_reason"], abs=near)
+    # The targets that the calibration had, from the real base model.
+    assert 0.33 <= card["accuracy"] <= 0.39 and 0.5 < card["accuracy_of_boxed"] < 0.7
+    assert card["boxed"] + card["truncated"] == pytest.approx(1, abs=0.1)
+    assert card["told_to_reason"] > 0.7 and card["told_within"] > 0.9 and card["told_beyond"] < 0.15
+    assert all(letter in LETTERS for letter in {e["answer"] for e in datasets.load("tiny_arc")})

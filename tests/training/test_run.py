@@ -141,7 +141,7 @@ def test_a_failing_reward_ends_the_run_with_its_cause(tmp_path):
         ("ppo_one_shot", "critic/value_loss"),
         ("entropy_only", "actor/kl"),
         ("format_reward", "actor/kl"),
-        ("wrong_label", "train/boxed"),
+        ("majority_vote", "train/reward"),
         ("four_shot", "actor/kl"),
     ],
 )
@@ -155,6 +155,10 @@ def test_two_steps_of_every_mechanism(experiment, moved, tmp_path):
     rollouts = pd.read_parquet(folder_of(tmp_path, experiment).rollouts_path(2))
     if experiment == "four_shot":
         assert rollouts["rank"].nunique() == 4
+    if experiment == "majority_vote":
+        votes = rollouts[rollouts["answer"].notna() & (rollouts["answer"] != "")].groupby("answer").size()
+        assert rollouts["reward"].sum() == votes.max()
+        assert rollouts.loc[rollouts["reward"] == 1, "answer"].nunique() == 1
     if experiment == "entropy_only":
         assert metrics["actor/pg_loss"].dropna().tolist() == [0, 0]
 

@@ -48,7 +48,7 @@ def rows():
     generator = torch.Generator().manual_seed(0)
 
     def tokens(count):
-        return torch.randint(2, 768, (count,), generator=generator).tolist()
+        return torch.randint(2, 640, (count,), generator=generator).tolist()
 
     prompts = [tokens(4 + i) for i in range(6)]
     responses = [tokens(3 + i) for i in range(6)]

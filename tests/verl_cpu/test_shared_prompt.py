@@ -18,7 +18,7 @@ SEQUENCES = [("a", 9), ("b", 1), ("a", 1), ("unique", 30), ("start_of_a", 5), ("
 @pytest.fixture(scope="module")
 def sequences():
     generator = torch.Generator().manual_seed(0)
-    tokens = lambda length: torch.randint(5, 700, (length,), generator=generator).tolist()  # noqa: E731
+    tokens = lambda length: torch.randint(5, 640, (length,), generator=generator).tolist()  # noqa: E731
     prompts = {"a": tokens(12), "b": tokens(7), "unique": tokens(19), "token": tokens(1)}
     prompts["start_of_a"] = prompts["a"][:5]
     return [prompts[name] for name, _ in SEQUENCES], [tokens(length) for _, length in SEQUENCES]

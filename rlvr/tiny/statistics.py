@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from experiments.tiny_v2 import datasets
-from experiments.tiny_v2.habits import GUESS, MAX_RESPONSE_TOKENS, REASON, TERSE
+from rlvr.tiny import datasets
+from rlvr.tiny.habits import GUESS, MAX_RESPONSE_TOKENS, REASON, TERSE
 
 TEMPERATURE = 0.6  # the paper's, in training and in sampled evaluation
 POOL_EXAMPLES, POOL_SAMPLES = 200, 32

@@ -19,8 +19,8 @@ import math
 from functools import cache
 from random import Random
 
-from experiments.tiny_v2.multiple_choice import LETTERS, Choice, draw_choice
-from experiments.tiny_v2.problems import Problem, draw_problem
+from rlvr.tiny.multiple_choice import LETTERS, Choice, draw_choice
+from rlvr.tiny.problems import Problem, draw_problem
 
 Question = Problem | Choice
 MAX_RESPONSE_TOKENS = 96  # of a pretraining document: room for every careful solution; a loop is cut there
