@@ -4,17 +4,20 @@
       config.yaml  provenance.json  fidelity.json  metrics.jsonl  run.log  figure.png
       rollouts/step000001.parquet   eval/<benchmark>/step000000.parquet   checkpoints/   data/
 
-A finished run is not run again, an unfinished one is resumed, a changed config is refused. Reading needs only
-`RunFolder(path)`; a process that trains opens the folder with `open_run`, which also locks it.
+A finished run is not run again, an unfinished one is resumed, a run may grow (MAY_GROW), any other changed config is
+refused. Reading needs only `RunFolder(path)`; a process that trains opens the folder with `open_run`, which also locks it.
+A file that cannot be read is a DamagedFile, whoever reads it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,6 +37,8 @@ MIN_FREE_BYTES = 512 * 2**20
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # What two starts of one run may differ in: a key here, and all below it. Paths inside the run folder may move with it.
 MAY_DIFFER = ("tracking", "runs_dir", "run_dir", "check", "all", "watchdog", "trainer.logger")
+# What may be raised on a run that is there, which then goes on from its last checkpoint; with the keys that follow it.
+MAY_GROW = {"scale.steps": ("trainer.total_training_steps", "trainer.total_epochs")}
 MAX_SHOWN = 8
 
 
@@ -43,6 +48,10 @@ class RunFolderError(ConfigError):
 
 class RunConflict(RunFolderError):
     """The folder holds a run of another config."""
+
+
+class DamagedFile(RunFolderError):
+    """A file of a run folder that cannot be read; the message names it, in one line."""
 
 
 class RunFolder:
@@ -75,15 +84,28 @@ class RunFolder:
         return self.path / "baselines" / name
 
     def config(self) -> dict:
-        return yaml.load(self.config_path.read_text(), LOADER)
+        return parsed(self.config_path, lambda path: _a_mapping(yaml.load(path.read_text(), LOADER)))
 
     @property
     def state(self) -> State:
         if not self.config_path.exists():
             return "new"
-        if self.provenance_path.exists() and read_json(self.provenance_path).get("status") == "finished":
-            return "finished"
-        return "unfinished"
+        return "finished" if self.ending() == "finished" else "unfinished"
+
+    def ending(self) -> str:
+        """The status in provenance.json, as the run wrote it: one that was killed says "running" for ever."""
+        if not self.provenance_path.exists():
+            return "unfinished"
+        return read_json(self.provenance_path).get("status") or "unfinished"
+
+    def status(self) -> str:
+        """new, running, finished, failed, interrupted, unfinished, or died: it says that it runs, and no process holds its lock."""
+        if not self.config_path.exists():
+            return "new"
+        ending = self.ending()
+        if ending != "finished" and is_locked(self.lock_path):
+            return "running"
+        return "died" if ending == "running" else ending
 
     def last_step(self) -> int:
         """The last step with a complete metrics line, -1 without any."""
@@ -113,6 +135,27 @@ class RunFolder:
         """Whether the optimiser and the place in the data are there too; verl writes data.pt after all else."""
         return (self.checkpoint_path(step) / "data.pt").exists()
 
+    def check_checkpoint(self, step: int) -> None:
+        """DamagedFile when a file that training resumes from has lost its end: torch's files are zip archives."""
+        checkpoint = self.checkpoint_path(step)
+        for file in sorted(checkpoint.rglob("*.pt")):
+            if not zipfile.is_zipfile(file):
+                raise DamagedFile(
+                    f"{file}: cannot be read (cut off, or no checkpoint): remove {checkpoint}, and the same command goes "
+                    "on from the checkpoint before it, else from the beginning"
+                )
+
+    def note_change(self, step: int, key: str, old: Any, new: Any) -> None:
+        """Record in provenance.json (`changed`) that the run goes on with another value after `step`; it is then unfinished."""
+        if not self.provenance_path.exists():
+            return
+        record = read_json(self.provenance_path)
+        change = {"step": step, "key": key, "old": old, "new": new}
+        changed = record.setdefault("changed", [])
+        if changed[-1:] != [change]:  # noted already by a start that was killed before it did more
+            changed.append(change)
+        write_json(self.provenance_path, record | {"status": "unfinished"})
+
     def rewind(self, step: int) -> None:
         """Remove what a crashed attempt wrote after `step`, so that the files of a resumed run agree."""
         for later in self.checkpoint_steps():
@@ -139,13 +182,12 @@ class RunFolder:
 def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTES) -> RunFolder:
     """Claim the run folder for `config`; its `state` then says what to do: run, resume, or nothing (finished).
 
-    `config` is resolved and plain (dicts, lists, scalars). A folder that is new gets its config.yaml. Unless finished,
-    the folder is locked until `release` (or the end of a `with` block).
+    `config` is resolved and plain (dicts, lists, scalars). A folder that is new gets its config.yaml, and one whose run
+    grows the new one. Unless finished, the folder is locked until `release` (or the end of a `with` block).
     Raises RunConflict for another config, RunFolderError when the folder is in use, not writable or the disk is full.
     """
     folder = RunFolder(path)
-    if folder.state == "finished":
-        refuse_other_config(folder, config)
+    if folder.state == "finished" and not refuse_other_config(folder, config):
         return folder
     try:
         folder.lock()
@@ -156,18 +198,25 @@ def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTE
     try:
         _refuse_full_disk(folder.path, min_free_bytes)
         if folder.config_path.exists():
-            refuse_other_config(folder, config)
+            for key, (old, new) in (grown := refuse_other_config(folder, config)).items():
+                folder.note_change(folder.resume_step(), key, old, new)
+            if grown:
+                _write_config(folder, config)
         elif left := sorted(f.name for f in folder.path.iterdir() if f.name not in ("lock", "run.log", "phase")):
             raise RunFolderError(
                 f"{folder.path}: holds {', '.join(left[:3])} but no config.yaml, so what made them is unknown: "
                 "move the folder away, or give variant=<name>"
             )
         else:
-            write_atomically(folder.config_path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+            _write_config(folder, config)
     except BaseException:
         folder.release()
         raise
     return folder
+
+
+def _write_config(folder: RunFolder, config: dict) -> None:
+    write_atomically(folder.config_path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
 @contextmanager
@@ -233,20 +282,44 @@ def _flat(config: Mapping) -> dict[str, Any]:
     return leaves
 
 
-def refuse_other_config(folder: RunFolder, config: dict) -> None:
-    """RunConflict when the folder holds a run whose config differs from this one, resolved and plain."""
+def refuse_other_config(folder: RunFolder, config: dict) -> dict[str, tuple[Any, Any]]:
+    """RunConflict when the folder holds a run whose config differs from this one, resolved and plain.
+
+    What only grew is returned: dotted key -> (old value, new value).
+    """
     if folder.state == "new":
-        return
-    plain = yaml.safe_load(yaml.safe_dump(config, sort_keys=False))
-    differences = config_differences(folder.config(), plain)
-    if not differences:
-        return
-    shown = [f"{key}: {old} → {new}" for key, (old, new) in list(differences.items())[:MAX_SHOWN]]
-    if len(differences) > MAX_SHOWN:
-        shown.append(f"and {len(differences) - MAX_SHOWN} more")
-    raise RunConflict(
-        f"{folder.path} holds a run of another config ({'; '.join(shown)}): give variant=<name> or another runs_dir"
-    )
+        return {}
+    stored, plain = folder.config(), yaml.safe_load(yaml.safe_dump(config, sort_keys=False))
+    differences = config_differences(stored, plain)
+    grown = _grown(stored, plain, differences)
+    for key in grown:
+        for follows in (key, "overrides", *MAY_GROW[key]):
+            differences.pop(follows, None)
+    if differences:
+        shown = [f"{key}: {old} → {new}" for key, (old, new) in list(differences.items())[:MAX_SHOWN]]
+        if len(differences) > MAX_SHOWN:
+            shown.append(f"and {len(differences) - MAX_SHOWN} more")
+        raise RunConflict(
+            f"{folder.path} holds a run of another config ({'; '.join(shown)}): give variant=<name> or another runs_dir"
+        )
+    if grown and folder.state == "finished" and not folder.resume_step():
+        raise RunConflict(
+            f"{folder.path}: has no checkpoint to go on from, so it cannot grow ({', '.join(grown)}): give variant=<name>"
+        )
+    return grown
+
+
+def _grown(old: Mapping, new: Mapping, differences: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """The keys of MAY_GROW that were raised, where the overrides differ in nothing else."""
+    grown = {
+        key: differences[key]
+        for key in MAY_GROW
+        if key in differences and isinstance(differences[key][0], int) and differences[key][1] > differences[key][0]
+    }
+    others = [
+        [o for o in config.get("overrides") or [] if o.partition("=")[0] not in grown] for config in (old, new)
+    ]
+    return grown if others[0] == others[1] else {}
 
 
 def _refuse_full_disk(path: Path, min_free_bytes: int) -> None:
@@ -258,8 +331,36 @@ def _refuse_full_disk(path: Path, min_free_bytes: int) -> None:
         )
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds a lock file. Writes nothing; the lock asked for is a shared one, given back at once."""
+    if not path.exists():
+        return False
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def parsed(path: Path, parse: Callable[[Path], Any]) -> Any:
+    """What a file of a run folder says. DamagedFile when it is there and cannot be read, FileNotFoundError without it."""
+    try:
+        return parse(path)
+    except (FileNotFoundError, DamagedFile):
+        raise
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError) as error:
+        raise DamagedFile(f"{path}: cannot be read ({' '.join(str(error).split())[:100]})") from None
+
+
+def _a_mapping(value: Any) -> dict:
+    if not isinstance(value, dict):
+        raise ValueError("expected keys and values")
+    return value
+
+
 def read_json(path: Path) -> dict:
-    return json.loads(path.read_text())
+    return parsed(path, lambda file: _a_mapping(json.loads(file.read_text())))
 
 
 def write_json(path: Path, record: Mapping) -> None:
@@ -305,7 +406,13 @@ def metrics_lines(path: str | Path) -> list[dict]:
     """The complete lines; a last line without its end (a crash, or a writer at work) is left out."""
     if not Path(path).exists():
         return []
-    return [json.loads(line) for line in Path(path).read_text().split("\n")[:-1]]
+    return parsed(Path(path), lambda file: [metrics_line(line) for line in file.read_text().split("\n")[:-1]])
+
+
+def metrics_line(text: str | bytes) -> dict:
+    """One line of metrics.jsonl. ValueError or LookupError when it is none."""
+    line = _a_mapping(json.loads(text))
+    return line | {"step": int(line["step"])}
 
 
 def read_metrics(path: str | Path) -> pd.DataFrame:
