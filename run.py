@@ -20,6 +20,7 @@ from rlvr.cli import ConfigError
 from rlvr.config.compose import check_restated, explain, prepare, quoted
 from rlvr.config.schema import CONF, check
 from rlvr.runs.folder import RunFolder
+from rlvr.training.limits import INTERRUPTED, listen
 
 exit_codes: list[int] = []  # of every run of this process: a sweep goes on after a failed run
 
@@ -36,6 +37,8 @@ def train(cfg: DictConfig) -> None:
             print(f"{cfg.run_dir}: the configuration is sound")
             return
         exit_codes.append(launch.launch(cfg, summarise))
+        if exit_codes[-1] == INTERRUPTED:  # nor does the rest of a sweep start
+            raise KeyboardInterrupt
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         exit_codes.append(1)
@@ -63,8 +66,13 @@ def main() -> None:
         print(OmegaConf.load(CONF / "hydra" / "help" / "rlvr.yaml").template)
         return
     sys.argv[1:] = map(quoted, sys.argv[1:])
+    listen()
     try:
         train()
+    except KeyboardInterrupt:
+        if INTERRUPTED not in exit_codes:  # before there was a run that could say it
+            print("interrupted; nothing was started", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except (HydraException, YAMLError) as error:
         sys.exit(f"error: {explain(error)}")
     sys.exit(max(exit_codes, default=0))

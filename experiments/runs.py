@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+
 import yaml
 from rich.table import Table
 from rich.text import Text

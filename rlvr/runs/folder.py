@@ -18,7 +18,7 @@ import shutil
 import socket
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,10 +33,11 @@ if TYPE_CHECKING:
 State = Literal["new", "unfinished", "finished"]
 
 MIN_FREE_BYTES = 512 * 2**20
+PROBE_BYTES = 2**24
 # Reads a configuration in 8 ms instead of 55; whole sweeps are read at once.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # What two starts of one run may differ in: a key here, and all below it. Paths inside the run folder may move with it.
-MAY_DIFFER = ("tracking", "runs_dir", "run_dir", "check", "all", "watchdog", "trainer.logger")
+MAY_DIFFER = ("tracking", "runs_dir", "run_dir", "check", "all", "watchdog", "trainer.logger", "ray", "ray_kwargs")
 # What may be raised on a run that is there, which then goes on from its last checkpoint; with the keys that follow it.
 MAY_GROW = {"scale.steps": ("trainer.total_training_steps", "trainer.total_epochs")}
 MAX_SHOWN = 8
@@ -164,6 +165,20 @@ class RunFolder:
         for file in [*self.rollouts_dir.glob("step*.parquet"), *self.eval_dir.glob("*/step*.parquet")]:
             if int(file.stem.removeprefix("step")) > step:
                 file.unlink()
+
+    def cannot_write(self) -> str | None:
+        """Why nothing can be written here now (a full disk, one that is read-only), in one line; None: it can."""
+        probe = self.path / ".probe"
+        try:
+            with open(probe, "wb") as file:
+                file.write(bytes(PROBE_BYTES))
+                os.fsync(file.fileno())
+            return None
+        except OSError as error:
+            return f"{self.path}: cannot write ({error.strerror}): make room there, and the same command resumes the run"
+        finally:
+            with suppress(OSError):
+                probe.unlink()
 
     def lock(self) -> None:
         """Keep every other process out until `release` or the end of this process."""

@@ -24,6 +24,7 @@ from rich.table import Table
 
 from rlvr.runs.folder import RunFolder
 from rlvr.stats import Interval, printed
+from rlvr.training.limits import INTERRUPTED
 
 if TYPE_CHECKING:
     from rlvr.runs.evaluations import Evaluations
@@ -48,8 +49,15 @@ def capture_output(log_path: str | Path) -> Iterator[Console]:
         try:
             yield Console(file=screen)
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            try:
+                sys.stdout.flush()
+                sys.stderr.flush()
+            except OSError:  # the log's disk is full: what it did not take is not for the screen either
+                with open(os.devnull, "w") as nowhere:
+                    os.dup2(nowhere.fileno(), 1)
+                    os.dup2(nowhere.fileno(), 2)
+                sys.stdout.flush()
+                sys.stderr.flush()
             for descriptor, copy in enumerate(saved, start=1):
                 os.dup2(copy, descriptor)
                 os.close(copy)
@@ -201,7 +209,7 @@ def report_failure(console: Console, error: BaseException, log_path: str | Path)
     """Print the cause in one line and where the whole log is; returns the process's exit code."""
     if isinstance(error, KeyboardInterrupt):
         console.print(f"interrupted; the same command resumes the run (log: {log_path})", soft_wrap=True)
-        return 130
+        return INTERRUPTED
     console.print(root_cause(error), style="bold red", markup=False, highlight=False, soft_wrap=True)
     console.print(f"full log: {log_path}", markup=False, highlight=False, soft_wrap=True)
     return 1

@@ -4,13 +4,14 @@ The driver process loads neither torch nor verl: it starts Ray, hands the resolv
 follows the run folder until the trainer has ended or failed.
 """
 
+import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,8 +24,8 @@ from rlvr.data import prepare as data
 from rlvr.data import protocols, sources
 from rlvr.evaluation.store import Store
 from rlvr.runs import provenance
-from rlvr.runs.folder import RunFolder, open_run, write_atomically
-from rlvr.training import console, rewards
+from rlvr.runs.folder import DamagedFile, RunFolder, RunFolderError, open_run, read_json, write_atomically
+from rlvr.training import console, limits, rewards
 
 SCRATCH = "rlvr-"
 LONGEST_TEMPORARY = 24
@@ -60,6 +61,7 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
                 elif cfg.base_model.revision is not None:
                     cfg.actor_rollout_ref.model.path = cfg.critic.model.path = _pinned(cfg, folder)
                 step = folder.resume_step()
+                folder.check_checkpoint(step)
                 folder.rewind(step)
                 if step:
                     screen.print(f"resuming at step {step}")
@@ -70,13 +72,23 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
                 with console.Follower(screen, folder, cfg.scale.steps, benchmark):
                     train(_from_step(cfg, folder, step), folder)
             except BaseException as error:
-                if folder.provenance_path.exists():
-                    ending: provenance.Ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-                    provenance.end(folder, ending, console.root_cause(error))
-                return console.report_failure(screen, error, folder.log_path)
+                return _ended_early(folder, screen, error)
             provenance.end(folder, "finished")
             summarise(cfg, folder, screen, time.monotonic() - started)
     return 0
+
+
+def _ended_early(folder: RunFolder, screen: Console, error: BaseException) -> int:
+    """Record and print why a run ended; returns the exit code."""
+    if isinstance(error, SystemExit):  # Ray's answer to SIGTERM while it starts
+        error = KeyboardInterrupt()
+    if (problem := folder.cannot_write()) is not None:  # whatever was raised where, this is the cause
+        error = RunFolderError(problem)
+    if folder.provenance_path.exists():
+        ending: provenance.Ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        with suppress(OSError, DamagedFile):  # it then stays "running", and reads as died
+            provenance.end(folder, ending, console.root_cause(error))
+    return console.report_failure(screen, error, folder.log_path)
 
 
 def plan(cfg: DictConfig) -> list[str]:
@@ -152,19 +164,28 @@ def _check_reward(cfg: DictConfig, prepared: data.Data) -> None:
     row = prepared.train[0]
     label = row["reward_model"]["ground_truth"]
     arguments = {key: cfg.reward_rule[key] for key in ("file", "function")}
-    rewards.compute_score("train", f"\\boxed{{{label}}}", label, row["extra_info"], **arguments)
+    with limits.time_limit(cfg.watchdog.reward_minutes, "watchdog.reward_minutes"):
+        rewards.compute_score("train", f"\\boxed{{{label}}}", label, row["extra_info"], **arguments)
 
 
 def _keep_reward(cfg: DictConfig, folder: RunFolder) -> None:
-    """The user's reward as it was, beside the run's data; every process of the run reads this copy."""
+    """The user's reward as it was, beside the run's data; every process of the run reads this copy.
+
+    One that made the run fail may be mended: the run goes on with the new one, and the old one is kept as reward.<n>.py.
+    """
     if cfg.reward_rule.file is None:
         return
     copy, text = folder.data_dir / "reward.py", Path(cfg.reward_rule.file).read_text()
     if copy.exists() and copy.read_text() != text:
-        raise ConfigError(
-            f"reward_rule.file={cfg.reward_rule.file}: differs from the one this run began with: give variant=<name>"
-        )
-    copy.write_text(text)
+        if folder.ending() != "failed":
+            raise ConfigError(
+                f"reward_rule.file={cfg.reward_rule.file}: differs from the one this run began with, and the run did not "
+                "fail: give variant=<name>"
+            )
+        kept = copy.with_name(f"reward.{len(list(folder.data_dir.glob('reward.*.py'))) + 1}.py")
+        copy.rename(kept)
+        folder.note_change(folder.resume_step(), "reward_rule.file", kept.name, copy.name)
+    write_atomically(copy, text)
     cfg.reward.custom_reward_function.reward_kwargs.file = str(copy)
 
 
@@ -207,21 +228,44 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     from rlvr.training import watchdog
     from rlvr.training.task import TaskRunner
 
-    folder.phase_path.write_text("starting Ray")
+    address = preflight.ray_address(cfg)
+    folder.phase_path.write_text(f"joining Ray at {address}" if address else "starting Ray")
     arguments = OmegaConf.to_container(cfg.ray_kwargs.ray_init)
     runtime_env = arguments.pop("runtime_env", None) or {}
     with scratch_folder() as scratch:
-        if not (arguments.get("address") or os.environ.get("RAY_ADDRESS")):
+        if address:  # what there is, the cluster says
+            arguments = {k: v for k, v in arguments.items() if k not in ("num_cpus", "num_gpus", "include_dashboard")}
+            arguments["address"] = address
+        else:
             arguments.setdefault("_temp_dir", f"{scratch}/ray")
         runtime_env["env_vars"] = ray_environment(cfg, folder, scratch) | (runtime_env.get("env_vars") or {})
-        ray.init(**arguments, runtime_env=runtime_env)
         family: set = set()
         try:
+            try:
+                ray.init(**arguments, runtime_env=runtime_env)
+            except ConnectionError as error:
+                reason = str(error).splitlines()[0][:200]
+                raise ConfigError(f"ray.address={address}: no Ray cluster answers there ({reason})") from None
+            limits.listen()
+            check_cluster(cfg, ray.cluster_resources(), address)
             runner = ray.remote(TaskRunner).options(num_cpus=0).remote()
-            watchdog.wait_for(runner.run.remote(cfg), folder, cfg.watchdog.no_progress_minutes, family)
+            watchdog.wait_for(runner.run.remote(cfg), folder, cfg.watchdog, family)
         finally:
+            watchdog.add_children(family)
             ray.shutdown()
             watchdog.end(family)
+
+
+def check_cluster(cfg: DictConfig, resources: Mapping[str, float], address: str | None) -> None:
+    """ConfigError when a Ray cluster has fewer CPU slots or devices in all than the run takes."""
+    where = f"the cluster at {address}" if address else "this machine"
+    preflight.check_slots(cfg, resources.get("CPU", 0), where)
+    devices, there = cfg.hardware.nodes * cfg.hardware.devices_per_node, resources.get("GPU", 0)
+    if devices > there:
+        raise ConfigError(
+            f"hardware={cfg.hardware.name}: needs {devices} devices on {cfg.hardware.nodes} node(s), {where} has {there:g} in "
+            "all: start Ray on more nodes, with --num-gpus where they have none, or lower hardware.nodes"
+        )
 
 
 @contextmanager
@@ -247,12 +291,23 @@ def scratch_folder() -> Iterator[str]:
             time.sleep(0.2)
 
 
+def wandb_id(folder: RunFolder) -> str:
+    """The same for every start of a run, another for a run begun anew in the same place."""
+    begun = f"{folder.path.parts[-4:]} {read_json(folder.provenance_path)['start']}"
+    return hashlib.sha256(begun.encode()).hexdigest()[:12]
+
+
 def ray_environment(cfg: DictConfig, folder: RunFolder, scratch: str) -> dict[str, str]:
     """Environment of every Ray process of the run."""
     variables = {
         "TOKENIZERS_PARALLELISM": "false",
-        "WANDB_MODE": {"online": "online", "offline": "offline", "off": "disabled"}[cfg.tracking],
+        "WANDB_MODE": cfg.tracking if cfg.tracking in ("online", "offline") else "disabled",
+        # A resumed run goes on in the same run of W&B: its id is that of the folder.
+        "WANDB_RUN_ID": wandb_id(folder),
+        "WANDB_RESUME": "allow",
+        "WANDB_TAGS": ",".join([cfg.experiment_name, cfg.scale.name, cfg.base_model.name, f"seed{cfg.seed}"]),
         "WANDB_DIR": str(folder.path),
+        "TENSORBOARD_DIR": str(folder.path / "tensorboard"),
         "WANDB_CACHE_DIR": scratch,
         "WANDB_DATA_DIR": scratch,
         "TMPDIR": scratch,

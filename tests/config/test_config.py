@@ -337,7 +337,7 @@ def test_a_typo_inside_an_experiment_is_caught(tmp_path: Path, line: str, messag
         ("loss.policy=gspo", "loss.policy=gspo: expected vanilla or none"),
         ("seed=-1", "seed=-1: expected a whole number of 0 or more"),
         ("seed=true", "seed=True: expected a whole number of 0 or more"),
-        ("tracking=wandb", "tracking=wandb: expected offline, online or off"),
+        ("tracking=wandb", "tracking=wandb: expected one of offline, online, tensorboard, off"),
         ("variant=a/b", "variant=a/b: expected letters, digits, '_' and '.'"),
         ("label.text=''", "label.text=: expected a text, a number or null"),
         ("label.wrong_share=1.5", "label.wrong_share=1.5: expected a share from 0 to 1"),

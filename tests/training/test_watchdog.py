@@ -15,6 +15,7 @@ import time
 
 import psutil
 import pytest
+from omegaconf import OmegaConf
 
 from rlvr.runs.folder import RunFolder, metrics_lines
 from rlvr.training import watchdog
@@ -77,5 +78,6 @@ def test_a_run_that_writes_nothing_is_ended(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path)
     folder.phase_path.write_text("training")
     monkeypatch.setattr(watchdog.time, "time", lambda: folder.phase_path.stat().st_mtime + 601)
+    limits = OmegaConf.create({"no_progress_minutes": 10, "placement_minutes": 10})
     with pytest.raises(watchdog.NoProgress, match=r"for 10 minutes \(watchdog.no_progress_minutes=10\)"):
-        watchdog.wait_for(None, folder, 10, set())
+        watchdog.wait_for(None, folder, limits, set())
