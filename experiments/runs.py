@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 import yaml
 from rich.table import Table
@@ -19,7 +18,7 @@ from rich.text import Text
 
 from rlvr.data import protocols
 from rlvr.runs.folder import LOADER, DamagedFile, RunFolder, metrics_line, parsed, read_json
-from rlvr.training.console import duration
+from rlvr.training.console import duration, seconds_left
 
 TAIL_BYTES = 2**18  # of metrics.jsonl: about 200 steps, so several evaluations
 RECENT_STEPS = 20
@@ -121,23 +120,6 @@ def _score(lines: list[dict], scale: str) -> str:
             shown = next((benchmark for benchmark in main if benchmark in tested), tested[-1])
             return f"{shown} {100 * line[f'eval/{shown}/accuracy']:.1f}"
     return ""
-
-
-def seconds_left(lines: list[dict], scale: dict) -> float | None:
-    """Time of the steps, evaluations and checkpoints that are still to come, by those of the last lines."""
-
-    def typical(key: str) -> float:
-        return median([line[key] for line in lines if key in line] or [0.0])
-
-    def due(every: int) -> int:
-        return sum(step % every == 0 or step == scale["steps"] for step in left)
-
-    steps = [line["time/step_s"] - line.get("time/save_s", 0.0) for line in lines if "time/step_s" in line]
-    left = range(lines[-1]["step"] + 1, scale["steps"] + 1)
-    if not steps:
-        return None
-    evaluating = due(scale["evaluate_every"]) * typical("time/eval_s")
-    return len(left) * median(steps) + evaluating + due(scale["save_every"]) * typical("time/save_s")
 
 
 def table(runs: Iterable[Standing]) -> Table:

@@ -1,10 +1,12 @@
 """`experiments.launch launch=slurm` against a real Slurm on this machine, where its programs are installed; skipped elsewhere.
 
     apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge
+    REAL_RUNS=1 pytest tests/experiments/test_slurm.py       # with real training; else a run.py that only keeps its folder
 
-Two tiny runs go through `sbatch`; one task is requeued by `scontrol requeue`, one by SIGUSR2, both while they train. To pass,
-both must finish, each step exactly once, and the second launch must find them. Slurm lets a requeued task wait for two
-minutes, so the test sets its start time. LIMIT_S: two starts of each run on a busy machine of two cores.
+Two runs go through `sbatch`; one task is requeued by `scontrol requeue`, one by SIGUSR2, both under way. To pass, both must
+stop in order, go on from their checkpoint and finish, each step exactly once, and a second launch must find them, queued and
+finished. Slurm lets a requeued task wait for two minutes, so the test sets its start time. LIMIT_S: two starts on a busy
+machine; 120 s for what Slurm does by itself, which looks after its jobs every 30 s.
 """
 
 import os
@@ -12,14 +14,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from experiments import slurm
-from rlvr.cli import ConfigError
+from experiments import launch, slurm
+from rlvr.cli import ConfigError, command
 from rlvr.runs.folder import RunFolder, metrics_lines, read_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +48,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 JobRequeue=1
 ReturnToService=2
+SlurmdParameters=config_overrides
 SwitchType=switch/none
 JobCompType=jobcomp/none
 AccountingStorageType=accounting_storage/none
@@ -54,7 +56,33 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 SMALL = ["scale.steps=8", "scale.prompts_per_step=2", "scale.samples_per_prompt=4", "scale.benchmarks=[tiny500]"]
-SMALL += ["+benchmarks.tiny500.limit=4", "scale.save_every=2", "scale.evaluate_every=8", "tracking=off"]
+SMALL += ["+benchmarks.tiny500.limit=4", "scale.save_every=2", "scale.evaluate_every=8"]
+STAND_IN = f"""
+import sys, time, zipfile
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from rlvr.runs import provenance
+from rlvr.runs.folder import MetricsWriter, open_run
+from rlvr.training.limits import listen
+listen()
+given = dict(a.lstrip("+").split("=", 1) for a in sys.argv[1:])
+path = Path(given["runs_dir"], "tiny", "tiny", given["experiment"], "seed0")
+with open_run(path, {{"scale": {{"name": "tiny", "steps": 8}}, "seed": 0}}) as folder:
+    begun = folder.resume_step()
+    provenance.begin(folder, begun)
+    writer = MetricsWriter(folder.metrics_path, resume_at=begun or None)
+    try:
+        for step in range(begun + bool(begun), 9):
+            if step and step % 2 == 0:
+                folder.checkpoint_path(step).mkdir(parents=True, exist_ok=True)
+                (folder.checkpoint_path(step) / "data.pt").touch()
+            writer.write({{"step": step}})
+            time.sleep(1 if step < 4 or begun else 60)
+    except KeyboardInterrupt:
+        provenance.end(folder, "interrupted")
+        sys.exit(130)
+    provenance.end(folder, "finished")
+"""
 
 
 def test_options_are_checked(tmp_path):
@@ -86,7 +114,7 @@ def cluster(tmp_path, monkeypatch):
         (place / folder).mkdir(parents=True)
     conf = place / "slurm.conf"
     host = socket.gethostname().partition(".")[0]
-    conf.write_text(CONF.format(place=place, host=host, cpus=len(os.sched_getaffinity(0))))
+    conf.write_text(CONF.format(place=place, host=host, cpus=2))
     monkeypatch.setenv("SLURM_CONF", str(conf))
     key = place / "munge.key"
     key.write_bytes(os.urandom(1024))
@@ -120,30 +148,45 @@ def wait_until(holds, limit_s: float) -> None:
 
 
 @pytest.mark.timeout(2 * LIMIT_S)
-def test_two_runs_through_sbatch_are_requeued_and_finish(cluster, tmp_path):
-    runs_dir = tmp_path / "runs"
-    table = tmp_path / "mine.yaml"
+def test_two_runs_through_sbatch_are_requeued_and_finish(cluster, tmp_path, monkeypatch, capsys):
+    runs_dir, table = tmp_path / "runs", tmp_path / "mine.yaml"
     rows = "".join(f"  - {{label: {name}, experiment: {name}}}\n" for name in ("one_shot", "no_kl"))
     table.write_text(f"kind: table\ntitle: Mine\ncolumns: [MATH500]\nseeds: [0]\nrows:\n{rows}")
-    program = [sys.executable, "-m", "experiments.launch", str(table), f"runs_dir={runs_dir}", *SMALL]
-    program += ["launch=slurm", "launch.at_once=1", "launch.cpus_per_task=1"]
-    first = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
-    assert first.returncode == 0, first.stdout + first.stderr
-    assert "2 runs submitted" in first.stdout
-    assert "2 queued" in subprocess.run(program, cwd=ROOT, capture_output=True, text=True).stdout
+    arguments = [
+        str(table),
+        f"runs_dir={runs_dir}",
+        "launch=slurm",
+        "launch.at_once=1",
+        "launch.cpus_per_task=1",
+        "tracking=off",
+    ]
+    if os.environ.get("REAL_RUNS"):
+        arguments += SMALL
+    else:
+        (tmp_path / "run.py").write_text(STAND_IN)
+        monkeypatch.setattr(slurm, "ROOT", tmp_path)
+
+    def launched() -> str:
+        code = command(launch.Options, launch.launch, "", arguments)
+        printed = "".join(capsys.readouterr())
+        assert code == 0, printed
+        return printed
+
+    assert "2 runs submitted" in launched()
+    assert "2 runs: 2 queued" in launched()
     folders = {task: RunFolder(path) for path, task in slurm.queued(runs_dir).items()}
     for task, requeue in zip(
         sorted(folders), (["scontrol", "requeue"], ["scancel", "--signal=USR2", "--batch"]), strict=True
     ):
-        folder = folders[task]
-        wait_until(lambda folder=folder: folder.last_step() >= 3, LIMIT_S)
+        wait_until(lambda folder=folders[task]: folder.last_step() >= 3, LIMIT_S)
         run(*requeue, task)
+    for task, folder in folders.items():
         wait_until(lambda folder=folder: folder.ending() == "interrupted", 120)  # in order, not by force
         wait_until(lambda task=task: f"{task} PENDING" in run("squeue", "--array", "--noheader", "--format=%i %T"), 120)
         run("scontrol", "update", f"JobId={task}", "StartTime=now")
+    for folder in folders.values():
         wait_until(lambda folder=folder: folder.state == "finished", LIMIT_S)
         assert [line["step"] for line in metrics_lines(folder.metrics_path)] == list(range(9))
         assert [start["step"] >= 2 for start in read_json(folder.provenance_path)["resumed_at"]] == [True]
     wait_until(lambda: not run("squeue", "--noheader"), 120)
-    again = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
-    assert "2 runs: 2 there already" in again.stdout
+    assert "2 runs: 2 there already" in launched()
