@@ -152,14 +152,7 @@ def test_two_runs_through_sbatch_are_requeued_and_finish(cluster, tmp_path, monk
     runs_dir, table = tmp_path / "runs", tmp_path / "mine.yaml"
     rows = "".join(f"  - {{label: {name}, experiment: {name}}}\n" for name in ("one_shot", "no_kl"))
     table.write_text(f"kind: table\ntitle: Mine\ncolumns: [MATH500]\nseeds: [0]\nrows:\n{rows}")
-    arguments = [
-        str(table),
-        f"runs_dir={runs_dir}",
-        "launch=slurm",
-        "launch.at_once=1",
-        "launch.cpus_per_task=1",
-        "tracking=off",
-    ]
+    arguments = [str(table), f"runs_dir={runs_dir}", "launch=slurm", "launch.cpus_per_task=1", "tracking=off"]
     if os.environ.get("REAL_RUNS"):
         arguments += SMALL
     else:
