@@ -30,7 +30,6 @@ from rlvr.training import console, limits, rewards
 SCRATCH = "rlvr-"
 LONGEST_TEMPORARY = 24
 REMOVAL_TRIES = 25
-RAY_TRIES = 3
 
 
 def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console, float], None]) -> int:
@@ -224,6 +223,8 @@ def _from_step(cfg: DictConfig, folder: RunFolder, step: int) -> DictConfig:
 
 def train(cfg: DictConfig, folder: RunFolder) -> None:
     """Run verl's trainer to its end. Raises what the trainer raised."""
+    # Ray's own 30 s are too few on a busy machine; it reads this when it is imported.
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
     import ray
 
     from rlvr.training import watchdog
@@ -242,7 +243,11 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
         runtime_env["env_vars"] = ray_environment(cfg, folder, scratch) | (runtime_env.get("env_vars") or {})
         family: set = set()
         try:
-            _start_ray(arguments, runtime_env)
+            try:
+                ray.init(**arguments, runtime_env=runtime_env)
+            except ConnectionError as error:
+                reason = str(error).splitlines()[0][:200]
+                raise ConfigError(f"ray.address={address}: no Ray cluster answers there ({reason})") from None
             limits.listen()
             check_cluster(cfg, ray.cluster_resources(), address)
             runner = ray.remote(TaskRunner).options(num_cpus=0).remote()
@@ -251,28 +256,6 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
             watchdog.add_children(family)
             ray.shutdown()
             watchdog.end(family)
-
-
-def _start_ray(arguments: dict, runtime_env: dict) -> None:
-    """Start Ray or join its cluster. ConfigError where none answers. On a busy machine Ray gives up after 30 s: once more then."""
-    import ray
-
-    from rlvr.training import watchdog
-
-    for tries_left in reversed(range(RAY_TRIES)):
-        try:
-            ray.init(**arguments, runtime_env=runtime_env)
-            return
-        except ConnectionError as error:
-            reason = str(error).splitlines()[0][:200]
-            raise ConfigError(f"ray.address={arguments['address']}: no Ray cluster answers there ({reason})") from None
-        except Exception as error:
-            if not tries_left or "timed out during startup" not in str(error):
-                raise
-            print(f"{error} Another try.")
-            watchdog.add_children(left := set())
-            ray.shutdown()
-            watchdog.end(left)
 
 
 def check_cluster(cfg: DictConfig, resources: Mapping[str, float], address: str | None) -> None:

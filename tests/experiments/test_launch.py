@@ -273,7 +273,10 @@ def hand_made(root: Path, name: str, status: str | None, steps: int = 60, **reco
 
 def test_every_state_is_told_from_its_folder(tmp_path):
     hand_made(tmp_path, "finished", "finished")
-    hand_made(tmp_path, "died", "running").lock_path.write_text("pid 1 on node7")
+    (lock := hand_made(tmp_path, "died", "running").lock_path).write_text("pid 1 on node7")
+    os.utime(lock, (0, 0))
+    # On a shared disk where this host does not see the locks of others.
+    hand_made(tmp_path, "running_elsewhere", "running").lock_path.write_text("pid 1 on node7")
     hand_made(tmp_path, "failed", "failed", error="ValueError: the reward is broken")
     hand_made(tmp_path, "interrupted", "interrupted")
     hand_made(tmp_path, "no_record", None)
@@ -288,6 +291,7 @@ def test_every_state_is_told_from_its_folder(tmp_path):
         found = {one.folder.path.parts[-2]: one for one in map(runs.standing, runs.folders(moved))}
     states = {"interrupted": "interrupted", "no_record": "unfinished", "no_config": "damaged", "empty": "new"}
     states |= {name: "damaged" for name in ("damaged_record", "damaged_metrics", "damaged_config")}
+    states |= {"running_elsewhere": "running"}
     states |= {name: name for name in ("finished", "died", "failed", "running")}
     assert {name: one.state for name, one in found.items()} == states
     assert (found["running"].step, found["running"].steps, found["running"].score) == (30, 60, "tiny500 40.5")
@@ -303,7 +307,7 @@ def test_every_state_is_told_from_its_folder(tmp_path):
         assert cause.startswith(f"{moved}/tiny/tiny/damaged_{name}/seed0/{file}: cannot be read") and "\n" not in cause
     shown = StringIO()
     Console(file=shown, width=300).print(runs.table(found.values()))
-    assert "4 damaged, 1 died, 1 failed, 1 finished, 1 interrupted, 1 new, 1 running, 1 unfinished" in shown.getvalue()
+    assert "4 damaged, 1 died, 1 failed, 1 finished, 1 interrupted, 1 new, 2 running, 1 unfinished" in shown.getvalue()
     line = next(line for line in shown.getvalue().splitlines() if line.startswith("tiny/tiny/running/seed0"))
     assert line.split()[1:6] == ["30/60", "tiny500", "40.5", "1m14s", "node7"]
 

@@ -5,14 +5,17 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 
 import pytest
 
 from experiments.timings.synthetic_runs import sample_columns
+from rlvr.runs import folder as folder_module
 from rlvr.runs import provenance, samples
 from rlvr.runs.folder import (
     DamagedFile,
@@ -273,6 +276,7 @@ def test_a_finished_run_grows_from_its_last_checkpoint_and_says_so(tmp_path):
     with open_run(path, of_steps(path, 240)) as folder:
         assert (folder.state, folder.resume_step(), folder.config()) == ("unfinished", 60, of_steps(path, 240))
         provenance.begin(folder, 60)
+        with_checkpoint(folder, 240)
         provenance.end(folder, "finished")
     record = json.loads(folder.provenance_path.read_text())
     assert record["changed"] == [{"step": 60, "key": "scale.steps", "old": 60, "new": 240}]
@@ -365,3 +369,35 @@ print(folder.cannot_write())
         "running [0] None",
         f"{tmp_path}: cannot write (Read-only file system): {remedy}",
     ]
+
+
+def test_an_unfinished_run_may_also_end_sooner_but_not_before_where_it_is(tmp_path):
+    with open_run(tmp_path, of_steps(tmp_path, 240)) as folder:
+        with_checkpoint(folder, 60)
+    with pytest.raises(RunConflict, match="scale.steps: 240 → 59"):
+        open_run(tmp_path, of_steps(tmp_path, 59))
+    open_run(tmp_path, of_steps(tmp_path, 80)).release()
+    assert folder.config()["scale"]["steps"] == 80
+
+
+def test_a_host_whose_locks_are_not_seen_is_recognised_by_its_touch(tmp_path, monkeypatch):
+    """The disk is stood in for by a lock that both get; the other host touches its file, then dies."""
+    monkeypatch.setattr(folder_module, "TOUCH_S", 0.1)
+    monkeypatch.setattr(folder_module, "SILENT_S", 0.5)
+    lock = tmp_path / "lock"
+    lock.write_text("pid 7 on another-host")
+    done = threading.Event()
+    other = threading.Thread(target=folder_module._touch, args=(lock, done))
+    other.start()
+    with pytest.raises(RunFolderError, match="another process .pid 7 on another-host. runs here"):
+        open_run(tmp_path, config(tmp_path))
+    done.set()
+    other.join()
+    with open_run(tmp_path, config(tmp_path)):
+        assert lock.read_text() == f"pid {os.getpid()} on {socket.gethostname()}"
+        before = lock.stat().st_mtime_ns
+        deadline = time.monotonic() + 30
+        while lock.stat().st_mtime_ns == before and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert lock.stat().st_mtime_ns > before
+    assert lock.read_text() == ""
