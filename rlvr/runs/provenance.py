@@ -39,6 +39,11 @@ def end(folder: RunFolder, status: Ending, error: str | None = None) -> None:
     write_json(folder.provenance_path, record)
 
 
+def changes(folder: RunFolder) -> list[dict]:
+    """What a run went on with after a step that differs from what it began with: {step, key, old, new}, oldest first."""
+    return read_json(folder.provenance_path).get("changed", []) if folder.provenance_path.exists() else []
+
+
 def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 

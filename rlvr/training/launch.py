@@ -65,6 +65,9 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
                 folder.rewind(step)
                 if step:
                     screen.print(f"resuming at step {step}")
+                    for change in provenance.changes(folder):
+                        if change["step"] == step:
+                            screen.print("from here on {key}: {old} → {new}".format_map(change), highlight=False)
                 elif own_labels(cfg):
                     _probe(cfg, prepared, folder, screen)
                 provenance.begin(folder, step)
