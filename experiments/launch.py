@@ -67,6 +67,8 @@ def launch(options: Options) -> int:
     options.overrides = [override for override in options.overrides if override not in ours]
     on_slurm = options.launch == "slurm"
     how = slurm.settings(ours)
+    if ours and not on_slurm:
+        raise ConfigError(f"{ours[0]}: is for launch=slurm")
     for override in options.overrides:
         if (key := override.partition("=")[0].lstrip("+")) in PLACE:
             raise ConfigError(f"{override}: {key} is what the tables say; run.py starts a single run")

@@ -152,17 +152,6 @@ class RunFolder:
                     "on from the checkpoint before it, else from the beginning"
                 )
 
-    def note_change(self, step: int, key: str, old: Any, new: Any) -> None:
-        """Record in provenance.json (`changed`) that the run goes on with another value after `step`; it is then unfinished."""
-        if not self.provenance_path.exists():
-            return
-        record = read_json(self.provenance_path)
-        change = {"step": step, "key": key, "old": old, "new": new}
-        changed = record.setdefault("changed", [])
-        if changed[-1:] != [change]:  # noted already by a start that was killed before it did more
-            changed.append(change)
-        write_json(self.provenance_path, record | {"status": "unfinished"})
-
     def rewind(self, step: int) -> None:
         """Remove what a crashed attempt wrote after `step`, so that the files of a resumed run agree."""
         for later in self.checkpoint_steps():
@@ -219,9 +208,9 @@ def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTE
     try:
         _refuse_full_disk(folder.path, min_free_bytes)
         if folder.config_path.exists():
-            for key, (old, new) in (grown := refuse_other_config(folder, config)).items():
-                folder.note_change(folder.resume_step(), key, old, new)
-            if grown:
+            if refuse_other_config(folder, config):
+                if folder.state == "finished":
+                    write_json(folder.provenance_path, read_json(folder.provenance_path) | {"status": "unfinished"})
                 _write_config(folder, config)
         elif left := sorted(f.name for f in folder.path.iterdir() if f.name not in ("lock", "run.log", "phase")):
             raise RunFolderError(
@@ -363,6 +352,12 @@ def refuse_other_config(folder: RunFolder, config: dict) -> dict[str, tuple[Any,
             f"{folder.path}: has no checkpoint to go on from, so it cannot grow ({', '.join(grown)}): give variant=<name>"
         )
     return grown
+
+
+def may_grow(config: Mapping) -> dict[str, Any]:
+    """The values of MAY_GROW in a configuration, those that it has."""
+    flat = _flat(config)
+    return {key: flat[key] for key in MAY_GROW if key in flat}
 
 
 def _grown(

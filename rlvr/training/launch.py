@@ -45,7 +45,7 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
         if folder.state == "finished":
             print(f"{folder.path}: finished already; seed=<n> or variant=<name> starts another run")
             return 0
-        started = time.monotonic()
+        started, begun = time.monotonic(), False
         with console.capture_output(folder.log_path) as screen:
             try:
                 screen.print(f"run folder: {folder.path}", soft_wrap=True, highlight=False)
@@ -54,40 +54,41 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
                 data.write_rows(folder, prepared)
                 for protocol in protocols.of_run(cfg):
                     Store(folder, protocol, protocol.record(cfg.seed)).note()
-                _keep_reward(cfg, folder)
+                step = folder.resume_step()
+                changed = _keep_reward(cfg, folder, step)
                 write_atomically(folder.fidelity_path, json.dumps(fidelity.compare(cfg), indent=1) + "\n")
                 if cfg.base_model.gguf_file:
                     cfg.actor_rollout_ref.model.path = cfg.critic.model.path = _converted(cfg, folder)
                 elif cfg.base_model.revision is not None:
                     cfg.actor_rollout_ref.model.path = cfg.critic.model.path = _pinned(cfg, folder)
-                step = folder.resume_step()
                 folder.check_checkpoint(step)
                 folder.rewind(step)
                 if step:
                     screen.print(f"resuming at step {step}")
-                    for change in provenance.changes(folder):
-                        if change["step"] == step:
-                            screen.print("from here on {key}: {old} → {new}".format_map(change), highlight=False)
                 elif own_labels(cfg):
                     _probe(cfg, prepared, folder, screen)
-                provenance.begin(folder, step)
+                known = len(provenance.changes(folder))
+                provenance.begin(folder, step, changed)
+                begun = True
+                for change in provenance.changes(folder)[known:]:
+                    screen.print("from here on {key}: {old} → {new}".format_map(change), highlight=False)
                 benchmark = protocols.of_run(cfg)[-1].name
                 with console.Follower(screen, folder, cfg.scale, benchmark):
                     train(_from_step(cfg, folder, step), folder)
             except BaseException as error:
-                return _ended_early(folder, screen, error)
+                return _ended_early(folder, screen, error, begun)
             provenance.end(folder, "finished")
             summarise(cfg, folder, screen, time.monotonic() - started)
     return 0
 
 
-def _ended_early(folder: RunFolder, screen: Console, error: BaseException) -> int:
-    """Record and print why a run ended; returns the exit code."""
+def _ended_early(folder: RunFolder, screen: Console, error: BaseException, begun: bool) -> int:
+    """Print why a run ended, and record it unless it was refused before it had begun; returns the exit code."""
     if isinstance(error, SystemExit):  # Ray's answer to SIGTERM while it starts
         error = KeyboardInterrupt()
     if (problem := folder.cannot_write()) is not None:  # whatever was raised where, this is the cause
         error = RunFolderError(problem)
-    if folder.provenance_path.exists():
+    if begun:
         ending: provenance.Ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         with suppress(OSError, DamagedFile):  # it then stays "running", and reads as died
             provenance.end(folder, ending, console.root_cause(error))
@@ -171,13 +172,15 @@ def _check_reward(cfg: DictConfig, prepared: data.Data) -> None:
         rewards.compute_score("train", f"\\boxed{{{label}}}", label, row["extra_info"], **arguments)
 
 
-def _keep_reward(cfg: DictConfig, folder: RunFolder) -> None:
+def _keep_reward(cfg: DictConfig, folder: RunFolder, step: int) -> list[provenance.Change]:
     """The user's reward as it was, beside the run's data; every process of the run reads this copy.
 
-    One that made the run fail may be mended: the run goes on with the new one, and the old one is kept as reward.<n>.py.
+    One that made the run fail may be mended: the run goes on with the new one after `step`, and the old one is kept as
+    reward.<n>.py. Returns that change.
     """
     if cfg.reward_rule.file is None:
-        return
+        return []
+    changed: list[provenance.Change] = []
     copy, text = folder.data_dir / "reward.py", Path(cfg.reward_rule.file).read_text()
     if copy.exists() and copy.read_text() != text:
         if folder.ending() != "failed":
@@ -186,10 +189,11 @@ def _keep_reward(cfg: DictConfig, folder: RunFolder) -> None:
                 "fail: give variant=<name>"
             )
         kept = copy.with_name(f"reward.{len(list(folder.data_dir.glob('reward.*.py'))) + 1}.py")
-        copy.rename(kept)
-        folder.note_change(folder.resume_step(), "reward_rule.file", kept.name, copy.name)
+        write_atomically(kept, copy.read_text())
+        changed.append(provenance.Change(step=step, key="reward_rule.file", old=kept.name, new=copy.name))
     write_atomically(copy, text)
     cfg.reward.custom_reward_function.reward_kwargs.file = str(copy)
+    return changed
 
 
 def _converted(cfg: DictConfig, folder: RunFolder) -> str:

@@ -36,7 +36,8 @@ def wait_for(task: ray.ObjectRef, folder: RunFolder, limits: DictConfig, family:
     """Wait for the trainer. Raises what it raised, or ProcessDied, NotPlaced or NoProgress. What runs meanwhile is added to
     `family`. limits: `watchdog` of the configuration.
     """
-    started, seen = time.monotonic(), None
+    started = wrote = time.monotonic()
+    seen, last = None, last_written(folder)
     while not ray.wait([task], timeout=POLL_S)[0]:
         add_children(family)
         now = time.monotonic()
@@ -49,7 +50,9 @@ def wait_for(task: ray.ObjectRef, folder: RunFolder, limits: DictConfig, family:
                 f"Ray has not granted {waits} within {limits.placement_minutes:g} minutes "
                 "(watchdog.placement_minutes): is the cluster busy, or a node missing?"
             )
-        quiet_minutes = (time.time() - last_written(folder)) / 60
+        if (newest := last_written(folder)) != last:  # compared with nothing but itself, for clocks jump
+            last, wrote = newest, now
+        quiet_minutes = (now - wrote) / 60
         if quiet_minutes > limits.no_progress_minutes:
             raise NoProgress(
                 f"nothing was written to {folder.path} for {quiet_minutes:.0f} minutes "
@@ -96,4 +99,4 @@ def not_placed() -> str:
 def last_written(folder: RunFolder) -> float:
     """When the run folder last changed, in seconds since 1970."""
     watched = [folder.metrics_path, folder.phase_path, folder.log_path, folder.rollouts_dir, *folder.eval_dir.glob("*")]
-    return max((path.stat().st_mtime for path in map(Path, watched) if path.exists()), default=time.time())
+    return max((path.stat().st_mtime for path in map(Path, watched) if path.exists()), default=0.0)

@@ -209,7 +209,7 @@ def test_failures_are_named_and_stop_nothing(tmp_path, stand_in):
 
 
 def test_the_exit_code_and_the_table_at_the_end(tmp_path, stand_in, monkeypatch, capsys):
-    monkeypatch.setattr(launch, "survey", lambda wanted, here: [launch.Outcome(run, "start") for run in wanted])
+    monkeypatch.setattr(launch, "survey", lambda wanted, here, queued: [launch.Outcome(run, "start") for run in wanted])
     table = own_table(tmp_path, "good", "failing")
     assert command(launch.Options, launch.launch, "", [table, f"runs_dir={tmp_path / 'runs'}"]) == 1
     last = [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]

@@ -85,18 +85,17 @@ def test_a_reward_that_failed_may_be_mended_and_both_versions_stay(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.data_dir.mkdir(parents=True)
     folder.config_path.write_text("seed: 0\n")
-    launch._keep_reward(cfg, folder)
+    assert launch._keep_reward(cfg, folder, 0) == []
     (tmp_path / "mine.py").write_text("mended")
     for status in ("running", "interrupted", "failed"):
         folder.provenance_path.write_text(json.dumps({"status": status}))
         if status != "failed":
             with pytest.raises(ConfigError, match="differs from the one this run began with"):
-                launch._keep_reward(cfg, folder)
-    launch._keep_reward(cfg, folder)
+                launch._keep_reward(cfg, folder, 18)
+    change = {"step": 18, "key": "reward_rule.file", "old": "reward.1.py", "new": "reward.py"}
+    assert launch._keep_reward(cfg, folder, 18) == [change]
     assert (folder.data_dir / "reward.py").read_text() == "mended"
     assert (folder.data_dir / "reward.1.py").read_text() == "broken"
-    change = {"step": 0, "key": "reward_rule.file", "old": "reward.1.py", "new": "reward.py"}
-    assert json.loads(folder.provenance_path.read_text())["changed"] == [change]
 
 
 @pytest.mark.parametrize(
