@@ -9,11 +9,14 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -30,6 +33,7 @@ from rlvr.training import console, limits, rewards
 SCRATCH = "rlvr-"
 LONGEST_TEMPORARY = 24
 REMOVAL_TRIES = 25
+RAY_TRIES = 3
 
 
 def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console, float], None]) -> int:
@@ -84,8 +88,6 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
 
 def _ended_early(folder: RunFolder, screen: Console, error: BaseException, begun: bool) -> int:
     """Print why a run ended, and record it unless it was refused before it had begun; returns the exit code."""
-    if isinstance(error, SystemExit):  # Ray's answer to SIGTERM while it starts
-        error = KeyboardInterrupt()
     if (problem := folder.cannot_write()) is not None:  # whatever was raised where, this is the cause
         error = RunFolderError(problem)
     if begun:
@@ -230,8 +232,6 @@ def _from_step(cfg: DictConfig, folder: RunFolder, step: int) -> DictConfig:
 
 def train(cfg: DictConfig, folder: RunFolder) -> None:
     """Run verl's trainer to its end. Raises what the trainer raised."""
-    # Ray's own 30 s are too few on a busy machine; it reads this when it is imported.
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
     import ray
 
     from rlvr.training import watchdog
@@ -250,12 +250,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
         runtime_env["env_vars"] = ray_environment(cfg, folder, scratch) | (runtime_env.get("env_vars") or {})
         family: set = set()
         try:
-            try:
-                ray.init(**arguments, runtime_env=runtime_env)
-            except ConnectionError as error:
-                reason = str(error).splitlines()[0][:200]
-                raise ConfigError(f"ray.address={address}: no Ray cluster answers there ({reason})") from None
-            limits.listen()
+            _start_ray(arguments | {"runtime_env": runtime_env})
             check_cluster(cfg, ray.cluster_resources(), address)
             runner = ray.remote(TaskRunner).options(num_cpus=0).remote()
             watchdog.wait_for(runner.run.remote(cfg), folder, cfg.watchdog, family)
@@ -263,6 +258,39 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
             watchdog.add_children(family)
             ray.shutdown()
             watchdog.end(family)
+
+
+def _start_ray(arguments: Mapping[str, Any]) -> None:
+    """Start Ray or join its cluster; on a busy machine its own limit of 30 s is too short, so more than once.
+
+    In a thread: Ray waits in C++, where no signal is heard, and takes SIGTERM for itself in the main one. ConfigError where
+    no cluster answers.
+    """
+    import ray
+
+    from rlvr.training import watchdog
+
+    def start(started: Future) -> None:
+        try:
+            started.set_result(ray.init(**arguments))
+        except BaseException as error:
+            started.set_exception(error)
+
+    for tries_left in reversed(range(RAY_TRIES)):
+        threading.Thread(target=start, args=(started := Future(),), name="ray.init", daemon=True).start()
+        while not wait([started], timeout=1).done:
+            pass
+        error = started.exception()
+        if isinstance(error, ConnectionError):
+            reason = str(error).splitlines()[0][:200]
+            raise ConfigError(f"ray.address={arguments['address']}: no Ray cluster answers there ({reason})") from None
+        if error is None or not tries_left or "timed out during startup" not in str(error):
+            break
+        print(f"{error} Another try.")
+        ray.shutdown()
+        watchdog.add_children(left := set())
+        watchdog.end(left)
+    started.result()
 
 
 def check_cluster(cfg: DictConfig, resources: Mapping[str, float], address: str | None) -> None:
