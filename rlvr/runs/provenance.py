@@ -35,14 +35,14 @@ def begin(folder: RunFolder, step: int = 0, changed: Sequence[Change] = ()) -> N
 
     changed: what the run goes on with that differs; what grew since the start before is added.
     """
-    start = {"command": sys.argv, "start": now(), "git": git_state(), "hardware": hardware()}
-    start |= {"may_grow": may_grow(folder.config())}
+    growing = may_grow(folder.config())
+    start = {"command": sys.argv, "start": now(), "git": git_state(), "hardware": hardware(), "may_grow": growing}
     if folder.provenance_path.exists():
         record = read_json(folder.provenance_path)
         before = [record, *record["resumed_at"]][-1].get("may_grow", {})
         grown = [
             Change(step=step, key=key, old=before[key], new=value)
-            for key, value in start["may_grow"].items()
+            for key, value in growing.items()
             if before.get(key, value) != value
         ]
         record["changed"] = [*record.get("changed", []), *changed, *grown]

@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -277,7 +278,8 @@ def _start_ray(arguments: Mapping[str, Any]) -> None:
             started.set_exception(error)
 
     for tries_left in reversed(range(RAY_TRIES)):
-        threading.Thread(target=start, args=(started := Future(),), name="ray.init", daemon=True).start()
+        started: Future = Future()
+        threading.Thread(target=start, args=(started,), name="ray.init", daemon=True).start()
         while not wait([started], timeout=1).done:
             pass
         error = started.exception()
@@ -288,8 +290,7 @@ def _start_ray(arguments: Mapping[str, Any]) -> None:
             break
         print(f"{error} Another try.")
         ray.shutdown()
-        watchdog.add_children(left := set())
-        watchdog.end(left)
+        watchdog.end(set(psutil.Process().children(recursive=True)))
     started.result()
 
 

@@ -438,7 +438,10 @@ def test_a_mistake_on_the_command_line_is_one_line(arguments: tuple[str, ...], m
 def test_multirun_composes_every_combination(tmp_path: Path) -> None:
     done = run("-m", "+experiment=one_shot,no_kl", "seed=0,1", "check=true", f"hydra.sweep.dir={tmp_path}")
     sound = re.findall(r"^(runs/.*): the configuration is sound", done.stdout, flags=re.M)
-    assert sound == [f"runs/tiny/tiny/{name}/seed{seed}" for name in ("one_shot", "no_kl") for seed in (0, 1)]
+    places = [f"runs/tiny/tiny/{name}/seed{seed}" for name in ("one_shot", "no_kl") for seed in (0, 1)]
+    assert sound == places
+    assert "run 4 of 4" in done.stdout
+    assert done.stdout.splitlines()[-4:] == [f"{place}  sound" for place in places]
 
 
 @pytest.mark.parametrize(
