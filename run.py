@@ -17,15 +17,21 @@ from yaml import YAMLError
 
 from rlvr.checks import checkup
 from rlvr.cli import ConfigError
-from rlvr.config.compose import check_restated, explain, prepare, quoted
+from rlvr.config.compose import check_restated, explain, prepare, quoted, runs_asked
 from rlvr.config.schema import CONF, check
 from rlvr.runs.folder import RunFolder
+from rlvr.training.limits import INTERRUPTED, listen
 
 exit_codes: list[int] = []  # of every run of this process: a sweep goes on after a failed run
+ended: list[tuple[str, str]] = []  # run folder, and how it ended
+asked = 1
 
 
 @hydra.main(config_path="conf", config_name="config", version_base="1.3")
 def train(cfg: DictConfig) -> None:
+    if asked > 1:
+        print(f"run {len(ended) + 1} of {asked}", flush=True)
+    how = "failed"
     try:
         check(cfg)
         from rlvr.training import launch
@@ -34,11 +40,18 @@ def train(cfg: DictConfig) -> None:
             check_restated(cfg)
             checkup.report(cfg, launch.plan(cfg))
             print(f"{cfg.run_dir}: the configuration is sound")
+            how = "sound"
             return
         exit_codes.append(launch.launch(cfg, summarise))
+        how = {0: "finished", INTERRUPTED: "interrupted"}.get(exit_codes[-1], how)
+        if how == "interrupted":  # nor does the rest of a sweep start
+            raise KeyboardInterrupt
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         exit_codes.append(1)
+        how = f"refused: {error}"
+    finally:
+        ended.append((cfg.run_dir, how))
 
 
 def summarise(cfg: DictConfig, folder: RunFolder, screen, wall_s: float) -> None:
@@ -63,10 +76,23 @@ def main() -> None:
         print(OmegaConf.load(CONF / "hydra" / "help" / "rlvr.yaml").template)
         return
     sys.argv[1:] = map(quoted, sys.argv[1:])
+    listen()
+    global asked
     try:
+        if {"-m", "--multirun"} & set(sys.argv[1:]):
+            asked = runs_asked(sys.argv[1:])
         train()
+    except KeyboardInterrupt:
+        if INTERRUPTED not in exit_codes:  # before there was a run that could say it
+            print("interrupted; nothing was started", file=sys.stderr)
+        exit_codes.append(INTERRUPTED)
     except (HydraException, YAMLError) as error:
         sys.exit(f"error: {explain(error)}")
+    if asked > 1:
+        for place, how in ended:
+            print(f"{place}  {how}")
+        if len(ended) < asked:
+            print(f"{asked - len(ended)} of {asked} runs were not started")
     sys.exit(max(exit_codes, default=0))
 
 

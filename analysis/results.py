@@ -167,7 +167,7 @@ def load_run(folder: RunFolder) -> Run:
     words = " ".join(c for c in provenance.get("command", []) if not c.startswith(PLACES))
     return Run(
         config["scale"]["name"], config["base_model"]["name"], name, int(config["seed"]), settings,
-        provenance.get("status") or "unfinished", _hours(provenance, metrics), machine, commit, words, pd.concat(columns, axis=1).sort_index().rename_axis("step"), scores, folder,
+        folder.status(), _hours(provenance, metrics), machine, commit, words, pd.concat(columns, axis=1).sort_index().rename_axis("step"), scores, folder,
     )  # fmt: skip
 
 

@@ -2,9 +2,10 @@
 
     python -m experiments.launch table05_loss_ablation table08_main dry_run=true      # commands and hours; starts nothing
     python -m experiments.launch table05_loss_ablation seeds=0,1,2 jobs=2
-    python -m experiments.launch table08_main scale=paper hardware=eight_gpus data_root=data
+    python -m experiments.launch table08_main scale=paper hardware=eight_gpus data_root=data launch=slurm launch.partition=gpu
 
-Every run is a process of its own. A failed one does not stop the others; it is listed at the end with its cause, and
+With launch=slurm (conf/launch/slurm.yaml, experiments/slurm.py) they are submitted, and this program ends; here, every run is
+a process of its own. A failed one does not stop the others; it is listed at the end with its cause, and
 the exit code is then 1. After Ctrl-C, or when this program was killed (its runs then go on by themselves), the same command
 goes on. Side by side (`jobs`) each run keeps to its share of the cores and GPUs. Whether a run can start is asked before any does: what is refused is
 listed with the reason and left out. Overrides that change what is studied (scale.steps=10) make runs of another name,
@@ -25,14 +26,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from experiments import runs
+from experiments import runs, slurm
 from experiments.plan import Outcome, Planned, manifest, needed, survey, there
 from experiments.status import console
 from rlvr.cli import ConfigError, command, did_you_mean, option
@@ -55,12 +56,19 @@ class Options:
     scale: str = option("of all runs", "tiny")
     seeds: list[int] = option("instead of those that the tables ask for", [])
     jobs: int = option("runs side by side", 1, at_least=1)
+    launch: Literal["local", "slurm"] = option("where: here, or as a Slurm array (launch.<key>=<value>)", "local")
     dry_run: bool = option("list the commands with an estimate, start nothing", False)
     runs_dir: Path = option("where the runs are", Path("runs"))
     overrides: list[str] = option("any other key=value is handed to every run", [], others=True)
 
 
 def launch(options: Options) -> int:
+    ours = [override for override in options.overrides if override.startswith("launch.")]
+    options.overrides = [override for override in options.overrides if override not in ours]
+    on_slurm = options.launch == "slurm"
+    how = slurm.settings(ours)
+    if ours and not on_slurm:
+        raise ConfigError(f"{ours[0]}: is for launch=slurm")
     for override in options.overrides:
         if (key := override.partition("=")[0].lstrip("+")) in PLACE:
             raise ConfigError(f"{override}: {key} is what the tables say; run.py starts a single run")
@@ -70,7 +78,8 @@ def launch(options: Options) -> int:
     screen = console()
     tables = [manifest(name) for name in options.tables]
     wanted, left_out = needed(tables, options.scale, options.seeds, options.overrides, options.runs_dir)
-    surveyed = survey(wanted, here=not options.dry_run)
+    queued = slurm.queued(options.runs_dir) if on_slurm and not options.dry_run else {}
+    surveyed = survey(wanted, here=not options.dry_run and not on_slurm, queued=queued)
     todo = [out for out in surveyed if out.word in TODO]
     outcomes = [out for out in surveyed if out.word not in TODO]
     for line in left_out:
@@ -83,7 +92,10 @@ def launch(options: Options) -> int:
     left = [out.hours for out in todo]
     total = None if None in left else sum(hours for hours in left if hours is not None)
     _say(screen, f"{len(wanted)} runs: {counts}" + (f"; one after the other {_time(total)}" if todo else ""))
-    sweep = Sweep([out.run for out in todo], options.jobs, screen)
+    if on_slurm and todo and not options.dry_run:
+        job = slurm.submit([out.run for out in todo], options.runs_dir, how)
+        _say(screen, f"job {job}: {len(todo)} runs submitted; python -m experiments.status runs_dir={options.runs_dir}")
+    sweep = Sweep([] if on_slurm else [out.run for out in todo], options.jobs, screen)
     if not options.dry_run:
         outcomes += sweep.run()
     screen.print(_summary(outcomes))

@@ -6,7 +6,7 @@ that needs no training (the untrained model, a prompting baseline, what cannot b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,10 +124,16 @@ def there(run: Planned, found: Standing) -> Outcome | None:
     return Outcome(run, *words[found.state]) if found.state in words else None
 
 
-def survey(wanted: Iterable[Planned], here: bool) -> list[Outcome]:
-    """What is to be done with every run, what is to be resumed first. here: on this machine, now."""
+def survey(wanted: Iterable[Planned], here: bool, queued: Mapping[Path, str] = {}) -> list[Outcome]:
+    """What is to be done with every run, what is to be resumed first. here: on this machine, now. queued: folder -> job of
+    the runs that a cluster has already."""
     answers: dict[Planned, float | ConfigError | None] = {}
-    outcomes = [_surveyed(run, here, answers) for run in wanted]
+    outcomes = [
+        Outcome(run, "queued", f"as {job}")
+        if (job := queued.get(run.folder.path.resolve()))
+        else _surveyed(run, here, answers)
+        for run in wanted
+    ]
     return sorted(outcomes, key=lambda out: out.word != "resume")
 
 

@@ -1,40 +1,30 @@
 """How a run stands, read from its folder: state, step, last score, time left, host. Loads neither torch, ray nor hydra.
 
-A run is `running` while a living process holds the lock of its folder, and `dead` if it says that it is running and none
-does. Only the end of metrics.jsonl is read, and no path in a configuration, so a runs_dir may have been moved, or be shared.
+Only the end of metrics.jsonl is read, and no path in a configuration, so a runs_dir may have been moved, or be shared.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 import yaml
 from rich.table import Table
 from rich.text import Text
 
-from rlvr.cli import ConfigError
 from rlvr.data import protocols
-from rlvr.runs.folder import LOADER, RunFolder
-from rlvr.training.console import duration
+from rlvr.runs.folder import LOADER, DamagedFile, RunFolder, metrics_line, parsed, read_json
+from rlvr.training.console import duration, seconds_left
 
 TAIL_BYTES = 2**18  # of metrics.jsonl: about 200 steps, so several evaluations
 RECENT_STEPS = 20
-COLORS = {"failed": "red", "refused": "red", "dead": "red", "running": "green", "finished": "dim"}
+COLORS = {"failed": "red", "refused": "red", "died": "red", "running": "green", "finished": "dim"}
 # Of a resolved configuration only this part is parsed: all of it takes fifty times as long.
 SCALE_BLOCK = re.compile(r"^scale:\n((?: .*\n)+)", re.MULTILINE)
-
-
-class DamagedFile(ConfigError):
-    """A file of a run folder that cannot be read; the message names it."""
 
 
 @dataclass
@@ -74,24 +64,21 @@ def standing(folder: RunFolder, ours: bool = False) -> Standing:
 
 def _fill(found: Standing, ours: bool) -> None:
     folder = found.folder
-    record = _parsed(folder.provenance_path, _record, {})
-    scale = _parsed(folder.config_path, _scale, None)
-    lines = _parsed(folder.metrics_path, _last_lines, [])
-    if scale is None:
+    record = read_json(folder.provenance_path) if folder.provenance_path.exists() else {}
+    lines = parsed(folder.metrics_path, _last_lines) if folder.metrics_path.exists() else []
+    if not folder.config_path.exists():
         if record or lines:
             raise DamagedFile(f"{folder.config_path}: is not there, so what this run is cannot be known")
         if ours:
             found.state, found.cause = "running", "starting"
         return
-    status = record.get("status")
-    held = ours or status != "finished" and _parsed(folder.lock_path, _is_locked, False)
-    found.state = {"finished": "finished", "failed": "failed", "running": "dead"}.get(status, "unfinished")
-    if held:
-        found.state = "running"
+    scale = parsed(folder.config_path, _scale)
+    found.state = "running" if ours else folder.status()
+    if held := found.state == "running":
         found.cause = folder.phase_path.read_text().strip() if folder.phase_path.exists() else "starting"
     elif found.state == "failed":
-        found.cause = record["error"] or "no cause is recorded"
-    elif found.state == "dead":
+        found.cause = record.get("error") or "no cause is recorded"
+    elif found.state == "died":
         found.cause = "no living process holds its lock"
     starts = [record, *record.get("resumed_at", [])]
     found.host = starts[-1].get("hardware", {}).get("host", "")
@@ -101,23 +88,6 @@ def _fill(found: Standing, ours: bool) -> None:
     if lines and held:
         found.left_s = seconds_left(lines, scale)
         found.quiet_s = max(0.0, time.time() - folder.metrics_path.stat().st_mtime)
-
-
-def _parsed(path: Path, parse: Callable[[Path], Any], absent: Any) -> Any:
-    """What a file says. DamagedFile, one line, when it cannot be read."""
-    try:
-        return parse(path)
-    except FileNotFoundError:
-        return absent
-    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError) as error:
-        raise DamagedFile(f"{path}: cannot be read ({' '.join(str(error).split())[:100]})") from None
-
-
-def _record(path: Path) -> dict:
-    record = json.loads(path.read_text())
-    if not isinstance(record, dict):
-        raise ValueError("expected an object")
-    return record
 
 
 def _scale(path: Path) -> dict:
@@ -138,18 +108,7 @@ def _last_lines(path: Path) -> list[dict]:
     if size > TAIL_BYTES:
         del lines[0]
     recent = len(lines) - RECENT_STEPS
-    read = [json.loads(line) for i, line in enumerate(lines) if i >= recent or b'"eval/' in line]
-    return [line | {"step": int(line["step"])} for line in read]
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether a living process holds a lock file. Writes nothing; the lock asked for is a shared one, given back at once."""
-    with open(path, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return [metrics_line(line) for i, line in enumerate(lines) if i >= recent or b'"eval/' in line]
 
 
 def _score(lines: list[dict], scale: str) -> str:
@@ -161,23 +120,6 @@ def _score(lines: list[dict], scale: str) -> str:
             shown = next((benchmark for benchmark in main if benchmark in tested), tested[-1])
             return f"{shown} {100 * line[f'eval/{shown}/accuracy']:.1f}"
     return ""
-
-
-def seconds_left(lines: list[dict], scale: dict) -> float | None:
-    """Time of the steps, evaluations and checkpoints that are still to come, by those of the last lines."""
-
-    def typical(key: str) -> float:
-        return median([line[key] for line in lines if key in line] or [0.0])
-
-    def due(every: int) -> int:
-        return sum(step % every == 0 or step == scale["steps"] for step in left)
-
-    steps = [line["time/step_s"] - line.get("time/save_s", 0.0) for line in lines if "time/step_s" in line]
-    left = range(lines[-1]["step"] + 1, scale["steps"] + 1)
-    if not steps:
-        return None
-    evaluating = due(scale["evaluate_every"]) * typical("time/eval_s")
-    return len(left) * median(steps) + evaluating + due(scale["save_every"]) * typical("time/save_s")
 
 
 def table(runs: Iterable[Standing]) -> Table:

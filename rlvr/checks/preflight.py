@@ -17,7 +17,7 @@ from rlvr.runs.folder import RunFolder, RunFolderError, refuse_other_config
 def check_machine(cfg: DictConfig) -> None:
     """ConfigError when `hardware` asks for what this machine does not have."""
     hardware = cfg.hardware
-    cluster = hardware.nodes > 1 or os.environ.get("RAY_ADDRESS")  # then Ray knows what there is
+    cluster = hardware.nodes > 1 or ray_address(cfg)  # then Ray knows what there is
     if hardware.device == "cuda" and not cluster and (found := count_gpus()) < hardware.devices_per_node:
         raise ConfigError(
             f"hardware={hardware.name}: needs {hardware.devices_per_node} GPU(s), this machine has {found}; "
@@ -27,6 +27,33 @@ def check_machine(cfg: DictConfig) -> None:
         raise ConfigError(
             f"hardware.attention={hardware.attention}: flash-attn is not installed: pip install flash-attn==2.8.3 "
             "--no-build-isolation, or hardware.attention=sdpa (slower: no packing)"
+        )
+    if not cluster:
+        check_slots(cfg, cfg.ray_kwargs.ray_init.get("num_cpus") or os.cpu_count() or 1, "this machine")
+
+
+def ray_address(cfg: DictConfig) -> str | None:
+    """The Ray cluster that a run joins; None: it starts one of its own."""
+    return cfg.ray.address or os.environ.get("RAY_ADDRESS") or None
+
+
+def cpu_slots(cfg: DictConfig) -> int:
+    """CPU slots of Ray that a run takes: TransferQueue's controller and storage units, three of verl's for each worker
+    (`ResourcePoolManager.max_colocate_count`), and one that its other actors must find free to be placed."""
+    storage = cfg.transfer_queue.backend.SimpleStorage.num_data_storage_units
+    others = cfg.reward.num_workers > 0 or cfg.actor_rollout_ref.rollout.agent.agent_loop_manager_class is None
+    return storage + 1 + 3 * cfg.hardware.nodes * cfg.hardware.devices_per_node + others
+
+
+def check_slots(cfg: DictConfig, there: float, where: str) -> None:
+    """ConfigError when Ray has fewer CPU slots than the run takes: it would wait for them for ever, and in silence."""
+    needed, key = cpu_slots(cfg), "transfer_queue.backend.SimpleStorage.num_data_storage_units"
+    if needed > there:
+        units = cfg.transfer_queue.backend.SimpleStorage.num_data_storage_units
+        fewer = f"{key}=1 saves {units - 1}, and " if units > 1 else ""
+        raise ConfigError(
+            f"hardware={cfg.hardware.name}: needs {needed} CPU slots of Ray, {where} has {there:g}: {fewer}"
+            f"ray_kwargs.ray_init.num_cpus={needed} counts more than there are, for most of them idle"
         )
 
 
@@ -43,7 +70,7 @@ def count_gpus() -> int:
 def machine(cfg: DictConfig) -> Machine:
     """This machine, as far as the run would use it: one without the GPUs it asks for only plans for another."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cluster = cfg.hardware.nodes > 1 or os.environ.get("RAY_ADDRESS")
+    cluster = cfg.hardware.nodes > 1 or ray_address(cfg)
     if cfg.hardware.device == "cuda" and (cluster or count_gpus() < cfg.hardware.devices_per_node):
         return Machine(None, None, None, cores)
     import psutil

@@ -4,15 +4,17 @@
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from difflib import get_close_matches
 from functools import cache
+from math import prod
 from pathlib import Path
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import MissingConfigException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -56,6 +58,13 @@ def quoted(argument: str) -> str:
             return argument
         value = str(Path(value).expanduser()) if value.startswith("~") else value
     return key + "='" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (m[2] and "\\'"), value) + "'"
+
+
+def runs_asked(arguments: Iterable[str]) -> int:
+    """How many runs a command line of `run.py -m` asks for."""
+    given = [argument for argument in arguments if not argument.startswith("-")]
+    sweeps = [o for o in OverridesParser.create().parse_overrides(given) if o.is_sweep_override()]
+    return prod(sum(1 for _ in one.sweep_iterator()) for one in sweeps)
 
 
 def compose(*overrides: str, conf: Path = CONF) -> DictConfig:

@@ -108,8 +108,8 @@ def train_set_name(ranks: Any) -> str:
 
 
 def trackers(tracking: str) -> list[str]:
-    """verl's loggers for `tracking`; whether W&B is online is said by the environment of its process."""
-    return [] if tracking == "off" else ["wandb"]
+    """verl's loggers for `tracking`; whether W&B is online, and where TensorBoard writes, says the environment of its process."""
+    return {"off": [], "tensorboard": ["tensorboard"]}.get(tracking, ["wandb"])
 
 
 def random_ranks(count: int, size: int, seed: int) -> list[int]:
@@ -206,7 +206,8 @@ DOMAINS = {
     "hardware.nodes hardware.devices_per_node": POSITIVE,
     "loss.kl loss.weight_decay": Domain(lambda v: _number(v) and v >= 0, "a number of 0 or more"),
     "loss.entropy": Domain(_number, "a number; below 0, entropy is minimised"),
-    "scale.learning_rate scale.critic_learning_rate watchdog.no_progress_minutes": RATE,
+    "scale.learning_rate scale.critic_learning_rate": RATE,
+    "watchdog.no_progress_minutes watchdog.placement_minutes watchdog.reward_minutes": RATE,
     "scale.temperature scale.high_temperature": HOT,
     "scale.top_p": Domain(lambda v: _number(v) and 0 < v <= 1, "above 0 and at most 1"),
     "scale.top_k": Domain(lambda v: _integer(v) and (v == -1 or v > 0), "-1 (all) or a whole number above 0"),
@@ -219,7 +220,7 @@ DOMAINS = {
         lambda v: v is None or _text(v) and re.fullmatch(r"[\w.]+", v) is not None,
         "letters, digits, '_' and '.', for it names a folder",
     ),
-    "tracking": one_of("offline", "online", "off"),
+    "tracking": one_of("offline", "online", "tensorboard", "off"),
     "algorithm.adv_estimator": Domain(lambda v: v in ("grpo", "gae"), "grpo or gae (PPO)"),
     "loss.policy": one_of("vanilla", "none"),
     "reward_rule.name": one_of("outcome", "format", "random", "majority"),

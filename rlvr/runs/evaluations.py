@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rlvr import stats
 from rlvr.runs import samples
-from rlvr.runs.folder import RunFolder
+from rlvr.runs.folder import DamagedFile, RunFolder
 
 
 class Evaluations(NamedTuple):
@@ -34,7 +34,7 @@ def evaluations(folder: RunFolder, benchmark: str) -> Evaluations | None:
         ids = [columns["id"][row] for row in rows[:, 0]]
         known = known or ids
         if ids != known:
-            raise ValueError(f"{file}: other problems than at the first step; remove the benchmark's folder")
+            raise DamagedFile(f"{file}: other problems than at the first step; remove the benchmark's folder")
         steps.append(int(file.stem.removeprefix("step")))
         shares.append(columns["score"][rows].mean(axis=1))
     return Evaluations(steps, np.array(shares), rows.shape[1]) if steps else None

@@ -4,18 +4,23 @@
       config.yaml  provenance.json  fidelity.json  metrics.jsonl  run.log  figure.png
       rollouts/step000001.parquet   eval/<benchmark>/step000000.parquet   checkpoints/   data/
 
-A finished run is not run again, an unfinished one is resumed, a changed config is refused. Reading needs only
-`RunFolder(path)`; a process that trains opens the folder with `open_run`, which also locks it.
+A finished run is not run again, an unfinished one is resumed, a run may grow (MAY_GROW), any other changed config is
+refused. Reading needs only `RunFolder(path)`; a process that trains opens the folder with `open_run`, which also locks it.
+A file that cannot be read is a DamagedFile, whoever reads it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,10 +35,17 @@ if TYPE_CHECKING:
 State = Literal["new", "unfinished", "finished"]
 
 MIN_FREE_BYTES = 512 * 2**20
+PROBE_BYTES = 2**24
+# A lock's holder touches it so often; one that was not touched for so long has no holder.
+TOUCH_S = 2.0
+SILENT_S = 10.0
 # Reads a configuration in 8 ms instead of 55; whole sweeps are read at once.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # What two starts of one run may differ in: a key here, and all below it. Paths inside the run folder may move with it.
-MAY_DIFFER = ("tracking", "runs_dir", "run_dir", "check", "all", "watchdog", "trainer.logger")
+MAY_DIFFER = ("tracking", "runs_dir", "run_dir", "check", "all", "watchdog", "trainer.logger", "ray", "ray_kwargs")
+# What may change on a run that is there, to no fewer steps than it has; it then goes on from its last checkpoint. With the
+# keys that follow it.
+MAY_GROW = {"scale.steps": ("trainer.total_training_steps", "trainer.total_epochs")}
 MAX_SHOWN = 8
 
 
@@ -43,6 +55,10 @@ class RunFolderError(ConfigError):
 
 class RunConflict(RunFolderError):
     """The folder holds a run of another config."""
+
+
+class DamagedFile(RunFolderError):
+    """A file of a run folder that cannot be read; the message names it, in one line."""
 
 
 class RunFolder:
@@ -75,15 +91,28 @@ class RunFolder:
         return self.path / "baselines" / name
 
     def config(self) -> dict:
-        return yaml.load(self.config_path.read_text(), LOADER)
+        return parsed(self.config_path, lambda path: _a_mapping(yaml.load(path.read_text(), LOADER)))
 
     @property
     def state(self) -> State:
         if not self.config_path.exists():
             return "new"
-        if self.provenance_path.exists() and read_json(self.provenance_path).get("status") == "finished":
-            return "finished"
-        return "unfinished"
+        return "finished" if self.ending() == "finished" else "unfinished"
+
+    def ending(self) -> str:
+        """The status in provenance.json, as the run wrote it: one that was killed says "running" for ever."""
+        if not self.provenance_path.exists():
+            return "unfinished"
+        return read_json(self.provenance_path).get("status") or "unfinished"
+
+    def status(self) -> str:
+        """new, running, finished, failed, interrupted, unfinished, or died: it says that it runs, and no process holds its lock."""
+        if not self.config_path.exists():
+            return "new"
+        ending = self.ending()
+        if ending != "finished" and is_locked(self.lock_path):
+            return "running"
+        return "died" if ending == "running" else ending
 
     def last_step(self) -> int:
         """The last step with a complete metrics line, -1 without any."""
@@ -113,6 +142,16 @@ class RunFolder:
         """Whether the optimiser and the place in the data are there too; verl writes data.pt after all else."""
         return (self.checkpoint_path(step) / "data.pt").exists()
 
+    def check_checkpoint(self, step: int) -> None:
+        """DamagedFile when a file that training resumes from has lost its end: torch's files are zip archives."""
+        checkpoint = self.checkpoint_path(step)
+        for file in sorted(checkpoint.rglob("*.pt")):
+            if not zipfile.is_zipfile(file):
+                raise DamagedFile(
+                    f"{file}: cannot be read (cut off, or no checkpoint): remove {checkpoint}, and the same command goes "
+                    "on from the checkpoint before it, else from the beginning"
+                )
+
     def rewind(self, step: int) -> None:
         """Remove what a crashed attempt wrote after `step`, so that the files of a resumed run agree."""
         for later in self.checkpoint_steps():
@@ -121,6 +160,20 @@ class RunFolder:
         for file in [*self.rollouts_dir.glob("step*.parquet"), *self.eval_dir.glob("*/step*.parquet")]:
             if int(file.stem.removeprefix("step")) > step:
                 file.unlink()
+
+    def cannot_write(self) -> str | None:
+        """Why nothing can be written here now (a full disk, one that is read-only), in one line; None: it can."""
+        probe = self.path / ".probe"
+        try:
+            with open(probe, "wb") as file:
+                file.write(bytes(PROBE_BYTES))
+                os.fsync(file.fileno())
+            return None
+        except OSError as error:
+            return f"{self.path}: cannot write ({error.strerror}): make room there, and the same command resumes the run"
+        finally:
+            with suppress(OSError):
+                probe.unlink()
 
     def lock(self) -> None:
         """Keep every other process out until `release` or the end of this process."""
@@ -139,13 +192,12 @@ class RunFolder:
 def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTES) -> RunFolder:
     """Claim the run folder for `config`; its `state` then says what to do: run, resume, or nothing (finished).
 
-    `config` is resolved and plain (dicts, lists, scalars). A folder that is new gets its config.yaml. Unless finished,
-    the folder is locked until `release` (or the end of a `with` block).
+    `config` is resolved and plain (dicts, lists, scalars). A folder that is new gets its config.yaml, and one whose run
+    grows the new one. Unless finished, the folder is locked until `release` (or the end of a `with` block).
     Raises RunConflict for another config, RunFolderError when the folder is in use, not writable or the disk is full.
     """
     folder = RunFolder(path)
-    if folder.state == "finished":
-        refuse_other_config(folder, config)
+    if folder.state == "finished" and not refuse_other_config(folder, config):
         return folder
     try:
         folder.lock()
@@ -156,40 +208,82 @@ def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTE
     try:
         _refuse_full_disk(folder.path, min_free_bytes)
         if folder.config_path.exists():
-            refuse_other_config(folder, config)
+            if refuse_other_config(folder, config):
+                if folder.state == "finished":
+                    write_json(folder.provenance_path, read_json(folder.provenance_path) | {"status": "unfinished"})
+                _write_config(folder, config)
         elif left := sorted(f.name for f in folder.path.iterdir() if f.name not in ("lock", "run.log", "phase")):
             raise RunFolderError(
                 f"{folder.path}: holds {', '.join(left[:3])} but no config.yaml, so what made them is unknown: "
                 "move the folder away, or give variant=<name>"
             )
         else:
-            write_atomically(folder.config_path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+            _write_config(folder, config)
     except BaseException:
         folder.release()
         raise
     return folder
 
 
+def _write_config(folder: RunFolder, config: dict) -> None:
+    write_atomically(folder.config_path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
     """Hold a lock file that the kernel drops with this process, kill -9 included (flock; on NFS by its lock service).
 
-    RunFolderError when another process, a `what`, has it.
+    Not every shared disk tells its hosts of each other's locks, so the holder also touches the file every few seconds, and
+    empties it when done. RunFolderError when another process, a `what`, has it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, blocking=False, thread_local=False)
     try:
         lock.acquire()
+        holder = path.read_text(errors="replace").strip()[:200]
+        if _elsewhere(holder) and _is_touched(path):
+            lock.release()
+            raise Timeout(str(path))
     except Timeout:
         holder = path.read_text(errors="replace").strip()[:200] or "unknown"
         raise RunFolderError(
             f"{path.parent}: another {what} ({holder}) runs here: wait for it or stop it"
         ) from None
+    done = threading.Event()
     try:
         path.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
+        threading.Thread(target=_touch, args=(path, done), name="lock", daemon=True).start()
         yield
     finally:
+        done.set()
+        with suppress(OSError):
+            path.write_text("")
         lock.release()
+
+
+def _elsewhere(holder: str) -> bool:
+    return holder != "" and not holder.endswith(f" on {socket.gethostname()}")
+
+
+def _touch(path: Path, done: threading.Event) -> None:
+    while not done.wait(TOUCH_S):
+        with suppress(OSError):
+            os.utime(path)
+
+
+def _is_touched(path: Path) -> bool:
+    """Whether somebody touches a file, seen by its own times alone: clocks of two hosts differ. Takes SILENT_S when not."""
+    before, deadline = _changed(path), time.monotonic() + SILENT_S
+    while time.monotonic() < deadline:
+        time.sleep(TOUCH_S / 4)
+        if _changed(path) != before:
+            return True
+    return False
+
+
+def _changed(path: Path) -> int:
+    with open(path) as file:  # opened, for NFS keeps the times of a file that is not for up to a minute
+        return os.fstat(file.fileno()).st_mtime_ns
 
 
 def config_differences(old: Mapping, new: Mapping) -> dict[str, tuple[Any, Any]]:
@@ -233,20 +327,50 @@ def _flat(config: Mapping) -> dict[str, Any]:
     return leaves
 
 
-def refuse_other_config(folder: RunFolder, config: dict) -> None:
-    """RunConflict when the folder holds a run whose config differs from this one, resolved and plain."""
+def refuse_other_config(folder: RunFolder, config: dict) -> dict[str, tuple[Any, Any]]:
+    """RunConflict when the folder holds a run whose config differs from this one, resolved and plain.
+
+    What only grew is returned: dotted key -> (old value, new value).
+    """
     if folder.state == "new":
-        return
-    plain = yaml.safe_load(yaml.safe_dump(config, sort_keys=False))
-    differences = config_differences(folder.config(), plain)
-    if not differences:
-        return
-    shown = [f"{key}: {old} → {new}" for key, (old, new) in list(differences.items())[:MAX_SHOWN]]
-    if len(differences) > MAX_SHOWN:
-        shown.append(f"and {len(differences) - MAX_SHOWN} more")
-    raise RunConflict(
-        f"{folder.path} holds a run of another config ({'; '.join(shown)}): give variant=<name> or another runs_dir"
-    )
+        return {}
+    stored, plain = folder.config(), yaml.safe_load(yaml.safe_dump(config, sort_keys=False))
+    differences = config_differences(stored, plain)
+    grown = _grown(stored, plain, differences, folder.last_step())
+    for key in grown:
+        for follows in (key, "overrides", *MAY_GROW[key]):
+            differences.pop(follows, None)
+    if differences:
+        shown = [f"{key}: {old} → {new}" for key, (old, new) in list(differences.items())[:MAX_SHOWN]]
+        if len(differences) > MAX_SHOWN:
+            shown.append(f"and {len(differences) - MAX_SHOWN} more")
+        raise RunConflict(
+            f"{folder.path} holds a run of another config ({'; '.join(shown)}): give variant=<name> or another runs_dir"
+        )
+    if grown and folder.state == "finished" and not folder.resume_step():
+        raise RunConflict(
+            f"{folder.path}: has no checkpoint to go on from, so it cannot grow ({', '.join(grown)}): give variant=<name>"
+        )
+    return grown
+
+
+def may_grow(config: Mapping) -> dict[str, Any]:
+    """The values of MAY_GROW in a configuration, those that it has."""
+    flat = _flat(config)
+    return {key: flat[key] for key in MAY_GROW if key in flat}
+
+
+def _grown(
+    old: Mapping, new: Mapping, differences: Mapping[str, tuple[Any, Any]], done: int
+) -> dict[str, tuple[Any, Any]]:
+    """The keys of MAY_GROW that differ and do not end before the steps `done`, where the overrides differ in nothing else."""
+    grown = {key: differences[key] for key in MAY_GROW if key in differences}
+    if not all(isinstance(value, int) and value >= done for _, value in grown.values()):
+        return {}
+    others = [
+        [o for o in config.get("overrides") or [] if o.partition("=")[0] not in grown] for config in (old, new)
+    ]
+    return grown if others[0] == others[1] else {}
 
 
 def _refuse_full_disk(path: Path, min_free_bytes: int) -> None:
@@ -258,8 +382,37 @@ def _refuse_full_disk(path: Path, min_free_bytes: int) -> None:
         )
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds a lock file. Writes nothing; the lock asked for is a shared one, given back at once."""
+    if not path.exists():
+        return False
+    with open(path, errors="replace") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        # Held by a host whose locks are not seen here, unless clocks are further apart than this.
+        return _elsewhere(file.read(200)) and abs(time.time() - os.fstat(file.fileno()).st_mtime) < SILENT_S
+
+
+def parsed(path: Path, parse: Callable[[Path], Any]) -> Any:
+    """What a file of a run folder says. DamagedFile when it is there and cannot be read, FileNotFoundError without it."""
+    try:
+        return parse(path)
+    except (FileNotFoundError, DamagedFile):
+        raise
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError) as error:
+        raise DamagedFile(f"{path}: cannot be read ({' '.join(str(error).split())[:100]})") from None
+
+
+def _a_mapping(value: Any) -> dict:
+    if not isinstance(value, dict):
+        raise ValueError("expected keys and values")
+    return value
+
+
 def read_json(path: Path) -> dict:
-    return json.loads(path.read_text())
+    return parsed(path, lambda file: _a_mapping(json.loads(file.read_text())))
 
 
 def write_json(path: Path, record: Mapping) -> None:
@@ -305,7 +458,13 @@ def metrics_lines(path: str | Path) -> list[dict]:
     """The complete lines; a last line without its end (a crash, or a writer at work) is left out."""
     if not Path(path).exists():
         return []
-    return [json.loads(line) for line in Path(path).read_text().split("\n")[:-1]]
+    return parsed(Path(path), lambda file: [metrics_line(line) for line in file.read_text().split("\n")[:-1]])
+
+
+def metrics_line(text: str | bytes) -> dict:
+    """One line of metrics.jsonl. ValueError or LookupError when it is none."""
+    line = _a_mapping(json.loads(text))
+    return line | {"step": int(line["step"])}
 
 
 def read_metrics(path: str | Path) -> pd.DataFrame:

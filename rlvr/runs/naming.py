@@ -16,7 +16,7 @@ from pathlib import Path
 # Overrides that do not change what is studied: choices that have a folder of their own, and where and how a run runs.
 PLACE = ("experiment", "scale", "base_model", "seed", "variant")
 MACHINE = ("hardware", "runs_dir", "run_dir", "data_root", "tracking", "check", "retention", "ray_kwargs", "transfer_queue",
-           "trainer", "hydra", "all", "watchdog")  # fmt: skip
+           "trainer", "hydra", "all", "watchdog", "ray")  # fmt: skip
 LONGEST = 120
 
 

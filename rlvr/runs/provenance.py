@@ -10,21 +10,42 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypedDict
 
-from rlvr.runs.folder import RunFolder, read_json, write_json
+from rlvr.runs.folder import RunFolder, may_grow, read_json, write_json
 
 Ending = Literal["finished", "failed", "interrupted"]
 
 
-def begin(folder: RunFolder, step: int = 0) -> None:
-    """Record a start; in a folder that has a record, a resume at `step` (0: from the beginning)."""
-    start = {"command": sys.argv, "start": now(), "git": git_state(), "hardware": hardware()}
+class Change(TypedDict):
+    """After `step` a run went on with `new` for `key`, until then it was `old`."""
+
+    step: int
+    key: str
+    old: Any
+    new: Any
+
+
+def begin(folder: RunFolder, step: int = 0, changed: Sequence[Change] = ()) -> None:
+    """Record a start; in a folder that has a record, a resume at `step` (0: from the beginning).
+
+    changed: what the run goes on with that differs; what grew since the start before is added.
+    """
+    growing = may_grow(folder.config())
+    start = {"command": sys.argv, "start": now(), "git": git_state(), "hardware": hardware(), "may_grow": growing}
     if folder.provenance_path.exists():
         record = read_json(folder.provenance_path)
+        before = [record, *record["resumed_at"]][-1].get("may_grow", {})
+        grown = [
+            Change(step=step, key=key, old=before[key], new=value)
+            for key, value in growing.items()
+            if before.get(key, value) != value
+        ]
+        record["changed"] = [*record.get("changed", []), *changed, *grown]
         record["resumed_at"].append({"step": step, **start})
     else:
         record = {**start, "python": platform.python_version(), "packages": packages(), "resumed_at": []}
@@ -37,6 +58,11 @@ def end(folder: RunFolder, status: Ending, error: str | None = None) -> None:
     record = read_json(folder.provenance_path)
     record |= {"status": status, "end": now(), "error": error}
     write_json(folder.provenance_path, record)
+
+
+def changes(folder: RunFolder) -> list[Change]:
+    """What a run went on with that differs from what it began with, oldest first."""
+    return read_json(folder.provenance_path).get("changed", []) if folder.provenance_path.exists() else []
 
 
 def now() -> str:

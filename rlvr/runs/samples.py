@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlvr.runs.folder import parsed
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -51,17 +53,17 @@ def write(path: Path, columns: "Mapping[str, Sequence] | pa.Table") -> Path:
 def read(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
     """Columns of a samples file: numbers as arrays, texts as lists. `optional` ones are left out where a file lacks them.
 
-    KeyError for a name that the file lacks.
+    KeyError for a name that the file lacks, DamagedFile for a file that is no samples file.
     """
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(path, memory_map=True)
+    file = parsed(path, lambda place: pq.ParquetFile(place, memory_map=True))
     there = set(file.schema_arrow.names)
     stored = {name: FORMER.get(name, name) if name not in there else name for name in (*names, *optional)}
     if lacking := [name for name in names if stored[name] not in there]:
         raise KeyError(f"{path}: has no column {lacking[0]}")
     wanted = [name for name in stored if stored[name] in there]
-    found = file.read(columns=[stored[name] for name in wanted], use_threads=False)
+    found = parsed(path, lambda _: file.read(columns=[stored[name] for name in wanted], use_threads=False))
     columns: dict[str, Any] = {}
     for name in wanted:
         column = found.column(stored[name])

@@ -24,6 +24,7 @@ from rich.table import Table
 
 from rlvr.runs.folder import RunFolder
 from rlvr.stats import Interval, printed
+from rlvr.training.limits import INTERRUPTED
 
 if TYPE_CHECKING:
     from rlvr.runs.evaluations import Evaluations
@@ -48,8 +49,15 @@ def capture_output(log_path: str | Path) -> Iterator[Console]:
         try:
             yield Console(file=screen)
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            try:
+                sys.stdout.flush()
+                sys.stderr.flush()
+            except OSError:  # the log's disk is full: what it did not take is not for the screen either
+                with open(os.devnull, "w") as nowhere:
+                    os.dup2(nowhere.fileno(), 1)
+                    os.dup2(nowhere.fileno(), 2)
+                sys.stdout.flush()
+                sys.stderr.flush()
             for descriptor, copy in enumerate(saved, start=1):
                 os.dup2(copy, descriptor)
                 os.close(copy)
@@ -59,13 +67,14 @@ class Follower:
     """Shows the progress of a run folder in a thread, for as long as its `with` block lasts.
 
     On a terminal one line that changes; elsewhere a line per phase and every `PLAIN_EVERY` steps.
-    benchmark: the one whose accuracy is shown, by its name in eval/<name>/accuracy.
+    scale: its steps, evaluate_every and save_every. benchmark: the one whose accuracy is shown, by its name in eval/<name>/accuracy.
     """
 
-    def __init__(self, console: Console, folder: RunFolder, steps: int, benchmark: str, poll_s: float = 0.5):
+    def __init__(self, console: Console, folder: RunFolder, scale: Mapping, benchmark: str, poll_s: float = 0.5):
         self.console = console
         self.folder = folder
-        self.steps = steps
+        self.scale = scale
+        self.steps = scale["steps"]
         self.benchmark = benchmark
         self.poll_s = poll_s
         self.lines: list[dict] = []
@@ -85,7 +94,7 @@ class Follower:
             redirect_stderr=False,
             disable=not console.is_terminal,
         )
-        self._task: TaskID = self._progress.add_task("step", total=steps, status="starting")
+        self._task: TaskID = self._progress.add_task("step", total=self.steps, status="starting")
 
     def __enter__(self) -> Follower:
         self._progress.start()
@@ -106,7 +115,7 @@ class Follower:
         self._read()
         phase = self.folder.phase_path.read_text().strip() if self.folder.phase_path.exists() else ""
         step = self.lines[-1]["step"] if self.lines else 0
-        status = status_text(self.lines, self.steps, self.benchmark) if self.lines else ""
+        status = status_text(self.lines, self.scale, self.benchmark) if self.lines else ""
         waiting = phase if step == 0 or "eval" in phase else ""
         self._progress.update(self._task, completed=step, status="  ".join(filter(None, [status, waiting])))
         if self.console.is_terminal:
@@ -131,7 +140,7 @@ class Follower:
         self._offset += len(complete[0]) + len(complete[1])
 
 
-def status_text(lines: list[dict], steps: int, benchmark: str) -> str:
+def status_text(lines: list[dict], scale: Mapping, benchmark: str) -> str:
     """The values of the progress line: reward, training and test accuracy, seconds per step, time left."""
     last = lines[-1]
     parts = []
@@ -143,11 +152,29 @@ def status_text(lines: list[dict], steps: int, benchmark: str) -> str:
     recent = [line for line in lines if "time/step_s" in line][-RECENT_STEPS:]
     if recent:
         parts.append(f"{median(line['time/step_s'] for line in recent):.1f} s/step")
-        spent_s = sum(line["time/step_s"] + line.get("time/eval_s", 0) for line in recent)
-        left_s = spent_s / len(recent) * (steps - last["step"])
-        if left_s > 0:
+        if left_s := seconds_left(lines, scale):
             parts.append(f"{duration(left_s)} left")
     return "  ".join(parts)
+
+
+def seconds_left(lines: list[dict], scale: Mapping) -> float | None:
+    """Time of the steps, evaluations and checkpoints that are still to come, by those of the lines.
+
+    scale: its steps, evaluate_every and save_every. None before the first step.
+    """
+
+    def typical(key: str) -> float:
+        return median([line[key] for line in lines if key in line] or [0.0])
+
+    def due(every: int) -> int:
+        return sum(step % every == 0 or step == scale["steps"] for step in left)
+
+    steps = [line["time/step_s"] - line.get("time/save_s", 0.0) for line in lines if "time/step_s" in line]
+    left = range(lines[-1]["step"] + 1, scale["steps"] + 1)
+    if not steps:
+        return None
+    evaluating = due(scale["evaluate_every"]) * typical("time/eval_s")
+    return len(left) * median(steps) + evaluating + due(scale["save_every"]) * typical("time/save_s")
 
 
 def duration(seconds: float) -> str:
@@ -201,7 +228,7 @@ def report_failure(console: Console, error: BaseException, log_path: str | Path)
     """Print the cause in one line and where the whole log is; returns the process's exit code."""
     if isinstance(error, KeyboardInterrupt):
         console.print(f"interrupted; the same command resumes the run (log: {log_path})", soft_wrap=True)
-        return 130
+        return INTERRUPTED
     console.print(root_cause(error), style="bold red", markup=False, highlight=False, soft_wrap=True)
     console.print(f"full log: {log_path}", markup=False, highlight=False, soft_wrap=True)
     return 1

@@ -4,16 +4,21 @@ The driver process loads neither torch nor verl: it starts Ray, hands the resolv
 follows the run folder until the trainer has ended or failed.
 """
 
+import hashlib
 import json
 import os
 import shutil
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import psutil
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -23,12 +28,13 @@ from rlvr.data import prepare as data
 from rlvr.data import protocols, sources
 from rlvr.evaluation.store import Store
 from rlvr.runs import provenance
-from rlvr.runs.folder import RunFolder, open_run, write_atomically
-from rlvr.training import console, rewards
+from rlvr.runs.folder import DamagedFile, RunFolder, RunFolderError, open_run, read_json, write_atomically
+from rlvr.training import console, limits, rewards
 
 SCRATCH = "rlvr-"
 LONGEST_TEMPORARY = 24
 REMOVAL_TRIES = 25
+RAY_TRIES = 3
 
 
 def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console, float], None]) -> int:
@@ -44,7 +50,7 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
         if folder.state == "finished":
             print(f"{folder.path}: finished already; seed=<n> or variant=<name> starts another run")
             return 0
-        started = time.monotonic()
+        started, begun = time.monotonic(), False
         with console.capture_output(folder.log_path) as screen:
             try:
                 screen.print(f"run folder: {folder.path}", soft_wrap=True, highlight=False)
@@ -53,30 +59,43 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
                 data.write_rows(folder, prepared)
                 for protocol in protocols.of_run(cfg):
                     Store(folder, protocol, protocol.record(cfg.seed)).note()
-                _keep_reward(cfg, folder)
+                step = folder.resume_step()
+                changed = _keep_reward(cfg, folder, step)
                 write_atomically(folder.fidelity_path, json.dumps(fidelity.compare(cfg), indent=1) + "\n")
                 if cfg.base_model.gguf_file:
                     cfg.actor_rollout_ref.model.path = cfg.critic.model.path = _converted(cfg, folder)
                 elif cfg.base_model.revision is not None:
                     cfg.actor_rollout_ref.model.path = cfg.critic.model.path = _pinned(cfg, folder)
-                step = folder.resume_step()
+                folder.check_checkpoint(step)
                 folder.rewind(step)
                 if step:
                     screen.print(f"resuming at step {step}")
                 elif own_labels(cfg):
                     _probe(cfg, prepared, folder, screen)
-                provenance.begin(folder, step)
+                known = len(provenance.changes(folder))
+                provenance.begin(folder, step, changed)
+                begun = True
+                for change in provenance.changes(folder)[known:]:
+                    screen.print("from here on {key}: {old} → {new}".format_map(change), highlight=False)
                 benchmark = protocols.of_run(cfg)[-1].name
-                with console.Follower(screen, folder, cfg.scale.steps, benchmark):
+                with console.Follower(screen, folder, cfg.scale, benchmark):
                     train(_from_step(cfg, folder, step), folder)
             except BaseException as error:
-                if folder.provenance_path.exists():
-                    ending: provenance.Ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-                    provenance.end(folder, ending, console.root_cause(error))
-                return console.report_failure(screen, error, folder.log_path)
+                return _ended_early(folder, screen, error, begun)
             provenance.end(folder, "finished")
             summarise(cfg, folder, screen, time.monotonic() - started)
     return 0
+
+
+def _ended_early(folder: RunFolder, screen: Console, error: BaseException, begun: bool) -> int:
+    """Print why a run ended, and record it unless it was refused before it had begun; returns the exit code."""
+    if (problem := folder.cannot_write()) is not None:  # whatever was raised where, this is the cause
+        error = RunFolderError(problem)
+    if begun:
+        ending: provenance.Ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        with suppress(OSError, DamagedFile):  # it then stays "running", and reads as died
+            provenance.end(folder, ending, console.root_cause(error))
+    return console.report_failure(screen, error, folder.log_path)
 
 
 def plan(cfg: DictConfig) -> list[str]:
@@ -152,20 +171,32 @@ def _check_reward(cfg: DictConfig, prepared: data.Data) -> None:
     row = prepared.train[0]
     label = row["reward_model"]["ground_truth"]
     arguments = {key: cfg.reward_rule[key] for key in ("file", "function")}
-    rewards.compute_score("train", f"\\boxed{{{label}}}", label, row["extra_info"], **arguments)
+    with limits.time_limit(cfg.watchdog.reward_minutes, "watchdog.reward_minutes"):
+        rewards.compute_score("train", f"\\boxed{{{label}}}", label, row["extra_info"], **arguments)
 
 
-def _keep_reward(cfg: DictConfig, folder: RunFolder) -> None:
-    """The user's reward as it was, beside the run's data; every process of the run reads this copy."""
+def _keep_reward(cfg: DictConfig, folder: RunFolder, step: int) -> list[provenance.Change]:
+    """The user's reward as it was, beside the run's data; every process of the run reads this copy.
+
+    One that made the run fail may be mended: the run goes on with the new one after `step`, and the old one is kept as
+    reward.<n>.py. Returns that change.
+    """
     if cfg.reward_rule.file is None:
-        return
+        return []
+    changed: list[provenance.Change] = []
     copy, text = folder.data_dir / "reward.py", Path(cfg.reward_rule.file).read_text()
     if copy.exists() and copy.read_text() != text:
-        raise ConfigError(
-            f"reward_rule.file={cfg.reward_rule.file}: differs from the one this run began with: give variant=<name>"
-        )
-    copy.write_text(text)
+        if folder.ending() != "failed":
+            raise ConfigError(
+                f"reward_rule.file={cfg.reward_rule.file}: differs from the one this run began with, and the run did not "
+                "fail: give variant=<name>"
+            )
+        kept = copy.with_name(f"reward.{len(list(folder.data_dir.glob('reward.*.py'))) + 1}.py")
+        write_atomically(kept, copy.read_text())
+        changed.append(provenance.Change(step=step, key="reward_rule.file", old=kept.name, new=copy.name))
+    write_atomically(copy, text)
     cfg.reward.custom_reward_function.reward_kwargs.file = str(copy)
+    return changed
 
 
 def _converted(cfg: DictConfig, folder: RunFolder) -> str:
@@ -207,21 +238,72 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     from rlvr.training import watchdog
     from rlvr.training.task import TaskRunner
 
-    folder.phase_path.write_text("starting Ray")
+    address = preflight.ray_address(cfg)
+    folder.phase_path.write_text(f"joining Ray at {address}" if address else "starting Ray")
     arguments = OmegaConf.to_container(cfg.ray_kwargs.ray_init)
     runtime_env = arguments.pop("runtime_env", None) or {}
     with scratch_folder() as scratch:
-        if not (arguments.get("address") or os.environ.get("RAY_ADDRESS")):
+        if address:  # what there is, the cluster says
+            arguments = {k: v for k, v in arguments.items() if k not in ("num_cpus", "num_gpus", "include_dashboard")}
+            arguments["address"] = address
+        else:
             arguments.setdefault("_temp_dir", f"{scratch}/ray")
         runtime_env["env_vars"] = ray_environment(cfg, folder, scratch) | (runtime_env.get("env_vars") or {})
-        ray.init(**arguments, runtime_env=runtime_env)
         family: set = set()
         try:
+            _start_ray(arguments | {"runtime_env": runtime_env})
+            check_cluster(cfg, ray.cluster_resources(), address)
             runner = ray.remote(TaskRunner).options(num_cpus=0).remote()
-            watchdog.wait_for(runner.run.remote(cfg), folder, cfg.watchdog.no_progress_minutes, family)
+            watchdog.wait_for(runner.run.remote(cfg), folder, cfg.watchdog, family)
         finally:
+            watchdog.add_children(family)
             ray.shutdown()
             watchdog.end(family)
+
+
+def _start_ray(arguments: Mapping[str, Any]) -> None:
+    """Start Ray or join its cluster; on a busy machine its own limit of 30 s is too short, so more than once.
+
+    In a thread: Ray waits in C++, where no signal is heard, and takes SIGTERM for itself in the main one. ConfigError where
+    no cluster answers.
+    """
+    import ray
+
+    from rlvr.training import watchdog
+
+    def start(started: Future) -> None:
+        try:
+            started.set_result(ray.init(**arguments))
+        except BaseException as error:
+            started.set_exception(error)
+
+    for tries_left in reversed(range(RAY_TRIES)):
+        started: Future = Future()
+        threading.Thread(target=start, args=(started,), name="ray.init", daemon=True).start()
+        while not wait([started], timeout=1).done:
+            pass
+        error = started.exception()
+        if isinstance(error, ConnectionError):
+            reason = str(error).splitlines()[0][:200]
+            raise ConfigError(f"ray.address={arguments['address']}: no Ray cluster answers there ({reason})") from None
+        if error is None or not tries_left or "timed out during startup" not in str(error):
+            break
+        print(f"{error} Another try.")
+        ray.shutdown()
+        watchdog.end(set(psutil.Process().children(recursive=True)))
+    started.result()
+
+
+def check_cluster(cfg: DictConfig, resources: Mapping[str, float], address: str | None) -> None:
+    """ConfigError when a Ray cluster has fewer CPU slots or devices in all than the run takes."""
+    where = f"the cluster at {address}" if address else "this machine"
+    preflight.check_slots(cfg, resources.get("CPU", 0), where)
+    devices, there = cfg.hardware.nodes * cfg.hardware.devices_per_node, resources.get("GPU", 0)
+    if devices > there:
+        raise ConfigError(
+            f"hardware={cfg.hardware.name}: needs {devices} devices on {cfg.hardware.nodes} node(s), {where} has {there:g} in "
+            "all: start Ray on more nodes, with --num-gpus where they have none, or lower hardware.nodes"
+        )
 
 
 @contextmanager
@@ -247,12 +329,23 @@ def scratch_folder() -> Iterator[str]:
             time.sleep(0.2)
 
 
+def wandb_id(folder: RunFolder) -> str:
+    """The same for every start of a run, another for a run begun anew in the same place."""
+    begun = f"{folder.path.parts[-4:]} {read_json(folder.provenance_path)['start']}"
+    return hashlib.sha256(begun.encode()).hexdigest()[:12]
+
+
 def ray_environment(cfg: DictConfig, folder: RunFolder, scratch: str) -> dict[str, str]:
     """Environment of every Ray process of the run."""
     variables = {
         "TOKENIZERS_PARALLELISM": "false",
-        "WANDB_MODE": {"online": "online", "offline": "offline", "off": "disabled"}[cfg.tracking],
+        "WANDB_MODE": cfg.tracking if cfg.tracking in ("online", "offline") else "disabled",
+        # A resumed run goes on in the same run of W&B: its id is that of the folder.
+        "WANDB_RUN_ID": wandb_id(folder),
+        "WANDB_RESUME": "allow",
+        "WANDB_TAGS": ",".join([cfg.experiment_name, cfg.scale.name, cfg.base_model.name, f"seed{cfg.seed}"]),
         "WANDB_DIR": str(folder.path),
+        "TENSORBOARD_DIR": str(folder.path / "tensorboard"),
         "WANDB_CACHE_DIR": scratch,
         "WANDB_DATA_DIR": scratch,
         "TMPDIR": scratch,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import ray
+from omegaconf import DictConfig
 
 from rlvr.runs.folder import RunFolder
 
@@ -27,22 +28,41 @@ class NoProgress(RuntimeError):
     """Nothing was written to the run folder for too long."""
 
 
-def wait_for(task: ray.ObjectRef, folder: RunFolder, no_progress_minutes: float, family: set[psutil.Process]) -> None:
-    """Wait for the trainer. Raises what it raised, or ProcessDied, or NoProgress. What runs meanwhile is added to `family`."""
-    seen: float | None = None
+class NotPlaced(RuntimeError):
+    """Ray has not given the run what it asked for; the message has the numbers."""
+
+
+def wait_for(task: ray.ObjectRef, folder: RunFolder, limits: DictConfig, family: set[psutil.Process]) -> None:
+    """Wait for the trainer. Raises what it raised, or ProcessDied, NotPlaced or NoProgress. What runs meanwhile is added to
+    `family`. limits: `watchdog` of the configuration.
+    """
+    started = wrote = time.monotonic()
+    seen, last = None, last_written(folder)
     while not ray.wait([task], timeout=POLL_S)[0]:
-        family |= set(psutil.Process().children(recursive=True))
-        if (dead := dead_processes()) and seen is None:
-            seen = time.monotonic()
-        if dead and seen is not None and time.monotonic() - seen > GRACE_S:
-            raise ProcessDied(f"{', '.join(dead)} died; the same command resumes the run from its last checkpoint")
-        quiet_minutes = (time.time() - last_written(folder)) / 60
-        if quiet_minutes > no_progress_minutes:
+        add_children(family)
+        now = time.monotonic()
+        if dead := dead_processes():
+            seen = now if seen is None else seen
+            if now - seen > GRACE_S:
+                raise ProcessDied(f"{', '.join(dead)} died; the same command resumes the run from its last checkpoint")
+        elif now - started > 60 * limits.placement_minutes and (waits := not_placed()):
+            raise NotPlaced(
+                f"Ray has not granted {waits} within {limits.placement_minutes:g} minutes "
+                "(watchdog.placement_minutes): is the cluster busy, or a node missing?"
+            )
+        if (newest := last_written(folder)) != last:  # compared with nothing but itself, for clocks jump
+            last, wrote = newest, now
+        quiet_minutes = (now - wrote) / 60
+        if quiet_minutes > limits.no_progress_minutes:
             raise NoProgress(
                 f"nothing was written to {folder.path} for {quiet_minutes:.0f} minutes "
-                f"(watchdog.no_progress_minutes={no_progress_minutes:g}); run.log says what it last did"
+                f"(watchdog.no_progress_minutes={limits.no_progress_minutes:g}); run.log says what it last did"
             )
     ray.get(task)
+
+
+def add_children(family: set[psutil.Process]) -> None:
+    family |= set(psutil.Process().children(recursive=True))
 
 
 def end(family: set[psutil.Process]) -> None:
@@ -63,13 +83,20 @@ def dead_processes() -> list[str]:
     if own:
         return own  # without its control store Ray cannot be asked about actors
     names = []
-    for actor in state.actors().values():
+    for actor in state.actors(job_id=ray.JobID(bytes.fromhex(ray.get_runtime_context().get_job_id()))).values():
         if actor["State"] == "DEAD" and not any(end in str(actor["DeathCause"]) for end in EXPECTED):
             names.append(f"{actor['ActorClassName']} (pid {actor['Pid']})")
     return sorted(names)
 
 
+def not_placed() -> str:
+    """What placement groups of a cluster still wait for, as "2 x {CPU: 3, GPU: 1}"; empty when all are placed."""
+    groups = ray.util.placement_group_table().values()
+    waiting = [str(bundle) for group in groups if group["state"] == "PENDING" for bundle in group["bundles"].values()]
+    return ", ".join(f"{waiting.count(bundle)} x {bundle}" for bundle in dict.fromkeys(waiting))
+
+
 def last_written(folder: RunFolder) -> float:
     """When the run folder last changed, in seconds since 1970."""
     watched = [folder.metrics_path, folder.phase_path, folder.log_path, folder.rollouts_dir, *folder.eval_dir.glob("*")]
-    return max((path.stat().st_mtime for path in map(Path, watched) if path.exists()), default=time.time())
+    return max((path.stat().st_mtime for path in map(Path, watched) if path.exists()), default=0.0)

@@ -337,7 +337,7 @@ def test_a_typo_inside_an_experiment_is_caught(tmp_path: Path, line: str, messag
         ("loss.policy=gspo", "loss.policy=gspo: expected vanilla or none"),
         ("seed=-1", "seed=-1: expected a whole number of 0 or more"),
         ("seed=true", "seed=True: expected a whole number of 0 or more"),
-        ("tracking=wandb", "tracking=wandb: expected offline, online or off"),
+        ("tracking=wandb", "tracking=wandb: expected one of offline, online, tensorboard, off"),
         ("variant=a/b", "variant=a/b: expected letters, digits, '_' and '.'"),
         ("label.text=''", "label.text=: expected a text, a number or null"),
         ("label.wrong_share=1.5", "label.wrong_share=1.5: expected a share from 0 to 1"),
@@ -438,7 +438,10 @@ def test_a_mistake_on_the_command_line_is_one_line(arguments: tuple[str, ...], m
 def test_multirun_composes_every_combination(tmp_path: Path) -> None:
     done = run("-m", "+experiment=one_shot,no_kl", "seed=0,1", "check=true", f"hydra.sweep.dir={tmp_path}")
     sound = re.findall(r"^(runs/.*): the configuration is sound", done.stdout, flags=re.M)
-    assert sound == [f"runs/tiny/tiny/{name}/seed{seed}" for name in ("one_shot", "no_kl") for seed in (0, 1)]
+    places = [f"runs/tiny/tiny/{name}/seed{seed}" for name in ("one_shot", "no_kl") for seed in (0, 1)]
+    assert sound == places
+    assert "run 4 of 4" in done.stdout
+    assert done.stdout.splitlines()[-4:] == [f"{place}  sound" for place in places]
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ def test_failures_are_named_and_stop_nothing(tmp_path, stand_in):
 
 
 def test_the_exit_code_and_the_table_at_the_end(tmp_path, stand_in, monkeypatch, capsys):
-    monkeypatch.setattr(launch, "survey", lambda wanted, here: [launch.Outcome(run, "start") for run in wanted])
+    monkeypatch.setattr(launch, "survey", lambda wanted, here, queued: [launch.Outcome(run, "start") for run in wanted])
     table = own_table(tmp_path, "good", "failing")
     assert command(launch.Options, launch.launch, "", [table, f"runs_dir={tmp_path / 'runs'}"]) == 1
     last = [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]
@@ -273,7 +273,10 @@ def hand_made(root: Path, name: str, status: str | None, steps: int = 60, **reco
 
 def test_every_state_is_told_from_its_folder(tmp_path):
     hand_made(tmp_path, "finished", "finished")
-    hand_made(tmp_path, "dead", "running").lock_path.write_text("pid 1 on node7")
+    (lock := hand_made(tmp_path, "died", "running").lock_path).write_text("pid 1 on node7")
+    os.utime(lock, (0, 0))
+    # On a shared disk where this host does not see the locks of others.
+    hand_made(tmp_path, "running_elsewhere", "running").lock_path.write_text("pid 1 on node7")
     hand_made(tmp_path, "failed", "failed", error="ValueError: the reward is broken")
     hand_made(tmp_path, "interrupted", "interrupted")
     hand_made(tmp_path, "no_record", None)
@@ -286,16 +289,17 @@ def test_every_state_is_told_from_its_folder(tmp_path):
         running.lock()
         moved = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}_moved"))
         found = {one.folder.path.parts[-2]: one for one in map(runs.standing, runs.folders(moved))}
-    states = {"interrupted": "unfinished", "no_record": "unfinished", "no_config": "damaged", "empty": "new"}
+    states = {"interrupted": "interrupted", "no_record": "unfinished", "no_config": "damaged", "empty": "new"}
     states |= {name: "damaged" for name in ("damaged_record", "damaged_metrics", "damaged_config")}
-    states |= {name: name for name in ("finished", "dead", "failed", "running")}
+    states |= {"running_elsewhere": "running"}
+    states |= {name: name for name in ("finished", "died", "failed", "running")}
     assert {name: one.state for name, one in found.items()} == states
     assert (found["running"].step, found["running"].steps, found["running"].score) == (30, 60, "tiny500 40.5")
     assert {one.host for name, one in found.items() if states[name] not in ("damaged", "new", "unfinished")} == {
         "node7"
     }
     assert found["failed"].cause == "ValueError: the reward is broken"
-    assert "no living process" in found["dead"].cause
+    assert "no living process" in found["died"].cause
     # 30 steps of 2 s; evaluations (5 and 7 s so far) and checkpoints (1 s) at 40 and 60.
     assert found["running"].left_s == 30 * 2 + 2 * 6 + 2 * 1
     for name, file in (("record", "provenance.json"), ("metrics", "metrics.jsonl"), ("config", "config.yaml")):
@@ -303,7 +307,7 @@ def test_every_state_is_told_from_its_folder(tmp_path):
         assert cause.startswith(f"{moved}/tiny/tiny/damaged_{name}/seed0/{file}: cannot be read") and "\n" not in cause
     shown = StringIO()
     Console(file=shown, width=300).print(runs.table(found.values()))
-    assert "4 damaged, 1 dead, 1 failed, 1 finished, 1 new, 1 running, 2 unfinished" in shown.getvalue()
+    assert "4 damaged, 1 died, 1 failed, 1 finished, 1 interrupted, 1 new, 2 running, 1 unfinished" in shown.getvalue()
     line = next(line for line in shown.getvalue().splitlines() if line.startswith("tiny/tiny/running/seed0"))
     assert line.split()[1:6] == ["30/60", "tiny500", "40.5", "1m14s", "node7"]
 

@@ -3,14 +3,22 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
+import socket
+import subprocess
+import sys
+import threading
 import time
+import zipfile
 
 import pytest
 
 from experiments.timings.synthetic_runs import sample_columns
+from rlvr.runs import folder as folder_module
 from rlvr.runs import provenance, samples
 from rlvr.runs.folder import (
+    DamagedFile,
     MetricsWriter,
     RunConflict,
     RunFolder,
@@ -235,3 +243,161 @@ def test_provenance_says_what_ran_on_what(tmp_path):
 def test_outside_git_the_commit_is_unknown(monkeypatch, tmp_path):
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "rlvr" / "runs" / "provenance.py"))
     assert provenance.git_state() == {"commit": None, "dirty": None}
+
+
+# ---------------------------------------------------------------------------------------- what may grow
+
+
+def of_steps(path, steps, *overrides):
+    settings = {"scale": {"steps": steps, "save_every": 20}, "trainer": {"total_training_steps": steps, "total_epochs": steps}}
+    return config(path, **settings, overrides=[f"scale.steps={steps}", *overrides])
+
+
+def with_checkpoint(folder, step):
+    checkpoint = folder.checkpoint_path(step)
+    checkpoint.mkdir(parents=True)
+    with zipfile.ZipFile(checkpoint / "data.pt", "w") as file:
+        file.writestr("data", "x" * 100)
+    writer = MetricsWriter(folder.metrics_path)
+    for line in range(step + 1):
+        writer.write({"step": line})
+
+
+def test_a_finished_run_grows_from_its_last_checkpoint_and_says_so(tmp_path):
+    path = tmp_path / "seed0"
+    with open_run(path, of_steps(path, 60)) as folder:
+        provenance.begin(folder)
+        with_checkpoint(folder, 60)
+        provenance.end(folder, "finished")
+    for other in (of_steps(path, 40), of_steps(path, 80, "loss.kl=0"), of_steps(path, 80) | {"seed": 1}):
+        with pytest.raises(RunConflict):  # shorter, or not only longer
+            open_run(path, other)
+    assert folder.state == "finished" and folder.config()["scale"]["steps"] == 60
+    with open_run(path, of_steps(path, 240)) as folder:
+        assert (folder.state, folder.resume_step(), folder.config()) == ("unfinished", 60, of_steps(path, 240))
+        provenance.begin(folder, 60)
+        with_checkpoint(folder, 240)
+        provenance.end(folder, "finished")
+    record = json.loads(folder.provenance_path.read_text())
+    assert record["changed"] == [{"step": 60, "key": "scale.steps", "old": 60, "new": 240}]
+    with pytest.raises(RunConflict, match="scale.steps: 240 → 60"):
+        open_run(path, of_steps(path, 60))
+
+
+def test_a_finished_run_without_a_checkpoint_does_not_grow(tmp_path):
+    with open_run(tmp_path, of_steps(tmp_path, 60)) as folder:
+        provenance.begin(folder)
+        MetricsWriter(folder.metrics_path).write({"step": 60})
+        provenance.end(folder, "finished")
+    with pytest.raises(RunConflict, match="no checkpoint to go on from"):
+        open_run(tmp_path, of_steps(tmp_path, 240))
+    assert folder.last_step() == 60
+
+
+# ---------------------------------------------------------------------------------------- what is damaged, and what died
+
+
+def test_a_damaged_file_is_named_in_one_line_by_its_reader(tmp_path):
+    folder = RunFolder(tmp_path)
+    with_checkpoint(folder, 2)
+    folder.check_checkpoint(2)
+    readers = {
+        folder.config_path: folder.config,
+        folder.provenance_path: folder.ending,
+        folder.metrics_path: folder.last_step,
+        folder.rollouts_path(1): lambda: samples.read(folder.rollouts_path(1), ["score"]),
+        folder.checkpoint_path(2) / "data.pt": lambda: folder.check_checkpoint(2),
+    }
+    samples.write(folder.rollouts_path(1), sample_columns(score=[1.0]))
+    for file in readers:
+        whole = file.read_bytes() if file.exists() else b'{"step": 1, "status":\n'
+        file.write_bytes(whole[: len(whole) // 2] + b"\n")
+    for file, reader in readers.items():
+        with pytest.raises(DamagedFile) as damage:
+            reader()
+        assert str(damage.value).startswith(f"{file}: cannot be read") and "\n" not in str(damage.value)
+
+
+def test_a_run_that_says_it_runs_and_whose_process_is_gone_has_died(tmp_path):
+    with open_run(tmp_path, config(tmp_path)) as folder:
+        provenance.begin(folder)
+        assert RunFolder(tmp_path).status() == "running"
+    assert folder.status() == "died" and folder.state == "unfinished"
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("mount"), reason="only root can mount a small disk")
+def test_a_full_and_a_read_only_disk_are_said_and_lose_nothing(tmp_path):
+    """In a mount namespace of its own, so that nothing is left mounted however the test ends."""
+    code = f"""
+import subprocess
+from pathlib import Path
+from rlvr.runs.folder import MetricsWriter, RunFolder, metrics_lines, write_json
+place = Path({str(tmp_path)!r})
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", place], check=True)
+folder = RunFolder(place)
+writer = MetricsWriter(folder.metrics_path)
+writer.write({{"step": 0}})
+write_json(folder.provenance_path, {{"status": "running"}})
+print(folder.cannot_write())
+(place / "filler").write_bytes(bytes(8 * 2**20))
+print(folder.cannot_write())
+try:
+    (place / "rest").write_bytes(bytes(20 * 2**20))
+except OSError:
+    pass
+for write in (lambda: write_json(folder.provenance_path, {{"x": "y" * 100000}}), lambda: writer.write({{"step": 1, "x": "y" * 100000}})):
+    try:
+        write()
+    except OSError as error:
+        print(error.strerror)
+(place / "rest").unlink(), (place / "filler").unlink()
+print(folder.ending(), [line["step"] for line in metrics_lines(folder.metrics_path)], folder.cannot_write())
+subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+print(folder.cannot_write())
+"""
+    inside = ["unshare", "--mount", sys.executable, "-c", code]
+    done = subprocess.run(inside, capture_output=True, text=True)
+    if "Operation not permitted" in done.stderr or "must be superuser" in done.stderr:
+        pytest.skip("this root may not mount")
+    assert done.returncode == 0, done.stderr
+    remedy = "make room there, and the same command resumes the run"
+    assert done.stdout.splitlines() == [
+        "None",
+        f"{tmp_path}: cannot write (No space left on device): {remedy}",
+        "No space left on device",
+        "No space left on device",
+        "running [0] None",
+        f"{tmp_path}: cannot write (Read-only file system): {remedy}",
+    ]
+
+
+def test_an_unfinished_run_may_also_end_sooner_but_not_before_where_it_is(tmp_path):
+    with open_run(tmp_path, of_steps(tmp_path, 240)) as folder:
+        with_checkpoint(folder, 60)
+    with pytest.raises(RunConflict, match="scale.steps: 240 → 59"):
+        open_run(tmp_path, of_steps(tmp_path, 59))
+    open_run(tmp_path, of_steps(tmp_path, 80)).release()
+    assert folder.config()["scale"]["steps"] == 80
+
+
+def test_a_host_whose_locks_are_not_seen_is_recognised_by_its_touch(tmp_path, monkeypatch):
+    """The disk is stood in for by a lock that both get; the other host touches its file, then dies."""
+    monkeypatch.setattr(folder_module, "TOUCH_S", 0.1)
+    monkeypatch.setattr(folder_module, "SILENT_S", 0.5)
+    lock = tmp_path / "lock"
+    lock.write_text("pid 7 on another-host")
+    done = threading.Event()
+    other = threading.Thread(target=folder_module._touch, args=(lock, done))
+    other.start()
+    with pytest.raises(RunFolderError, match="another process .pid 7 on another-host. runs here"):
+        open_run(tmp_path, config(tmp_path))
+    done.set()
+    other.join()
+    with open_run(tmp_path, config(tmp_path)):
+        assert lock.read_text() == f"pid {os.getpid()} on {socket.gethostname()}"
+        before = lock.stat().st_mtime_ns
+        deadline = time.monotonic() + 30
+        while lock.stat().st_mtime_ns == before and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert lock.stat().st_mtime_ns > before
+    assert lock.read_text() == ""

@@ -24,6 +24,11 @@ RAY_TEXT = (
     "ValueError: micro batch 3 does not divide 8"
 )
 
+
+def of(steps):
+    return {"steps": steps, "evaluate_every": 10, "save_every": 10}
+
+
 LINES = [
     {"step": 0, "eval/tiny500/accuracy": 0.36, "time/eval_s": 3.0},
     {"step": 1, "train/reward": 0.5, "train/accuracy": 0.5, "time/step_s": 2.0},
@@ -60,15 +65,15 @@ def test_the_log_of_an_earlier_attempt_is_kept(tmp_path):
 
 
 def test_the_progress_line_says_reward_accuracies_speed_and_time_left():
-    # Median of 2 and 4 s is 3 s a step; at a mean of 3 s, 20 steps are left: 1 minute.
-    expected = "reward 0.75  train 75%  tiny500 50.0%  3.0 s/step  1m00s left"
-    assert status_text(LINES, 22, "tiny500") == expected
+    # Median of 2 and 4 s is 3 s a step, for 20 steps; and evaluations of 3 s after steps 10, 20 and the last.
+    expected = "reward 0.75  train 75%  tiny500 50.0%  3.0 s/step  1m09s left"
+    assert status_text(LINES, of(22), "tiny500") == expected
 
 
 def test_a_follower_without_a_terminal_prints_phases_and_every_tenth_step(tmp_path):
     folder = RunFolder(tmp_path)
     console = screen()
-    follower = Follower(console, folder, steps=11, benchmark="tiny500", poll_s=60)
+    follower = Follower(console, folder, of(11), benchmark="tiny500", poll_s=60)
     folder.phase_path.write_text("starting Ray")
     follower._show()
     writer = MetricsWriter(folder.metrics_path)
@@ -85,7 +90,7 @@ def test_a_follower_draws_on_a_terminal_until_the_block_ends(tmp_path):
     folder = RunFolder(tmp_path)
     console = screen(terminal=True)
     writer = MetricsWriter(folder.metrics_path)
-    with Follower(console, folder, steps=2, benchmark="tiny500", poll_s=0.01):
+    with Follower(console, folder, of(2), benchmark="tiny500", poll_s=0.01):
         for line in LINES:
             writer.write(line)
     assert "2/2" in console.file.getvalue() and "tiny500 50.0%" in console.file.getvalue()
@@ -95,14 +100,14 @@ def test_the_progress_line_fits_80_columns(tmp_path):
     folder = RunFolder(tmp_path)
     console = screen(width=80, terminal=True)
     last = {"train/reward": 0.75, "train/accuracy": 1.0, "time/step_s": 115.2, "eval/math500/accuracy": 0.736}
-    with Follower(console, folder, steps=2000, benchmark="math500", poll_s=60):
+    with Follower(console, folder, of(2000), benchmark="math500", poll_s=60):
         MetricsWriter(folder.metrics_path).write({"step": 1000, **last})
     assert "115.2 s/step  32h00m left" in console.file.getvalue()
 
 
 def test_a_follower_ignores_a_torn_line_and_starts_again_after_a_resume(tmp_path):
     folder = RunFolder(tmp_path)
-    follower = Follower(screen(), folder, steps=2, benchmark="tiny500", poll_s=60)
+    follower = Follower(screen(), folder, of(2), benchmark="tiny500", poll_s=60)
     writer = MetricsWriter(folder.metrics_path)
     for line in LINES:
         writer.write(line)

@@ -15,6 +15,7 @@ import time
 
 import psutil
 import pytest
+from omegaconf import OmegaConf
 
 from rlvr.runs.folder import RunFolder, metrics_lines
 from rlvr.training import watchdog
@@ -71,11 +72,36 @@ def test_a_dead_process_ends_the_run_and_the_run_goes_on(role, tmp_path, request
     assert [line["step"] for line in metrics_lines(folder.metrics_path)] == list(range(17))
 
 
-def test_a_run_that_writes_nothing_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr(watchdog.ray, "wait", lambda tasks, timeout: ([], tasks))
+def test_a_run_that_writes_nothing_is_ended_and_a_clock_that_jumps_ends_none(tmp_path, monkeypatch):
+    """One look at the run every minute; it writes until the fifth, and the clock of its files jumps by a day."""
+    folder, minutes = RunFolder(tmp_path), iter(range(100))
+    now = [0.0]
+
+    def look(tasks, timeout):
+        minute = next(minutes)
+        now[0] = 60.0 * minute
+        if minute <= 5:
+            folder.phase_path.write_text("training")
+            os.utime(folder.phase_path, (minute, minute * 86400))
+        return [], tasks
+
+    monkeypatch.setattr(watchdog.ray, "wait", look)
     monkeypatch.setattr(watchdog, "dead_processes", list)
-    folder = RunFolder(tmp_path)
-    folder.phase_path.write_text("training")
-    monkeypatch.setattr(watchdog.time, "time", lambda: folder.phase_path.stat().st_mtime + 601)
-    with pytest.raises(watchdog.NoProgress, match=r"for 10 minutes \(watchdog.no_progress_minutes=10\)"):
-        watchdog.wait_for(None, folder, 10, set())
+    monkeypatch.setattr(watchdog.time, "monotonic", lambda: now[0])
+    limits = OmegaConf.create({"no_progress_minutes": 10, "placement_minutes": 1000})
+    with pytest.raises(watchdog.NoProgress, match=r"for 11 minutes \(watchdog.no_progress_minutes=10\)"):
+        watchdog.wait_for(None, folder, limits, set())
+    assert now[0] == 60 * 16
+
+
+def test_what_a_cluster_does_not_grant_is_an_error_with_its_numbers(tmp_path, monkeypatch):
+    looks = iter([0.0, 0.0, 61.0])
+    bundles = {0: {"CPU": 3.0, "GPU": 1.0}, 1: {"CPU": 3.0, "GPU": 1.0}}
+    groups = {"a": {"state": "PENDING", "bundles": bundles}, "b": {"state": "CREATED", "bundles": bundles}}
+    monkeypatch.setattr(watchdog.ray, "wait", lambda tasks, timeout: ([], tasks))
+    monkeypatch.setattr(watchdog.ray.util, "placement_group_table", lambda: groups)
+    monkeypatch.setattr(watchdog, "dead_processes", list)
+    monkeypatch.setattr(watchdog.time, "monotonic", lambda: next(looks))
+    limits = OmegaConf.create({"no_progress_minutes": 10, "placement_minutes": 1})
+    with pytest.raises(watchdog.NotPlaced, match="has not granted 2 x {'CPU': 3.0, 'GPU': 1.0} within 1 minutes"):
+        watchdog.wait_for(None, RunFolder(tmp_path), limits, set())

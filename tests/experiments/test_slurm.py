@@ -1,0 +1,185 @@
+"""`experiments.launch launch=slurm` against a real Slurm on this machine, where its programs are installed; skipped elsewhere.
+
+    apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge
+    REAL_RUNS=1 pytest tests/experiments/test_slurm.py       # with real training; else a run.py that only keeps its folder
+
+Two runs go through `sbatch`; one task is requeued by `scontrol requeue`, one by SIGUSR2, both under way. To pass, both must
+stop in order, go on from their checkpoint and finish, each step exactly once, and a second launch must find them, queued and
+finished. Slurm lets a requeued task wait for two minutes, so the test sets its start time. LIMIT_S: two starts on a busy
+machine; 120 s for what Slurm does by itself, which looks after its jobs every 30 s.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments import launch, slurm
+from rlvr.cli import ConfigError, command
+from rlvr.runs.folder import RunFolder, metrics_lines, read_json
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 1500
+DAEMONS = ("slurmctld", "slurmd", "munged")
+CONF = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort=16817
+SlurmdPort=16818
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={place}/munge.socket
+CredType=cred/munge
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+StateSaveLocation={place}/state
+SlurmdSpoolDir={place}/spool
+SlurmctldPidFile={place}/slurmctld.pid
+SlurmdPidFile={place}/slurmd.pid
+SlurmctldLogFile={place}/slurmctld.log
+SlurmdLogFile={place}/slurmd.log
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+JobRequeue=1
+ReturnToService=2
+SlurmdParameters=config_overrides
+SwitchType=switch/none
+JobCompType=jobcomp/none
+AccountingStorageType=accounting_storage/none
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
+PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+SMALL = ["scale.steps=8", "scale.prompts_per_step=2", "scale.samples_per_prompt=4", "scale.benchmarks=[tiny500]"]
+SMALL += ["+benchmarks.tiny500.limit=4", "scale.save_every=2", "scale.evaluate_every=8"]
+STAND_IN = f"""
+import sys, time, zipfile
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from rlvr.runs import provenance
+from rlvr.runs.folder import MetricsWriter, open_run
+from rlvr.training.limits import listen
+listen()
+given = dict(a.lstrip("+").split("=", 1) for a in sys.argv[1:])
+path = Path(given["runs_dir"], "tiny", "tiny", given["experiment"], "seed0")
+with open_run(path, {{"scale": {{"name": "tiny", "steps": 8}}, "seed": 0}}) as folder:
+    begun = folder.resume_step()
+    provenance.begin(folder, begun)
+    writer = MetricsWriter(folder.metrics_path, resume_at=begun or None)
+    try:
+        for step in range(begun + bool(begun), 9):
+            if step and step % 2 == 0:
+                folder.checkpoint_path(step).mkdir(parents=True, exist_ok=True)
+                (folder.checkpoint_path(step) / "data.pt").touch()
+            writer.write({{"step": step}})
+            time.sleep(1 if step < 4 or begun else 60)
+    except KeyboardInterrupt:
+        provenance.end(folder, "interrupted")
+        sys.exit(130)
+    provenance.end(folder, "finished")
+"""
+
+
+def test_options_are_checked(tmp_path):
+    how = slurm.settings(["launch.partition=gpu", "launch.time=4:00:00", "launch.options=[--qos=low]"])
+    assert (how["partition"], how["time"], how["options"]) == ("gpu", "4:00:00", ["--qos=low"])
+    for override, message in (
+        ("launch.partitoin=gpu", "did you mean partition"),
+        ("launch.at_once=0", "launch.at_once=0: expected a whole number above 0"),
+        (f"launch.setup={tmp_path}/no.sh", "no such file"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            slurm.settings([override])
+
+
+@pytest.mark.skipif(shutil.which("sbatch") is not None, reason="sbatch is installed")
+def test_without_slurm_it_is_said():
+    with pytest.raises(ConfigError, match="no squeue on this machine; launch=local runs here"):
+        slurm.queued(Path("runs"))
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """A Slurm of one node for this test alone, with its own key, ports and folders."""
+    missing = [name for name in (*DAEMONS, "sbatch") if shutil.which(name) is None]
+    if missing or os.getuid():
+        pytest.skip(f"needs root and Slurm's programs; not here: {', '.join(missing) or 'root'}")
+    place = tmp_path / "slurm"
+    for folder in ("state", "spool"):
+        (place / folder).mkdir(parents=True)
+    conf = place / "slurm.conf"
+    host = socket.gethostname().partition(".")[0]
+    conf.write_text(CONF.format(place=place, host=host, cpus=2))
+    monkeypatch.setenv("SLURM_CONF", str(conf))
+    key = place / "munge.key"
+    key.write_bytes(os.urandom(1024))
+    key.chmod(0o400)
+    munge = [f"--key-file={key}", f"--socket={place}/munge.socket", f"--pid-file={place}/munge.pid"]
+    munge += [f"--log-file={place}/munge.log", f"--seed-file={place}/munge.seed", "--foreground", "--force"]
+    processes = []
+    try:
+        for command in (["munged", *munge], ["slurmctld", "-D"], ["slurmd", "-D"]):
+            processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            time.sleep(1)
+        wait_until(lambda: "idle" in run("sinfo", "--noheader", "--format=%t"), 60)
+        yield
+        run("scancel", "--me")
+        wait_until(lambda: not run("squeue", "--noheader"), 60)
+    finally:
+        for process in reversed(processes):
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, timeout=120).stdout.strip()
+
+
+def wait_until(holds, limit_s: float) -> None:
+    deadline = time.monotonic() + limit_s
+    while not holds():
+        assert time.monotonic() < deadline, "not within its limit"
+        time.sleep(0.5)
+
+
+@pytest.mark.timeout(2 * LIMIT_S)
+def test_two_runs_through_sbatch_are_requeued_and_finish(cluster, tmp_path, monkeypatch, capsys):
+    runs_dir, table = tmp_path / "runs", tmp_path / "mine.yaml"
+    rows = "".join(f"  - {{label: {name}, experiment: {name}}}\n" for name in ("one_shot", "no_kl"))
+    table.write_text(f"kind: table\ntitle: Mine\ncolumns: [MATH500]\nseeds: [0]\nrows:\n{rows}")
+    arguments = [str(table), f"runs_dir={runs_dir}", "launch=slurm", "launch.cpus_per_task=1", "tracking=off"]
+    if os.environ.get("REAL_RUNS"):
+        arguments += SMALL
+    else:
+        (tmp_path / "run.py").write_text(STAND_IN)
+        monkeypatch.setattr(slurm, "ROOT", tmp_path)
+
+    def launched() -> str:
+        code = command(launch.Options, launch.launch, "", arguments)
+        printed = "".join(capsys.readouterr())
+        assert code == 0, printed
+        return printed
+
+    assert "2 runs submitted" in launched()
+    assert "2 runs: 2 queued" in launched()
+    folders = {task: RunFolder(path) for path, task in slurm.queued(runs_dir).items()}
+    for task, requeue in zip(
+        sorted(folders), (["scontrol", "requeue"], ["scancel", "--signal=USR2", "--batch"]), strict=True
+    ):
+        wait_until(lambda folder=folders[task]: folder.last_step() >= 3, LIMIT_S)
+        run(*requeue, task)
+    for task, folder in folders.items():
+        wait_until(lambda folder=folder: folder.ending() == "interrupted", 120)  # in order, not by force
+        wait_until(lambda task=task: f"{task} PENDING" in run("squeue", "--array", "--noheader", "--format=%i %T"), 120)
+        run("scontrol", "update", f"JobId={task}", "StartTime=now")
+    for folder in folders.values():
+        wait_until(lambda folder=folder: folder.state == "finished", LIMIT_S)
+        assert [line["step"] for line in metrics_lines(folder.metrics_path)] == list(range(9))
+        assert [start["step"] >= 2 for start in read_json(folder.provenance_path)["resumed_at"]] == [True]
+    wait_until(lambda: not run("squeue", "--noheader"), 120)
+    assert "2 runs: 2 there already" in launched()
