@@ -12,6 +12,7 @@ from typing import Any
 
 from rlvr.cli import ConfigError
 from rlvr.data.files import read_rows
+from rlvr.runs.folder import RunFolder
 
 
 def read_examples(file: str | Path) -> list[dict[str, str]]:
@@ -35,3 +36,14 @@ def checked(row: Any, where: str) -> dict[str, str]:
         if not str(row[column]).strip():
             raise ConfigError(f"{where}: the {column} is empty")
     return {column: str(row[column]).strip() for column in ("question", "answer")}
+
+
+def trained_on(folder: RunFolder, at_most: int = 4) -> list[dict[str, str]]:
+    """The first distinct {question, answer} that a run trains on, as its prompts show them; [] before it has begun."""
+    import pyarrow.parquet as pq
+
+    path = folder.data_dir / "train.parquet"
+    found: dict[tuple[str, str], None] = {}
+    for row in pq.read_table(path, columns=["prompt", "reward_model"]).to_pylist() if path.exists() else []:
+        found[(row["prompt"][-1]["content"], row["reward_model"]["ground_truth"])] = None
+    return [{"question": question, "answer": answer} for question, answer in list(found)[:at_most]]
