@@ -7,6 +7,7 @@ The file holds one `question` and `answer`, or several: YAML or JSON (a mapping 
 with these columns, or a Parquet file in the authors' training format.
 """
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,14 @@ def checked(row: Any, where: str) -> dict[str, str]:
             raise ConfigError(f"{where}: has no {column} (it has: {has}); give question and answer")
         if not str(row[column]).strip():
             raise ConfigError(f"{where}: the {column} is empty")
-    return {column: str(row[column]).strip() for column in ("question", "answer")}
+    return {"question": str(row["question"]).strip(), "answer": answer_text(row["answer"], where).strip()}
+
+
+def answer_text(answer: Any, where: str) -> str:
+    """An answer as text; a float without a fraction as a whole number. ConfigError for what is no single answer."""
+    if isinstance(answer, list | dict | bool) or isinstance(answer, float) and not isfinite(answer):
+        raise ConfigError(f"{where}: the answer is {str(answer)[:60]}; expected a number or a text")
+    return str(int(answer)) if isinstance(answer, float) and answer.is_integer() else str(answer)
 
 
 def trained_on(folder: RunFolder, at_most: int = 4) -> list[dict[str, str]]:

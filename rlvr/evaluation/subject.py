@@ -55,6 +55,7 @@ def asked_of(
     changes: Mapping[str, Mapping[str, Any]],
     data_root: str | None,
     seed: int | None,
+    regrade: bool = False,
 ) -> tuple[list[Asked], list[str]]:
     """Every benchmark as it will be put to the models, and what to tell the user about its data.
 
@@ -78,7 +79,7 @@ def asked_of(
         record = row.record(seed)
         if subject.shots:
             record["shots"] = subject.shots
-        store = Store(subject.folder, row, record)
+        store = Store(subject.folder, row, record, regrade)
         if without_gold:
             rows = without_gold + len(examples)
             notes.append(f"{row.name}: {without_gold} of {rows} rows have no gold and are left out")
