@@ -16,9 +16,9 @@ from rlvr.data.files import read_rows
 from rlvr.runs.folder import RunFolder
 
 
-def read_examples(file: str | Path) -> list[dict[str, str]]:
-    """[{question, answer}] of a file. ConfigError when it cannot be read or lacks a column."""
-    where = f"example.file={file}"
+def read_examples(file: str | Path, where: str | None = None) -> list[dict[str, str]]:
+    """[{question, answer}] of a file. ConfigError, which begins with `where`, when it cannot be read or lacks a column."""
+    where = where or f"example.file={file}"
     rows = read_rows(file, where)
     if not rows:
         raise ConfigError(f"{where}: has no example; it needs a question and an answer")

@@ -89,12 +89,12 @@ def asked_of(
 
 
 def _render(subject: Subject, template: str, question: str) -> str:
-    tokenizer = _tokenizer(subject.models[0]) if template == "chat" else None
+    tokenizer = tokenizer_of(subject.models[0]) if template == "chat" else None
     return prompts.render(template, subject.shots + question, tokenizer)
 
 
 @lru_cache
-def _tokenizer(path: str):
+def tokenizer_of(path: str):
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(path)
