@@ -193,7 +193,8 @@ def test_mistakes_in_a_reward_end_before_ray_starts(tmp_path, text, message):
     ],
 )
 def test_a_reward_that_ends_or_never_ends_is_an_error_with_its_name(tmp_path, monkeypatch, text, message):
-    monkeypatch.setattr("rlvr.grading.own.LIMIT_S", 1)
+    if "took more" in message:
+        monkeypatch.setattr("rlvr.grading.own.LIMIT_S", 1)
     file = own(tmp_path, text)
     for _ in range(2):  # and the next call has a process again
         with pytest.raises(ConfigError, match=re.escape(message)) as error:
