@@ -119,8 +119,8 @@ def card(subject: Any, step: int, name: str, licence: str) -> str:
 
     config, folder = subject.config, subject.folder
     base = config["base_model"]
-    given = str(base.get("path") or base["name"])
-    on_hub = not given.startswith(("/", "."))
+    given = str(base.get("path") or "")
+    on_hub = given.count("/") == 1 and not given.startswith(("/", "."))
     header: dict[str, Any] = {"license": licence, "library_name": "transformers", "pipeline_tag": "text-generation"}
     if on_hub:
         header["base_model"] = given

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 from rlvr.cli import ConfigError
@@ -121,6 +121,7 @@ def finite(value: Any) -> float | None:
 
 def _serve(file: str, function: str) -> None:
     """In the process: import the file, then answer calls, a line each. What the file prints goes to stderr."""
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
@@ -143,6 +144,13 @@ def _serve(file: str, function: str) -> None:
             say(value=called(*json.loads(line)))
         except BaseException as error:
             say(error=f"raised {_named(error)}")
+
+
+def _end_with(parent: int) -> None:
+    """End this process once its parent is gone, also in the middle of a call that never ends."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _named(error: BaseException) -> str:

@@ -28,7 +28,7 @@ def merge(weights: Path) -> None:
     shutil.rmtree(merged, ignore_errors=True)
     about = weights.parent / "lora_train_meta.json"
     files = sorted(weights.glob("*.safetensors"))
-    place = {}
+    place: dict[str, Path] = {}
     for file in files:
         with safe_open(file, framework="pt") as stored:
             place |= dict.fromkeys(stored.keys(), file)
@@ -42,7 +42,7 @@ def merge(weights: Path) -> None:
     scale = read_json(about)["lora_alpha"] / read_json(about)["r"]
     tied = read_json(weights / "config.json").get("tie_word_embeddings", False)
     shutil.copytree(weights, merged, ignore=shutil.ignore_patterns("*.safetensors", INDEX))
-    index = {}
+    index: dict[str, str] = {}
     for file in files:
         tensors = {}
         for name in (name for name, where in place.items() if where == file and not name.endswith((A, B))):
