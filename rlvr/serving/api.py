@@ -28,7 +28,7 @@ PAGE = Path(__file__).with_name("page") / "index.html"
 BODY_S = 30  # to send a request's body
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEADERS = {
-    "content-security-policy": "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'",
+    "content-security-policy": "default-src 'self'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'",
     "x-content-type-options": "nosniff",
 }
 

@@ -152,8 +152,12 @@ def read(kind: str, body: bytes) -> ChatRequest | CompletionRequest:
         asked = KINDS[kind].model_validate_json(body)
     except ValidationError as error:
         field = error.errors()[0]["loc"][:1]
+
+        def fit(one: Any) -> tuple[int, bool]:
+            return len(one["loc"]), not one["type"].endswith("_type")
+
         # Of what was tried for the first wrong field, that which fits best; pydantic names the kinds that it tried, too.
-        first = max((one for one in error.errors() if one["loc"][:1] == field), key=lambda one: len(one["loc"]))
+        first = max((one for one in error.errors() if one["loc"][:1] == field), key=fit)
         param = (
             ".".join(str(part) for part in first["loc"] if not re.search(r"[\[\]]|^(constrained-)?str$", str(part)))
             or None

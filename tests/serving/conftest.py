@@ -17,12 +17,12 @@ from rlvr.serving import server
 from rlvr.serving.api import Served
 from rlvr.serving.local import LocalBackend, LocalModel
 
-GREEDY = {"dataset": "tiny500", "name": "greedy", "temperature": 0.0, "top_p": 1.0, "top_k": -1, "n": 1, "limit": 24}
+GREEDY = {"dataset": "tiny500", "name": "greedy", "temperature": 0.0, "top_p": 1.0, "top_k": -1, "n": 1, "limit": 16}
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
-    """Step 20 is the tiny model as it ships, evaluated on 24 problems; the base is the same model."""
+    """Step 20 is the tiny model as it ships, evaluated on 16 problems; the base is the same model."""
     folder = RunFolder(tmp_path_factory.mktemp("served") / "one_shot" / "seed0")
     folder.data_dir.mkdir(parents=True)
     config = {
@@ -34,7 +34,7 @@ def run(tmp_path_factory):
     shutil.copytree(MODEL, folder.weights_path(20))
     rows = pools.training_rows([{"index": 0, "prompt": "What is 3+4?", "answer": "7", "source": "own"}], 8)
     pq.write_table(pa.Table.from_pylist(rows), folder.data_dir / "train.parquet")
-    assert evaluate.main([f"run={folder.path}", "benchmarks.greedy.dataset=tiny500", "benchmarks.greedy.limit=24"]) == 0
+    assert evaluate.main([f"run={folder.path}", "benchmarks.greedy.dataset=tiny500", "benchmarks.greedy.limit=16"]) == 0
     return folder
 
 

@@ -73,11 +73,11 @@ def test_a_stream_brings_the_same_text_and_ends_with_done(client, serving):
 
 
 def test_a_seed_repeats_and_choices_differ(client):
-    first, again = (chat(client, n=6, temperature=1.2) for _ in range(2))
+    first, again = (chat(client, n=4, temperature=1.2, max_tokens=16) for _ in range(2))
     texts = [choice.message.content for choice in first.choices]
     assert texts == [choice.message.content for choice in again.choices] and len(set(texts)) > 1
-    assert chat(client, temperature=1.2).choices[0].message.content == texts[0]
-    assert chat(client, n=3, temperature=1.2, seed=None).usage.completion_tokens > 0
+    assert chat(client, temperature=1.2, max_tokens=16).choices[0].message.content == texts[0]
+    assert chat(client, n=2, seed=None, max_tokens=2).usage.completion_tokens > 0
 
 
 def test_limits_and_stops_are_kept(client):
@@ -209,11 +209,11 @@ def test_many_at_once_are_all_answered_and_idle_connections_do_no_harm(serving):
 
     async def ask():
         async with openai.AsyncOpenAI(base_url=f"{serving.url}/v1", api_key="none", max_retries=0) as client:
-            asked = [chat(client, seed=i, max_tokens=8) for i in range(80)]
+            asked = [chat(client, seed=i, max_tokens=8) for i in range(40)]
             return await asyncio.gather(*asked)
 
     answers = asyncio.run(ask())
-    assert len(answers) == 80 and all(answer.usage.completion_tokens for answer in answers)
+    assert len(answers) == 40 and all(answer.usage.completion_tokens for answer in answers)
     for connection in idle:
         connection.close()
 
@@ -268,7 +268,7 @@ def test_the_gate_lets_the_evaluated_model_pass_and_no_other(run, backend):
     found, rows = gate.reported(run, 20, [protocol], 64)
     questions = {example["id"]: example["question"] for example in load(found, None)[0]}
     verdict = asyncio.run(gate.check(backend, "tuned", found, rows, questions))
-    assert verdict.open and verdict.lost == verdict.gained == 0 and verdict.problems == 24
+    assert verdict.open and verdict.lost == verdict.gained == 0 and verdict.problems == 16
     assert verdict.served == sum(row["score"] for row in rows) > 0
     swapped = dict(zip(questions, reversed(questions.values()), strict=True))  # answers to other questions
     assert not asyncio.run(gate.check(backend, "tuned", found, [row | {"score": 1.0} for row in rows], swapped)).open
@@ -340,7 +340,7 @@ def test_the_page_asks_both_models(serving):
         browser.close()
     assert len(answers) == 2 and answers[0] == answers[1] and answers[0].strip()
     assert all("tokens in" in note for note in notes)
-    assert [error for error in errors if "favicon" not in error] == [] and hosts == {serving.url.split("/")[2]}
+    assert errors == [] and hosts == {serving.url.split("/")[2]}
 
 
 # --- text ----------------------------------------------------------------------------------------------------
