@@ -26,6 +26,7 @@ no uncertainty: `rank_low` and `rank_high`, a 95 % interval from resampled visit
 """
 
 import csv
+import hashlib
 import json
 import sys
 from dataclasses import dataclass
@@ -149,11 +150,12 @@ def solved(options: Options, screen: Any) -> tuple[list[dict[str, str]], Any]:
     prepare.check_labels(rows, pool.name)
     asked_for = {"file": str(pool), "k": options.samples, "template": template, "max_tokens": cfg.scale.max_response_tokens,
                  **{name: cfg.scale[name] for name in ("temperature", "top_p", "top_k")}}  # fmt: skip
-    (protocol,) = protocols.select(f"samples{options.samples}", {f"samples{options.samples}": asked_for})
-    folder = RunFolder(options.out.with_suffix(".answers"))
     path = str(cfg.base_model.path)
-    record = protocol.record(options.seed) | {"model": path, "questions": [[r["prompt"], r["answer"]] for r in rows]}
-    store = Store(folder, protocol, record)
+    told = json.dumps([path, options.seed, asked_for, [[row["prompt"], row["answer"]] for row in rows]])
+    name = f"pool_{hashlib.sha256(told.encode()).hexdigest()[:8]}"  # another pool, model or sampling: other answers
+    (protocol,) = protocols.select(name, {name: asked_for})
+    folder = RunFolder(options.out.with_suffix(".answers"))
+    store = Store(folder, protocol, protocol.record(options.seed))
 
     def render(question: str) -> str:
         return prompts.render(template, question, tokenizer_of(path) if template == "chat" else None)

@@ -89,7 +89,8 @@ def test_a_pool_is_ranked_by_the_base_models_own_answers(tmp_path, capsys, monke
     arguments = [f"pool={pool}", f"out={out}", "samples=8", "top=2"]
     assert command(suggest.Options, suggest.suggest, None, arguments) == 0
     shown = capsys.readouterr().out
-    stored = samples.rows(out.with_suffix(".answers") / "eval" / "samples8" / "step000000.parquet")
+    (file,) = out.with_suffix(".answers").glob("eval/pool_*/step000000.parquet")
+    stored = samples.rows(file)
     right = [sum(row["score"] for row in stored if row["id"] == str(i)) for i in range(7)]
     ranked = list(csv.DictReader((tmp_path / "best_ranking.csv").open()))
     assert [float(row["solve_rate"]) for row in ranked] == [right[int(row["index"])] / 8 for row in ranked]

@@ -63,15 +63,24 @@ def reported(folder: RunFolder, step: int, protocols: list[Protocol], limit: int
     )
 
 
-async def check(backend: Any, model: str, protocol: Protocol, rows: list[dict], questions: dict[str, str]) -> Verdict:
-    """Ask and grade. `questions`: id -> the user's message."""
+async def check(
+    backend: Any, model: str, protocol: Protocol, rows: list[dict], questions: dict[str, str], at_once: int = 64
+) -> Verdict:
+    """Ask, so many at once, and grade. `questions`: id -> the user's message. ConfigError for one that is not answered."""
     from rlvr.evaluation.judging import grade_all
-    from rlvr.serving.requests import read
+    from rlvr.serving.requests import Problem, read
+
+    places = asyncio.Semaphore(at_once)
 
     async def one(row: dict) -> str:
         body = {"model": model, "messages": [{"role": "user", "content": questions[row["id"]]}], "temperature": 0.0}
         asked = read("chat", json.dumps(body | {"max_tokens": protocol.max_tokens}).encode())
-        return [whole async for whole in backend.answer(asked)][0]["choices"][0]["message"]["content"]
+        async with places:
+            try:
+                (whole,) = [chunk async for chunk in backend.answer(asked)]
+            except Problem as problem:
+                raise ConfigError(f"gate: problem {row['id']} of {protocol.name} is not answered: {problem}") from None
+        return whole["choices"][0]["message"]["content"]
 
     answers = await asyncio.gather(*map(one, rows))
     verdicts = await asyncio.to_thread(grade_all, protocol.grader, answers, [row["gold"] for row in rows])

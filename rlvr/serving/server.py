@@ -7,9 +7,11 @@ import json
 import os
 import resource
 import shlex
+import signal
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +39,10 @@ def run(options: Options) -> int:
     with _listen(options.host, options.port) as listening:
         subject, names = _subject(options)
         check = _gated(options, subject, max(subject.models)) if options.gate == "on" else None
-        return asyncio.run(_serve(options, subject, names, key, check, listening))
+        try:
+            return asyncio.run(_serve(options, subject, names, key, check, listening))
+        except asyncio.CancelledError:  # SIGTERM before it was ready
+            return 128 + signal.SIGTERM
 
 
 def read_key(file: Path | None) -> str | None:
@@ -102,12 +107,22 @@ async def _serve(
 ):
     import uvicorn
 
-    started = time.monotonic()
+    class Server(uvicorn.Server):
+        """Ends at a signal without raising it again, which would leave no time to end what answers."""
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            for sent in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(sent, self.handle_exit, sent, None)
+            yield
+
+    started, loop = time.monotonic(), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)  # type: ignore[union-attr]
     _raise_file_limit()
     backend = await _backend(options, subject, names)
     try:
         if check:
-            verdict = await gate.check(backend, next(iter(names)), *check)
+            verdict = await gate.check(backend, next(iter(names)), *check, min(64, options.queue))
             print(f"gate: {verdict}", flush=True)
             if not verdict.open:
                 raise ConfigError(
@@ -121,7 +136,7 @@ async def _serve(
             app(served), log_level="warning", lifespan="off", timeout_graceful_shutdown=5, timeout_keep_alive=60,
             backlog=1024, server_header=False, date_header=False,
         )  # fmt: skip
-        server = uvicorn.Server(config)
+        server = Server(config)
         announcing = asyncio.create_task(_announce(server, listening, options.host, names, key, started))
         watching = asyncio.create_task(_watch(server, backend))
         await server.serve(sockets=[listening])
