@@ -26,9 +26,12 @@ class LocalModel:
     """One model with its decoder, its prompt template and how long it answers when nobody says."""
 
     def __init__(self, path: str, template: str, rows: int, device: str | None, dtype: str | None, default: int | None):
+        from transformers.utils import logging
+
         from rlvr.evaluation.engines import start
         from rlvr.verl_cpu.continuous import Decoder
 
+        logging.disable_progress_bar()
         engine: Any = start("torch", path, device, dtype, rows)
         self.tokenizer, self.context = engine.tokenizer, engine.context
         if (text := chat_template(template)) is not None:
