@@ -4,6 +4,7 @@ python run.py +experiment=one_shot                                        # a la
 python run.py +experiment=one_shot scale=paper hardware=eight_gpus        # the paper
 python run.py -m +experiment=one_shot,entropy_only seed=0,1,2             # six runs, one after the other
 python run.py +experiment=one_shot example.question="What is 17*3?" example.answer=51
+python run.py +experiment=one_shot base_model=<folder or Hugging Face id>  # any causal language model
 python run.py +experiment=one_shot check=true                             # beside the paper; memory, disk, hours; no run
 """
 
@@ -75,13 +76,15 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra would compose the whole configuration first
         print(OmegaConf.load(CONF / "hydra" / "help" / "rlvr.yaml").template)
         return
-    sys.argv[1:] = map(quoted, sys.argv[1:])
     listen()
     global asked
     try:
+        sys.argv[1:] = map(quoted, sys.argv[1:])
         if {"-m", "--multirun"} & set(sys.argv[1:]):
             asked = runs_asked(sys.argv[1:])
         train()
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         if INTERRUPTED not in exit_codes:  # before there was a run that could say it
             print("interrupted; nothing was started", file=sys.stderr)

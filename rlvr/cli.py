@@ -51,8 +51,8 @@ def option(
     key: str | None = None,
 ) -> Any:
     """A field of an options dataclass. `positional`: arguments without an equals sign are its values. `others`: so are, as
-    they stand, those with one whose key no field has. `key`: of a dict, what its arguments begin with, where that is not
-    the field's name."""
+    they stand, those with one whose key no field has. `key`: what is written for it, where that is not the field's name; of a
+    dict, what its arguments begin with."""
     about = {"help": help, "at_least": at_least, "positional": positional, "others": others, "key": key}
     if isinstance(default, list | dict):
         return field(default_factory=default.copy, metadata=about)
@@ -93,6 +93,10 @@ def read(options: type[T], arguments: Sequence[str]) -> T:
     for argument in arguments:
         key, equals, text = argument.partition("=")
         name, *below = key.split(".")
+        if whole := next(
+            (n for n, (one, kind) in known.items() if one.metadata["key"] == key and kind is not dict), None
+        ):
+            name, below = whole, []
         if below and (group := next((one for one, _ in known.values() if one.metadata["key"] == name), None)):
             name = group.name
         others = next((one for one, _ in known.values() if one.metadata["others"]), None)

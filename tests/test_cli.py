@@ -30,8 +30,8 @@ def test_every_program_of_the_project_reads_its_options_here():
         for f in programs
         if 'if __name__ == "__main__"' in f.read_text() and "command(" not in f.read_text()
     ]
-    # A worker and a child process: their input is a pipe.
-    assert sorted(others) == ["rlvr/checks/probe.py", "rlvr/grading/serve.py"]
+    # Workers and a child process: their input is a pipe.
+    assert sorted(others) == ["rlvr/checks/probe.py", "rlvr/grading/own.py", "rlvr/grading/serve.py"]
 
 
 @pytest.mark.parametrize("module", COMMANDS)
@@ -64,6 +64,7 @@ class Options:
     others: list[Path] = option("more folders", [])
     seed: int | None = option("of the draws", None)
     changes: dict = option("own rows", {}, key="benchmarks")
+    min_gain: float | None = option("of the gate", None, key="gate.min_gain")
 
 
 def test_values_are_read_as_their_annotations_say():
@@ -75,6 +76,7 @@ def test_values_are_read_as_their_annotations_say():
     assert options.steps == [1, 2, 5] and options.seed is None
     assert options.changes == {"mine": {"k": 4, "file": "a,b.csv"}}
     assert read(Options, ["run=x"]).rows == 256
+    assert read(Options, ["run=x", "gate.min_gain=0.02"]).min_gain == 0.02 and "gate.min_gain=..." in usage(Options, "")
 
 
 @pytest.mark.parametrize(

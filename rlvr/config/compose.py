@@ -3,7 +3,11 @@
 `run.py` calls `prepare()` before `hydra.main`; other programs and the tests call `compose(...)`.
 """
 
+import atexit
+import json
 import re
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from difflib import get_close_matches
@@ -21,7 +25,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import ConfigError
-from rlvr.config.schema import CONF, register_resolvers, unknown_key_message, verl_config_dir
+from rlvr.config.schema import CONF, group_options, register_resolvers, unknown_key_message, verl_config_dir
 from rlvr.runs.naming import science
 
 # Written on the command line as they are: question and answer of an own example, a label, and every path.
@@ -30,10 +34,71 @@ PATHS = ("runs_dir", "data_root", "base_model.path", "pool.ranking")
 
 
 class VerlSearchPath(SearchPathPlugin):
-    """Lets `conf/config.yaml` name verl's `ppo_trainer`."""
+    """Lets `conf/config.yaml` name verl's `ppo_trainer`, and base models that have no file in `conf/`."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         search_path.append("verl", f"file://{verl_config_dir()}")
+        search_path.append("own", f"file://{_own_dir()}")
+
+
+@cache
+def _own_dir() -> Path:
+    """Where choices are written that only this process knows."""
+    folder = Path(tempfile.mkdtemp(prefix="rlvr-conf-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (folder / "base_model").mkdir()
+    return folder
+
+
+@cache
+def own_base_model(model: str) -> str:
+    """The choice of group `base_model` for a folder or a Hugging Face id that has no file in `conf/base_model`.
+
+    Its context is read from its config.json, and its prompts are of the tokenizer's own chat template, or of none where it has
+    none. ConfigError when they cannot be had.
+    """
+    folder = Path(model).expanduser()
+    local = folder.is_dir()
+
+    def content(file: str) -> str | None:
+        if local:
+            return (folder / file).read_text() if (folder / file).exists() else None
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        try:
+            return Path(hf_hub_download(model, file)).read_text()
+        except LocalEntryNotFoundError:
+            raise
+        except EntryNotFoundError:
+            return None
+
+    if not local and (model.startswith((".", "/", "~")) or model.count("/") != 1):
+        raise ConfigError(
+            f"base_model={model}: no such folder; give one, a Hugging Face id, or a choice of conf/base_model"
+        )
+    try:
+        config = json.loads(content("config.json") or "null")
+        chat = content("chat_template.jinja") or "chat_template" in (content("tokenizer_config.json") or "")
+    except Exception as error:  # huggingface_hub raises its own and its HTTP library's errors
+        reason = " ".join(str(error).split())[:160]
+        raise ConfigError(
+            f"base_model={model}: cannot be read ({reason}); give a folder, or an id and a network"
+        ) from None
+    if not config or "max_position_embeddings" not in config:
+        raise ConfigError(
+            f"base_model={model}: has no config.json with max_position_embeddings: not a causal language model?"
+        )
+    path = str(folder.resolve()) if local else model
+    name = re.sub(r"\W+", "_", Path(path).name.lower()).strip("_")
+    if name in group_options("base_model"):
+        name = f"own_{name}"
+    # The last two hold for scale=paper only, which a model without a file of its own takes from the paper's main model.
+    written = {"name": name, "path": path, "revision": None, "template": "chat" if chat else "none",
+               "context_tokens": config["max_position_embeddings"], "architecture": None,
+               "paper_steps": 2000, "paper_response_tokens": 3072}  # fmt: skip
+    (_own_dir() / "base_model" / f"{name}.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(written)))
+    return name
 
 
 def prepare() -> None:
@@ -48,6 +113,8 @@ def quoted(argument: str) -> str:
     A path is quoted too, `~` being the home folder; one that holds a comma is a sweep only where each part is there.
     """
     key, equals, value = argument.partition("=")
+    if key == "base_model" and ("/" in value or value.startswith("~")):
+        return f"{key}={','.join(own_base_model(model) for model in value.split(','))}"
     name = key.lstrip("+")
     is_path = name in PATHS or name.endswith((".file", ".grader"))
     if not equals or not (is_path or key in FREE_TEXT) or value in ("", "null") or value[0] in "'\"" or "${" in value:

@@ -51,6 +51,8 @@ def register_resolvers() -> None:
         chat_template,
         equal,
         exact_division,
+        if_set,
+        is_set,
         package_path,
         product,
         random_ranks,
@@ -85,6 +87,15 @@ def exact_division(total: int, parts: int) -> int:
     if total % parts:
         raise ConfigError(f"{total} is not a multiple of {parts}")
     return total // parts
+
+
+def if_set(value: Any, otherwise: Any) -> Any:
+    """The value, or another where it is null."""
+    return otherwise if value is None else value
+
+
+def is_set(value: Any) -> bool:
+    return value is not None
 
 
 def package_path(package: str, *parts: str) -> str:
@@ -227,6 +238,7 @@ DOMAINS = {
     "base_model.template": one_of(*TEMPLATES),
     "scale.fail_fast check all": TRUTH,
     "retention.states": Domain(lambda v: v is None or POSITIVE.holds(v), "a whole number above 0, or null (all)"),
+    "lora.rank lora.alpha": Domain(lambda v: v is None or POSITIVE.holds(v), "a whole number above 0, or null"),
     "retention.weights_dtype": one_of("bfloat16", "float32"),
     "hardware.device": one_of("cpu", "cuda"),
     "hardware.attention": one_of("flash_attention_2", "sdpa"),

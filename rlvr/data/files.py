@@ -1,6 +1,7 @@
 """The rows of a table that a user or a publisher wrote, in any of the usual formats."""
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -29,15 +30,44 @@ def read_rows(file: str | Path, where: str | None = None) -> list[Any]:
             import pyarrow.parquet as pq
 
             return pq.read_table(path).to_pylist()
-        with open(path, encoding="utf-8-sig", newline="") as text:
-            if kind == ".csv":
-                return list(csv.DictReader(text))
-            if kind in JSON:
-                return _json_rows(text.read())
-            data = yaml.load(text, yaml.BaseLoader)
-            return data if isinstance(data, list) else [data]
+        text = _text(path.read_bytes())
+        if kind == ".csv":
+            return _csv_rows(text)
+        if kind in JSON:
+            return _json_rows(text)
+        data = yaml.load(text, yaml.BaseLoader)
+        return data if isinstance(data, list) else [data]
     except (ValueError, OSError, csv.Error, yaml.YAMLError) as error:
         raise DataError(f"{where}: cannot be read as {kind}: {' '.join(str(error).split())}") from None
+
+
+def _text(content: bytes) -> str:
+    """What a file holds, with or without the mark that spreadsheets write. ValueError, with the line, for another encoding:
+    a guess could change an answer in silence."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"line {line} is not UTF-8 (byte 0x{content[error.start]:02x}): save the file as UTF-8"
+        ) from None
+
+
+def _csv_rows(text: str) -> list[dict[str, str | None]]:
+    """The rows by column; columns are separated as in the first line, by commas, semicolons (Excel, where the decimal
+    separator is a comma) or tabs. ValueError for a row with more cells than columns."""
+    first = text.partition("\n")[0]
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
+    columns = next(lines, [])
+    rows = []
+    for cells in lines:
+        if len(cells) > len(columns):
+            raise ValueError(
+                f"line {lines.line_num}: {len(cells)} cells in {len(columns)} columns: put quotes around a cell"
+            )
+        if cells:
+            rows.append(dict(zip(columns, [*cells, *[None] * len(columns)], strict=False)))
+    return rows
 
 
 def _json_rows(text: str) -> list[Any]:

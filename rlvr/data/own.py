@@ -7,16 +7,18 @@ The file holds one `question` and `answer`, or several: YAML or JSON (a mapping 
 with these columns, or a Parquet file in the authors' training format.
 """
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from rlvr.cli import ConfigError
 from rlvr.data.files import read_rows
+from rlvr.runs.folder import RunFolder
 
 
-def read_examples(file: str | Path) -> list[dict[str, str]]:
-    """[{question, answer}] of a file. ConfigError when it cannot be read or lacks a column."""
-    where = f"example.file={file}"
+def read_examples(file: str | Path, where: str | None = None) -> list[dict[str, str]]:
+    """[{question, answer}] of a file. ConfigError, which begins with `where`, when it cannot be read or lacks a column."""
+    where = where or f"example.file={file}"
     rows = read_rows(file, where)
     if not rows:
         raise ConfigError(f"{where}: has no example; it needs a question and an answer")
@@ -34,4 +36,22 @@ def checked(row: Any, where: str) -> dict[str, str]:
             raise ConfigError(f"{where}: has no {column} (it has: {has}); give question and answer")
         if not str(row[column]).strip():
             raise ConfigError(f"{where}: the {column} is empty")
-    return {column: str(row[column]).strip() for column in ("question", "answer")}
+    return {"question": str(row["question"]).strip(), "answer": answer_text(row["answer"], where).strip()}
+
+
+def answer_text(answer: Any, where: str) -> str:
+    """An answer as text; a float without a fraction as a whole number. ConfigError for what is no single answer."""
+    if isinstance(answer, list | dict | bool) or isinstance(answer, float) and not isfinite(answer):
+        raise ConfigError(f"{where}: the answer is {str(answer)[:60]}; expected a number or a text")
+    return str(int(answer)) if isinstance(answer, float) and answer.is_integer() else str(answer)
+
+
+def trained_on(folder: RunFolder, at_most: int = 4) -> list[dict[str, str]]:
+    """The first distinct {question, answer} that a run trains on, as its prompts show them; [] before it has begun."""
+    import pyarrow.parquet as pq
+
+    path = folder.data_dir / "train.parquet"
+    found: dict[tuple[str, str], None] = {}
+    for row in pq.read_table(path, columns=["prompt", "reward_model"]).to_pylist() if path.exists() else []:
+        found[(row["prompt"][-1]["content"], row["reward_model"]["ground_truth"])] = None
+    return [{"question": question, "answer": answer} for question, answer in list(found)[:at_most]]

@@ -82,10 +82,10 @@ def ranking(source: str, path: str | None, data_root: str | None) -> list[int]:
         history = json.loads(data_file(data_root, "train/acc_step_500.json").read_text())
         return [int(index) for index in rank_by_variance(history)]
     if path is None or not Path(path).expanduser().exists():
-        raise DataError(f"pool.ranking={path}: no such file; `python -m rlvr.select run=<full_set run>` writes one")
+        raise DataError(f"pool.ranking={path}: no such file; `python -m rlvr.suggest run=<full_set run>` writes one")
     rows = read_rows(path)
     if not rows or not {"rank", "index"} <= set(rows[0]):
-        raise DataError(f"pool.ranking={path}: expected the columns rank and index; rlvr.select writes them")
+        raise DataError(f"pool.ranking={path}: expected the columns rank and index; rlvr.suggest writes them")
     return [int(row["index"]) for row in sorted(rows, key=lambda row: int(row["rank"]))]
 
 

@@ -64,7 +64,7 @@ def chosen_examples(cfg: DictConfig) -> tuple[list[dict], list[str]]:
     if cfg.label.replaces is not None:
         _check_replaced(chosen, cfg.label.name, text, str(cfg.label.replaces))
     if own is not None or text is not None or len(chosen) < cfg.scale.prompts_per_step:
-        _check_labels(chosen, cfg.pool.name)
+        check_labels(chosen, cfg.pool.name)
     return chosen, notes
 
 
@@ -78,7 +78,7 @@ def _check_replaced(chosen: list[dict], label: str, text: str | None, replaces: 
             )
 
 
-def _check_labels(chosen: list[dict], pool: str) -> None:
+def check_labels(chosen: list[dict], pool: str) -> None:
     """DataError for an empty label, or one that the grader cannot read (braces that do not match): no answer could earn a reward."""
     for row in chosen:
         label = row["answer"]

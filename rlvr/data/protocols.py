@@ -20,6 +20,7 @@ import yaml
 
 from rlvr.cli import DataError, did_you_mean
 from rlvr.data.files import read_rows
+from rlvr.data.own import answer_text
 from rlvr.data.prompts import TEMPLATES
 from rlvr.data.sources import data_file, hub_rows
 from rlvr.grading import last_boxed
@@ -220,6 +221,8 @@ def _read(benchmark: Protocol, data_root: str | None) -> list[dict]:
     examples = []
     for number, row in enumerate(rows):
         try:
+            if benchmark.dataset is None and isinstance(row, Mapping) and row.get(benchmark.answer) is not None:
+                answer_text(row[benchmark.answer], f"benchmarks.{name}.file={benchmark.file}: row {number + 1}")
             examples.append({"id": f"{benchmark.dataset}/{number}", "subject": "", **convert(row)})
         except (KeyError, IndexError, TypeError, ValueError) as error:
             has = ", ".join(map(str, row)) if isinstance(row, Mapping) else type(row).__name__

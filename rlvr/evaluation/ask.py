@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -18,11 +19,12 @@ from rlvr.cli import DataError
 from rlvr.data.protocols import Protocol
 from rlvr.evaluation.judging import choice_row, judge
 from rlvr.evaluation.store import Store
+from rlvr.runs import samples
 
 if TYPE_CHECKING:
     from rlvr.evaluation.engines import Engine
 
-CHUNK = 4096  # requests that are generated, judged and written together: what an interruption can cost
+CHUNK = 4096  # requests that are generated and written together: what an interruption can cost
 Done = Callable[[int, int], None]  # told of (responses, tokens) as they come
 
 
@@ -96,10 +98,12 @@ class LazyEngine:
 
 def run_all(engine: LazyEngine, models: dict[int, str], asked: list[Asked], screen: Console) -> None:
     """Evaluate what is missing at each step of `models`, one engine start for all; none when nothing is missing."""
-    missing = {step: [one for one in asked if not one.store.complete(step)] for step in models}
-    missing = {step: ones for step, ones in missing.items() if ones}
     for one in asked:
         one.store.note()
+        for step in models:
+            _grade_what_is_left(one, step, screen)
+    missing = {step: [one for one in asked if not one.store.complete(step)] for step in models}
+    missing = {step: ones for step, ones in missing.items() if ones}
     if not missing:
         screen.print("all of it is there already")
         return
@@ -178,15 +182,39 @@ def _evaluate(
             for (one, example, sample), columns in zip(chunk, answer(engine, chunk, done), strict=True):
                 tokens[one] += columns["response_tokens"]
                 answered[one].append(_question_columns(one, step, example, sample) | columns)
-            for one, stored in answered.items():
-                later(_keep, one, step, stored)
+            for one, new in answered.items():
+                later(_judge, one, step, new, one.store.keep(step, new))
     seconds = time.perf_counter() - started
     for one in asked:
         how = {"engine": engine.name, "dtype": engine.dtype, "versions": engine.versions, "tokens": tokens[one],
-               "seconds_of_step": round(seconds, 3), "tokens_per_s": round(tokens.total() / seconds, 1),
-               "capped_by_context": one.capped()}  # fmt: skip
-        later(one.store.finish, step, [example["id"] for example in one.examples], how)
+               "answers_of_step": len(missing), "seconds_of_step": round(seconds, 3),
+               "tokens_per_s": round(tokens.total() / seconds, 1), "capped_by_context": one.capped()}  # fmt: skip
+        one.store.note_step(step, how)
+        later(one.store.finish, step, [example["id"] for example in one.examples])
     return tokens.total(), seconds
+
+
+def _grade_what_is_left(one: Asked, step: int, screen: Console) -> None:
+    """Judge answers that an earlier evaluation has left unjudged; no engine is needed."""
+    for path in one.store.ungraded(step):
+        rows = samples.rows(path)
+        screen.print(f"{one.protocol.name}, step {step}: grading {len(rows)} stored answers", highlight=False)
+        _judge(one, step, rows, path)
+    if not one.store.complete(step) and len(one.store.answered(step)) == one.requests:
+        one.store.finish(step, [example["id"] for example in one.examples])
+
+
+def regrade(one: Asked, steps: Iterable[int], screen: Console) -> None:
+    """Judge what is stored of these steps again, by the benchmark's present grader."""
+    for step in steps:
+        rows = samples.rows(one.store.path(step))
+        before = sum(row["score"] for row in rows)
+        graded = _judged(one, rows)
+        samples.write(one.store.path(step), {name: [row[name] for row in graded] for name in samples.SCHEMA})
+        after = sum(row["score"] for row in graded)
+        screen.print(f"{one.protocol.name}, step {step}: {len(rows)} answers graded again, "
+                     f"score {before:g} -> {after:g}", highlight=False, soft_wrap=True)  # fmt: skip
+    one.store.note(protocol=one.store.asked)
 
 
 def row_seed(seed: int, benchmark: str, id: str, sample: int) -> int:
@@ -234,9 +262,14 @@ def _question_columns(one: Asked, step: int, example: dict, sample: int) -> dict
     }  # fmt: skip
 
 
-def _keep(one: Asked, step: int, rows: list[dict[str, Any]]) -> None:
-    """Judge what was generated, and store the rows."""
-    if one.generates:
-        columns = judge(one.protocol.grader, [row["response"] for row in rows], [row["gold"] for row in rows])
-        rows = [row | {name: values[i] for name, values in columns.items()} for i, row in enumerate(rows)]
-    one.store.add(step, rows)
+def _judge(one: Asked, step: int, rows: list[dict[str, Any]], kept: Path) -> None:
+    """Judge answers that are on the disk already, in the file `kept`, and store them with their verdicts."""
+    one.store.add(step, _judged(one, rows), kept)
+
+
+def _judged(one: Asked, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with their verdicts; a choice has been judged when it was made."""
+    if not one.generates:
+        return rows
+    columns = judge(one.protocol.grader, [row["response"] for row in rows], [row["gold"] for row in rows])
+    return [row | {name: values[i] for name, values in columns.items()} for i, row in enumerate(rows)]

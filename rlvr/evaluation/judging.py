@@ -7,7 +7,7 @@ from typing import Any
 from rlvr.cli import DataError
 from rlvr.data.protocols import LETTERS, reflection_words
 from rlvr.grading import grade_many, last_boxed
-from rlvr.grading.own import load_function
+from rlvr.grading.own import OwnError, finite, load_function
 
 Verdict = tuple[float, str]
 
@@ -67,14 +67,14 @@ def own_grader(name: str) -> Callable[[str, str], Any]:
 def _own_verdict(function: Callable[[str, str], Any], name: str, response: str, gold: str) -> Verdict:
     try:
         verdict = function(response, gold)
-        score, reason = verdict if isinstance(verdict, tuple) else (verdict, None)
-        if not 0 <= float(score) <= 1:
-            raise ValueError(f"{score} is not in [0, 1]")
-    except Exception as error:
+        value, reason = verdict if isinstance(verdict, list) and len(verdict) == 2 else (verdict, None)
+        if (score := finite(value)) is None or not 0 <= score <= 1:
+            raise OwnError(f"returned {value!r}, expected a number in [0, 1], or one and a reason")
+    except OwnError as error:
         raise DataError(
-            f"{name} failed on {response[-200:]!r} (gold {gold!r}): {type(error).__name__}: {error}"
-        ) from error
-    return float(score), reason or ("correct" if score == 1 else "wrong")
+            f"{name} {error}; gold {gold!r}, response {response[-200:]!r}. The answers are kept: the same command grades them"
+        ) from None
+    return score, str(reason or ("correct" if score == 1 else "wrong"))
 
 
 def choice_row(loglikelihoods: Sequence[float], choices: Sequence[str], gold: str, per_byte: bool) -> dict[str, Any]:

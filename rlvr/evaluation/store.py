@@ -2,6 +2,7 @@
 
 eval/<benchmark>/protocol.json                 the protocol; per step that was evaluated after training: engine, versions, speed
 eval/<benchmark>/partial/step<k>-<i>.parquet   chunks of an evaluation that is not complete
+eval/<benchmark>/ungraded/step<k>-<i>.parquet  the same before they are judged: what was generated is never lost to a grader
 eval/<benchmark>/step<k>.parquet               all samples of a step, there only when complete (rlvr.runs.samples)
 """
 
@@ -21,13 +22,17 @@ from rlvr.runs.folder import RunFolder, locked, read_json, write_json
 class Store:
     """The samples of one benchmark in one run folder. Raises DataError when the folder holds another protocol's."""
 
-    def __init__(self, folder: RunFolder, protocol: Protocol, record: Mapping[str, Any]):
-        """`record` is what is asked for: `protocol.record(seed)`, with whatever else decides an answer."""
+    def __init__(self, folder: RunFolder, protocol: Protocol, record: Mapping[str, Any], regrade: bool = False):
+        """`record` is what is asked for: `protocol.record(seed)`, with whatever else decides an answer.
+
+        `regrade`: what is stored may have been judged by another grader, as all of it will be judged again.
+        """
         self.folder, self.protocol, self.asked = folder, protocol, dict(record)
         self.dir = folder.eval_dir / protocol.name
         self.record_path = self.dir / "protocol.json"
         known = self.record.get("protocol") or self._trained()
-        if known and (other := [key for key in self.asked if known.get(key) != self.asked[key]]):
+        may_differ = {"grader"} if regrade else set()
+        if known and (other := [k for k in self.asked if known.get(k) != self.asked[k] and k not in may_differ]):
             shown = "; ".join(f"{key}: {known.get(key)} → {self.asked[key]}" for key in other[:4])
             raise DataError(
                 f"{self.dir} holds samples of another protocol ({shown}): ask for it under a name of its own, "
@@ -54,21 +59,37 @@ class Store:
     def complete(self, step: int) -> bool:
         return self.path(step).exists()
 
-    def _chunks(self, step: int) -> list[Path]:
-        return sorted((self.dir / "partial").glob(f"step{step:06d}-*.parquet"))
+    def steps(self) -> list[int]:
+        """The complete ones, rising."""
+        return sorted(int(path.stem.removeprefix("step")) for path in self.dir.glob("step*.parquet"))
+
+    def _chunks(self, step: int, kind: str = "partial") -> list[Path]:
+        return sorted((self.dir / kind).glob(f"step{step:06d}-*.parquet"))
 
     def answered(self, step: int) -> set[tuple[str, int]]:
-        """(id, sample) of what an interrupted evaluation has left behind."""
-        parts = [samples.read(path, ["id", "sample"]) for path in self._chunks(step)]
+        """(id, sample) of what an interrupted evaluation has left behind, judged or not."""
+        chunks = self._chunks(step) + self._chunks(step, "ungraded")
+        parts = [samples.read(path, ["id", "sample"]) for path in chunks]
         return {pair for part in parts for pair in zip(part["id"], part["sample"].tolist(), strict=True)}
 
-    def add(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Keep judged rows of a step, as a whole or not at all."""
-        target = self.dir / "partial" / f"step{step:06d}-{len(self._chunks(step)):06d}.parquet"
-        samples.write(target, {name: [row[name] for row in rows] for name in rows[0]})
+    def keep(self, step: int, rows: Sequence[Mapping[str, Any]]) -> Path:
+        """Put answers of a step on the disk before they are judged; returns their file, which `add` takes."""
+        known = {path.name for kind in ("partial", "ungraded") for path in self._chunks(step, kind)}
+        number = max((int(name[-14:-8]) for name in known), default=-1) + 1
+        columns = {name: [row.get(name) for row in rows] for name in samples.SCHEMA}
+        return samples.write(self.dir / "ungraded" / f"step{step:06d}-{number:06d}.parquet", columns)
 
-    def finish(self, step: int, ids: Sequence[str], how: Mapping[str, Any]) -> None:
-        """Make the step's file of its chunks, in the order of the benchmark's ids, and record how it was made."""
+    def ungraded(self, step: int) -> list[Path]:
+        """Files of answers that nobody has judged."""
+        return self._chunks(step, "ungraded")
+
+    def add(self, step: int, rows: Sequence[Mapping[str, Any]], kept: Path) -> None:
+        """Keep judged rows of a step, as a whole or not at all, in the place of the file `kept`."""
+        samples.write(self.dir / "partial" / kept.name, {name: [row[name] for row in rows] for name in rows[0]})
+        kept.unlink()
+
+    def finish(self, step: int, ids: Sequence[str]) -> None:
+        """Make the step's file of its chunks, in the order of the benchmark's ids."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -78,9 +99,12 @@ class Store:
         place = pa.array([order[id] for id in whole["id"].to_pylist()])
         whole = whole.append_column("place", place).sort_by([("place", "ascending"), ("sample", "ascending")])
         samples.write(self.path(step), whole.drop_columns("place"))
-        self.note(steps=self.record.get("steps", {}) | {str(step): dict(how)})
         for path in chunks:
             path.unlink()
+
+    def note_step(self, step: int, how: Mapping[str, Any]) -> None:
+        """Record how a step was answered."""
+        self.note(steps=self.record.get("steps", {}) | {str(step): dict(how)})
 
     def note(self, **facts: Any) -> None:
         """Record the protocol, and facts beside it."""

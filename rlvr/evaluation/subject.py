@@ -55,6 +55,7 @@ def asked_of(
     changes: Mapping[str, Mapping[str, Any]],
     data_root: str | None,
     seed: int | None,
+    regrade: bool = False,
 ) -> tuple[list[Asked], list[str]]:
     """Every benchmark as it will be put to the models, and what to tell the user about its data.
 
@@ -78,7 +79,7 @@ def asked_of(
         record = row.record(seed)
         if subject.shots:
             record["shots"] = subject.shots
-        store = Store(subject.folder, row, record)
+        store = Store(subject.folder, row, record, regrade)
         if without_gold:
             rows = without_gold + len(examples)
             notes.append(f"{row.name}: {without_gold} of {rows} rows have no gold and are left out")
@@ -88,12 +89,12 @@ def asked_of(
 
 
 def _render(subject: Subject, template: str, question: str) -> str:
-    tokenizer = _tokenizer(subject.models[0]) if template == "chat" else None
+    tokenizer = tokenizer_of(subject.models[0]) if template == "chat" else None
     return prompts.render(template, subject.shots + question, tokenizer)
 
 
 @lru_cache
-def _tokenizer(path: str):
+def tokenizer_of(path: str):
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(path)

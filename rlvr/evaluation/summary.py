@@ -9,10 +9,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from rich.table import Table
 
 from rlvr.evaluation import metrics
-from rlvr.runs.folder import RunFolder, write_atomically
+from rlvr.runs.folder import RunFolder, read_json, write_atomically
 from rlvr.stats import printed
 
-COLUMNS = ("benchmark", "step", "n", "percent (95 %)", "authors", "boxed", "cut off", "tokens", "repeats")
+NAN = float("nan")
+COLUMNS = (
+    "benchmark",
+    "step",
+    "n",
+    "percent (95 %)",
+    "authors",
+    "boxed",
+    "cut off",
+    "tokens",
+    "repeats",
+    "tokens/s",
+    "s/answer",
+)
 
 
 def grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -39,7 +52,8 @@ def table(rows: list[dict], quoted: Mapping[str, str]) -> Table:
     for (benchmark, step), found in metric_of.items():
         name = benchmark if quoted[benchmark] == "accuracy" else f"{benchmark}, {quoted[benchmark]}"
         shares = [value(found, metric, ".1f", 100) for metric in ("accuracy_authors", "boxed", "truncated")]
-        means = [value(found, "response_tokens", ".0f"), value(found, "repetition", ".2f")]
+        means = [value(found, name, spec) for name, spec in (
+            ("response_tokens", ".0f"), ("repetition", ".2f"), ("tokens_per_s", ",.0f"), ("seconds_per_answer", ".3g"))]  # fmt: skip
         accuracy = found["accuracy"]
         cells.append([name, str(step), str(accuracy["problems"]), metrics.percent(accuracy), *shares, *means])
     return grid(COLUMNS, cells)
@@ -47,10 +61,33 @@ def table(rows: list[dict], quoted: Mapping[str, str]) -> Table:
 
 def write(folder: RunFolder, names: list[str], words: Sequence[str] = ()) -> list[dict]:
     """eval/summary.csv over all that is stored, and its rows of these benchmarks."""
-    rows = list(metrics.summary(folder.eval_dir, words=words))
+    rows = [*metrics.summary(folder.eval_dir, words=words), *speeds(folder)]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({k: f"{v:.8g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    writer.writerows(
+        {k: f"{v:.8g}" if isinstance(v, float) and v == v else v if v == v else "" for k, v in row.items()}
+        for row in rows
+    )
     write_atomically(folder.eval_dir / "summary.csv", text.getvalue())
     return [row for row in rows if row["benchmark"] in names]
+
+
+def speeds(folder: RunFolder) -> list[dict]:
+    """Rows of tokens a second and seconds for each answer, of the steps whose answers this program generated.
+
+    Benchmarks share batches, so both are of all that was asked of a step; a row has no interval.
+    """
+    rows = []
+    for path in sorted(folder.eval_dir.glob("*/protocol.json")):
+        for step, how in read_json(path)["steps"].items():
+            if (
+                not (answers := how.get("answers_of_step"))
+                or not folder.eval_path(path.parent.name, int(step)).exists()
+            ):
+                continue
+            of_it = {"tokens_per_s": how["tokens_per_s"], "seconds_per_answer": how["seconds_of_step"] / answers}
+            place = {"benchmark": path.parent.name, "step": int(step), "subject": ""}
+            rows += [place | {"metric": metric, "value": float(value), "low": NAN, "high": NAN, "problems": answers}
+                     for metric, value in of_it.items()]  # fmt: skip
+    return rows

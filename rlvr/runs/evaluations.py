@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rlvr import stats
 from rlvr.runs import samples
 from rlvr.runs.folder import DamagedFile, RunFolder
+from rlvr.stats import Interval
 
 
 class Evaluations(NamedTuple):
@@ -51,3 +52,14 @@ def rows_of_problems(ids: Sequence[str]) -> NDArray:
     raise ValueError(
         f"{len(found)} answers to {problems} problems: expected as many to each; evaluate the benchmark again"
     )
+
+
+def scores(folder: RunFolder, step: int) -> dict[str, Interval]:
+    """Accuracy of every benchmark that is evaluated at this step, with its 95 % interval over problems."""
+    found = {}
+    for benchmark in sorted(path.name for path in folder.eval_dir.glob("*") if path.is_dir()):
+        of_it = evaluations(folder, benchmark)
+        if of_it is not None and step in of_it.steps:
+            place = of_it.steps.index(step)
+            found[benchmark] = Interval(*(float(ends[place]) for ends in of_it.intervals()))
+    return found

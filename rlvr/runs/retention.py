@@ -14,6 +14,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from rlvr.runs import adapters
 from rlvr.runs.folder import RunFolder, read_json, write_json
 
 
@@ -23,6 +24,7 @@ def apply(folder: RunFolder, retention: DictConfig, save_every: int) -> None:
     resumable = [step for step in steps if folder.is_resumable(step)]
     kept = resumable if retention.states is None else resumable[-retention.states :]
     for step in steps:
+        adapters.merge(folder.weights_path(step))
         checkpoint = folder.checkpoint_path(step)
         if step not in kept:
             strip_state(checkpoint)

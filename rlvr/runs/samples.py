@@ -72,3 +72,10 @@ def read(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict
         else:
             columns[name] = column.to_numpy() if SCHEMA[name] in ("float64", "int64", "bool_") else column.to_pylist()
     return columns
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """All rows of a samples file, every column."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path).to_pylist()

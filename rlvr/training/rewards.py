@@ -10,13 +10,13 @@
         def reward(response: str, label: str, info: dict) -> float:
 
 `response` is the text without the prompt, `label` the training label, `info` the row's extra_info (`index` in the pool).
-It returns a finite number. What it raises ends the run, with the response that caused it.
+It returns a finite number. It runs in a process of its own, 30 s for one call; what it raises, and what takes longer, ends the
+run with the response that caused it.
 Whatever the reward is, the outcome is reported beside it, so that training accuracy means the same in every run;
 evaluation is always scored by outcome.
 """
 
 import hashlib
-import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from rlvr.cli import ConfigError
 from rlvr.evaluation.judging import grade_all
 from rlvr.grading import equal_answers, last_boxed
-from rlvr.grading.own import load_function
+from rlvr.grading.own import OwnError, finite, load_function
 
 RULES = ("outcome", "format", "random", "majority")
 PARSED = ("correct", "wrong")  # the reasons that say an answer could be read
@@ -126,18 +126,12 @@ compute_score.batch = compute_scores  # type: ignore[attr-defined]  # the batche
 
 def _own(reward: Reward, name: str, response: str, label: str, info: dict) -> float:
     try:
-        value = reward(response, label, info)
-    except Exception as error:
-        raise RewardError(
-            f"{name} raised {type(error).__name__}: {error}; label {label!r}, response {response[:200]!r}"
-        ) from error
-    if isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise RewardError(
-            f"{name} returned {value!r}, expected a finite number; label {label!r}, response {response[:200]!r}"
-        )
-    return float(value)
+        given = reward(response, label, info)
+        if (value := finite(given)) is None:
+            raise OwnError(f"returned {given!r}, expected a finite number")
+    except OwnError as error:
+        raise RewardError(f"{name} {error}; label {label!r}, response {response[:200]!r}") from None
+    return value
 
 
 _unkeyed = random.Random()

@@ -83,6 +83,12 @@ class GrowingLayer(DynamicLayer):
         self.buffers = [buffer[indices] for buffer in self.buffers]
         self._view(tokens)
 
+    def drop_left(self, tokens: int) -> None:
+        """Forget the first tokens of every row."""
+        length = self.get_seq_length() - tokens
+        self.buffers = [buffer[:, :, tokens:] for buffer in self.buffers]
+        self._view(length)
+
     def _view(self, tokens: int) -> None:
         self.keys, self.values = (buffer[:, :, :tokens] for buffer in self.buffers)
 

@@ -12,7 +12,8 @@ Departures from verl's CUDA engines:
 6. The language model computes a prompt once for the responses in a micro-batch that share it, and log-probabilities and
    entropy of response tokens only (`shared_prompt`). Outputs at prompt tokens, which no PPO loss reads, are 0.
    Micro-batches then hold sequences with equal prompts. Where the model or the batch does not allow it, 2 and 3 hold.
-7. The critic is loaded without flash-attention, which verl asks for by name, and its new value head comes from the
+7. LoRA's weights are sent to the rollout merged and in fp32; verl rounds them to bf16, and rollout and trainer would differ.
+8. The critic is loaded without flash-attention, which verl asks for by name, and its new value head comes from the
    engine's seed, so that a run repeats itself.
 """
 
@@ -25,8 +26,10 @@ import torch.distributed
 import verl.utils.model
 from tensordict import NonTensorData, TensorDict
 from torch.distributed.fsdp import OffloadPolicy
+from torch.distributed.tensor import DTensor
 from transformers import AutoModelForTokenClassification
 from verl.utils import tensordict_utils as tu
+from verl.utils.fsdp_utils import merged_lora_context, normalize_peft_param_name
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp import transformer_impl
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
@@ -136,6 +139,12 @@ class _FSDPOnCPU(FSDPEngineWithLMHead):
         prepare = partial(prepare_micro_batches, share_prompts=self.shares_prompts)
         with _in_verl(prepare_micro_batches=prepare, logprobs_from_logits=logprobs_from_logits):
             return super().forward_backward_batch(data, loss_function, forward_only)
+
+    def _merged_lora_per_tensor_param(self):
+        with merged_lora_context(self.module, backup_adapters=True):
+            for name, weight in normalize_peft_param_name(self.module.state_dict()).items():
+                # A copy: what leaves the context must not follow the weights back.
+                yield name, (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach().clone()
 
     def prepare_model_inputs(self, micro_batch):
         model_inputs, output_args = super().prepare_model_inputs(micro_batch)

@@ -191,6 +191,10 @@ class _Chooser:
         for name in ("greedy", "temperature", "top_p", "top_k", "uniform"):
             setattr(self, name, getattr(self, name)[rows])
 
+    def _uniform(self, step: int) -> Tensor:
+        """The number in [0, 1) that each row inverts its cumulative distribution at: "rows 1"."""
+        return self.uniform[:, step, None]
+
     def choose(self, logits: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Token ids and their log-probabilities ("rows" each) from logits "rows vocab"."""
         log_probs = torch.log_softmax(logits.float() / self.temperature, -1)
@@ -201,7 +205,7 @@ class _Chooser:
             if self.restricted:
                 probs = _restrict(probs, self.top_p, self.top_k)
             cumulative = probs.double().cumsum(-1)
-            threshold = self.uniform[:, step, None] * cumulative[:, -1:]
+            threshold = self._uniform(step) * cumulative[:, -1:]
             chosen = torch.searchsorted(cumulative, threshold, right=True).clamp(max=logits.shape[-1] - 1)[:, 0]
             chosen = torch.where(self.greedy, logits.argmax(-1), chosen)
         return chosen, log_probs.gather(-1, chosen[:, None])[:, 0]

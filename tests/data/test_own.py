@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from rlvr.checks.probe import Probe, probe
@@ -26,6 +27,8 @@ PAIR = [{"question": "What is 3+4?", "answer": "7"}]
         ("a.jsonl", '{"question": "What is 3+4?", "answer": "7"}\n\n'),
         ("a.json", '{"question": "What is 3+4?", "answer": 7}\n{"question": "What is 3+4?", "answer": 7}\n'),
         ("a b.csv", "\ufeffquestion,answer\nWhat is 3+4?,7\n"),  # with the mark that spreadsheets write
+        ("a.csv", "\ufeffquestion;answer\r\nWhat is 3+4?;7\r\n"),  # Excel where the decimal separator is a comma
+        ("a.csv", 'question\tanswer\n"What is 3+4?"\t7\n'),
         ("a.json", '\ufeff[{"question": "What is 3+4?",\n "answer": 7}]'),
         ("a.JSONL", '{"question": "What is 3+4?\u2028", "answer": "7"}'),  # no end of a line in JSON
     ],
@@ -69,6 +72,14 @@ def test_an_answer_is_taken_as_it_is_written(tmp_path):
         ("a.yaml", "question: q\nanswer: [", "line 2"),
         ("a.yaml", "a: [", "cannot be read"),
         ("a.jsonl", "", "has no example"),
+        (
+            "a.jsonl",
+            '{"question": "q", "answer": "1"}\n{"question": "q", "answer": [1]}',
+            "example 2: the answer is [1]",
+        ),
+        ("a.jsonl", '{"question": "q", "answer": NaN}', "the answer is nan; expected a number or a text"),
+        ("a.csv", "question,answer\nq,1\nWhat, exactly?,7\n", "line 3: 3 cells in 2 columns"),
+        ("a.csv", 'question,answer\n"q,1\n', "cannot be read as .csv"),
         ("a.txt", "q", "expected .yaml, .json, .jsonl, .csv or .parquet"),
     ],
 )
@@ -77,6 +88,12 @@ def test_mistakes_in_a_file(tmp_path, name, text, message):
     with pytest.raises(ConfigError, match=re.escape(message)) as error:
         read_examples(tmp_path / name)
     assert "\n" not in str(error.value) and "example.file=" in str(error.value)
+
+
+def test_another_encoding_is_refused_with_its_line(tmp_path):
+    (tmp_path / "a.csv").write_bytes("question,answer\nq,1\nCombien de thé ?,7\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match="line 3 is not UTF-8 .byte 0xe9.: save the file as UTF-8"):
+        read_examples(tmp_path / "a.csv")
 
 
 def test_a_file_that_is_not_there():
@@ -164,6 +181,35 @@ def test_mistakes_in_a_reward_end_before_ray_starts(tmp_path, text, message):
     cfg = compose("+experiment=one_shot", f"reward_rule.file={file}")
     with pytest.raises(ConfigError, match=re.escape(message)):
         launch._check_reward(cfg, prepare(cfg))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import sys\ndef reward(r, l, i): sys.exit(3)", "raised SystemExit: 3"),
+        ("import sys\nsys.exit('no licence')", "cannot be imported (SystemExit: no licence)"),
+        ("import os\ndef reward(r, l, i): os._exit(7)", "ended its process with code 7"),
+        ("def reward(r, l, i):\n    while True: pass", "took more than 1 s"),
+    ],
+)
+def test_a_reward_that_ends_or_never_ends_is_an_error_with_its_name(tmp_path, monkeypatch, text, message):
+    if "took more" in message:
+        monkeypatch.setattr("rlvr.grading.own.LIMIT_S", 1)
+    file = own(tmp_path, text)
+    for _ in range(2):  # and the next call has a process again
+        with pytest.raises(ConfigError, match=re.escape(message)) as error:
+            compute_score(**SAMPLE, file=file)
+        assert file in str(error.value)
+
+
+def test_a_reward_may_print_and_return_numbers_of_numpy_and_torch(tmp_path):
+    text = "import numpy, torch\ndef reward(r, l, i):\n    print('{', r)\n    return {0: numpy.float32(0.5), 1: torch.tensor(2.0), 2: True}[i['index']]"
+    file = own(tmp_path, text)
+    scores = [
+        compute_score(**SAMPLE, extra_info={"index": np.int64(i), "split": "train"}, file=file)["score"]
+        for i in range(3)
+    ]
+    assert scores == [0.5, 2.0, 1.0]
 
 
 def test_a_pinned_base_model_that_cannot_be_had(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from rlvr.cli import ConfigError
 from rlvr.data.protocols import load, of_run, select
 from rlvr.evaluation import ask, checkpoints, engines, metrics
 from rlvr.evaluation.store import Store
+from rlvr.grading.own import load_function
 from rlvr.runs import samples
 from rlvr.runs.folder import RunFolder
 from rlvr.verl_cpu.generation import Sampling
@@ -228,19 +229,78 @@ def test_a_prompt_that_fills_the_context_is_an_error(run, monkeypatch, capsys):
     assert not list(run.eval_dir.rglob("*.parquet"))
 
 
+def own_benchmark(tmp_path, grader):
+    """Four problems, and a grader of this text; the run's own limit of tokens."""
+    rows = [{"q": f"Question: What is {i}+4?", "a": i + 4} for i in range(4)]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    file = tmp_path / f"grader{len(list(tmp_path.glob('grader*')))}.py"
+    file.write_text(grader)
+    mine = [f"file={tmp_path}/mine.jsonl", "question=q", "answer=a", f"grader={file}:grade"]
+    return [f"benchmarks.mine.{m}" for m in mine], file
+
+
 def test_own_benchmark_with_own_grader(run, tmp_path):
-    (tmp_path / "mine.jsonl").write_text(json.dumps({"q": "Question: What is 3+4?", "a": "7"}) + "\n")
-    (tmp_path / "mine.py").write_text("def longest(response, gold):\n    return min(1.0, len(response) / 1000)\n")
-    mine = [
-        "file=" + str(tmp_path / "mine.jsonl"),
-        "question=q",
-        "answer=a",
-        "max_tokens=24",
-        f"grader={tmp_path}/mine.py:longest",
-    ]
-    assert evaluate.main([f"run={run.path}", "steps=0", *(f"benchmarks.mine.{m}" for m in mine)]) == 0
-    (row,) = samples_of(run, "mine", 0)
-    assert row["score"] == pytest.approx(len(row["response"]) / 1000)
+    text = "import numpy\ndef grade(response, gold):\n    return numpy.float32(min(1.0, len(response) / 1000))\n"
+    mine, _ = own_benchmark(tmp_path, text)
+    assert evaluate.main([f"run={run.path}", "steps=0", *mine]) == 0
+    rows = samples_of(run, "mine", 0)
+    assert [row["score"] for row in rows] == pytest.approx([len(row["response"]) / 1000 for row in rows])
+    assert (
+        json.loads((run.eval_dir / "mine/protocol.json").read_text())["protocol"]["max_tokens"] == 24
+    )  # the run's own
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [("return 1/0", "raised ZeroDivisionError"), ("return float('nan')", "returned nan"),
+     ("exit(1)", "raised SystemExit: 1"), ("[0 for _ in iter(int, 1)]", "took more than 0.5 s")],
+)  # fmt: skip
+def test_a_grader_that_fails_costs_no_answer(run, tmp_path, capsys, monkeypatch, broken, message):
+    if "took more" in message:
+        monkeypatch.setattr("rlvr.grading.own.LIMIT_S", 0.5)
+    good = "def grade(response, gold):\n    return 0.25, 'some'\n"
+    mine, file = own_benchmark(tmp_path, good.replace("return 0.25, 'some'", broken))
+    assert evaluate.main([f"run={run.path}", "steps=0", *mine]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]  # after transformers' progress
+    assert error.startswith(f"error: {file}:grade {message}")
+    kept = [row["response"] for path in (run.eval_dir / "mine/ungraded").iterdir() for row in samples.rows(path)]
+    assert len(kept) == 4 and not run.eval_path("mine", 0).exists()
+    file.write_text(good)
+    load_function.cache_clear()
+    monkeypatch.undo()
+    monkeypatch.setattr(engines, "start", None)  # no engine is started again
+    assert evaluate.main([f"run={run.path}", "steps=0", *mine]) == 0
+    rows = samples_of(run, "mine", 0)
+    assert [row["response"] for row in rows] == kept and {(row["score"], row["reason"]) for row in rows} == {
+        (0.25, "some")
+    }
+
+
+def test_stored_answers_are_graded_again_without_an_engine(run, tmp_path, capsys, monkeypatch):
+    mine, _ = own_benchmark(tmp_path, "def grade(response, gold):\n    return 0\n")
+    assert evaluate.main([f"run={run.path}", "steps=0", *mine]) == 0
+    monkeypatch.setattr(engines, "start", None)
+    other, _ = own_benchmark(tmp_path, "def grade(response, gold):\n    return True\n")
+    assert evaluate.main([f"run={run.path}", "steps=0", *other]) == 1  # another protocol, unless it is asked for
+    assert evaluate.main([f"run={run.path}", "steps=0", "regrade=true", *other]) == 0
+    assert "4 answers graded again, score 0 -> 4" in capsys.readouterr().out
+    assert [row["score"] for row in samples_of(run, "mine", 0)] == [1.0] * 4
+    assert evaluate.main([f"run={run.path}", "steps=0", *other]) == 0
+
+
+def test_the_gate_decides_the_exit_code(run, tmp_path, capsys):
+    mine, _ = own_benchmark(tmp_path, "def grade(response, gold):\n    return 1\n")
+    assert evaluate.main([f"run={run.path}", "steps=40", *mine, "gate.min_gain=0.02"]) == 2
+    assert "gate: mine, step 0 to 40: +0.0" in capsys.readouterr().out
+    assert evaluate.main([f"run={run.path}", "steps=40", *mine, "gate.min_gain=-0.9"]) == 0
+    assert evaluate.main([f"run={run.path}", "steps=0", *mine, "gate.min_gain=0"]) == 1
+    assert evaluate.main([f"run={run.path}", "steps=40", *mine, "gate.min_gain=2"]) == 1
+    with open(run.eval_dir / "summary.csv") as file:
+        speed = {
+            row["metric"]: row for row in csv.DictReader(file) if row["benchmark"] == "mine" and row["step"] == "40"
+        }
+    assert float(speed["tokens_per_s"]["value"]) > 0 and float(speed["seconds_per_answer"]["value"]) > 0
+    assert speed["tokens_per_s"]["low"] == ""
 
 
 def test_loglikelihood_is_the_sum_over_the_continuation():

@@ -91,3 +91,21 @@ def test_more_boxes_with_equal_accuracy_among_them_are_all_format():
     after = columns({"a": [1], "b": [0], "c": [1], "d": [0]}, reasons=["correct", "wrong", "correct", "wrong"])
     parts = metrics.split_gain(before, after)
     assert parts["format"].value == pytest.approx(parts["gain"].value) and parts["reasoning"].value == 0
+
+
+def test_a_paired_gain_by_hand():
+    """10 problems, 4 won and 1 lost: with half an observation in each cell, 4.5 and 1.5 of 12."""
+    ids = [f"p{i}" for i in range(10)]
+    before = {"id": ids, "score": np.array([0, 0, 0, 0, 1, 1, 1, 0, 0, 0], float)}
+    after = {"id": ids[::-1], "score": np.array([1, 1, 1, 1, 0, 1, 1, 0, 0, 0], float)[::-1]}
+    gain = metrics.paired_gain(before, after)
+    centre, variance = 3 / 12, (6 / 12 - (3 / 12) ** 2) / 12
+    assert gain.value == pytest.approx(0.3)
+    assert (gain.low, gain.high) == pytest.approx(
+        [centre - 1.959964 * variance**0.5, centre + 1.959964 * variance**0.5]
+    )
+    few = {"id": ids[:2], "score": np.ones(2)}
+    assert metrics.paired_gain(few | {"score": np.zeros(2)}, few).low < 0  # two of two prove nothing
+    assert metrics.paired_gain(before, after, 0.8).low > gain.low
+    with pytest.raises(ValueError, match="share no problem"):
+        metrics.paired_gain(before, {"id": ["x"], "score": np.ones(1)})

@@ -18,8 +18,9 @@ def make_worker(
     max_tokens=512,
     actor=None,
     model_type="language_model",
+    model=None,
 ):
-    """A `TrainingWorker` with verl's PPO loss; `actor` holds overrides of verl's actor config.
+    """A `TrainingWorker` with verl's PPO loss; `actor` and `model` hold overrides of verl's configs of these names.
 
     model_type "value_model": a critic, whose loss is the caller's to set.
     """
@@ -27,11 +28,12 @@ def make_worker(
     from verl.utils.config import omega_conf_to_dataclass
     from verl.workers.config import ActorConfig, HFModelConfig
 
-    model = HFModelConfig(
+    model_config = HFModelConfig(
         path=str(model_path),
         use_remove_padding=False,
         enable_gradient_checkpointing=False,
         override_config={"attn_implementation": "sdpa"},
+        **(model or {}),
     )
     config: ActorConfig = omega_conf_to_dataclass(
         OmegaConf.create(
@@ -61,4 +63,4 @@ def make_worker(
             }
         )
     )
-    return start_worker(config, model, model_type)
+    return start_worker(config, model_config, model_type)

@@ -1,36 +1,25 @@
-"""Ranks a pool of examples: by historical variance (paper §2), or by what people compare it with.
+"""Rankings of examples: by historical variance (paper §2), by what people compare it with, or by a model's own solve rate.
 
-    python -m rlvr.select run=runs/tiny/tiny/full_set/seed0 out=ranking.csv   # from the rewards a full-pool run stored
-    python -m rlvr.select history=acc_step_500.json out=ranking.csv           # from the authors' history file
-
-Each visit of an example gives one accuracy, the mean outcome of its group. `method=` one of
-
-    variance        population variance over all visits, largest first (paper Eq. 1-2; the default)
-    mean_near_half  mean accuracy nearest to 0.5, as difficulty filters choose
-    limr            alignment with the pool's mean learning curve (LIMR, arXiv 2502.11886):
-                    1 - sum_k (s_k - m_k)^2 / sum_k (1 - m_k)^2, over the visits k of the example
-    random          a random order, of `seed=` (default 0)
-
-Ties keep the history's order. An example that was never visited has no score and comes last. Few visits make a ranking
-unstable: `rank_low` and `rank_high` are a 95 % bootstrap interval of each rank, visits resampled with replacement
-(`bootstrap=` resamples, default 1000, 0 for none). Departure from the paper: it gives no uncertainty.
-Beside the CSV a plot of variance against mean accuracy is written (out with .png), the first 16 marked.
+Each visit of an example gives one accuracy, the mean outcome of its group. Ties keep the history's order. An example that was
+never visited has no score and comes last. Few visits make a ranking unstable: `rank_low` and `rank_high` are a 95 %
+interval of each rank: of visits resampled with replacement, or of solve rates drawn from their posterior.
 """
 
 import csv
 import json
+import math
 import random
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rlvr.cli import ConfigError, command, option
+from rlvr.cli import ConfigError
 from rlvr.data.pools import variance
 from rlvr.runs import samples
 from rlvr.runs.folder import RunFolder
+from rlvr.stats import Z95
 
 MARKED = 16
 
@@ -204,30 +193,33 @@ def plot(ranking: Ranking, method: str, out: Path) -> None:
     figure.savefig(out, dpi=150)
 
 
-@dataclass
-class Options:
-    out: Path = option("the CSV to write; a plot goes beside it")
-    run: Path | None = option("a full-pool run, whose rollouts are the visits", None)
-    history: Path | None = option("instead of a run: a JSON file {index: [accuracy at each visit]}", None)
-    method: Literal["variance", "mean_near_half", "limr", "random"] = option("what ranks", "variance")
-    seed: int = option("of the resamples and of a random order", 0, at_least=0)
-    bootstrap: int = option("resamples of the visits; 0: no intervals", 1000, at_least=0)
+def solve_rates(right: NDArray, samples: int, draws: int, seed: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Order (best first) of examples by the variance p (1 - p) of one answer's outcome, and low and high of each one's rank.
+
+    right: "examples", right answers among `samples` of a model that is not trained. The intervals are of ranks under draws of
+    p from its posterior (Jeffreys' prior); `order` keeps the pool's order at ties.
+    """
+    from scipy.stats import rankdata
+
+    rate = right / samples
+    order = np.argsort(-np.round(rate * (1 - rate), 12), kind="stable")
+    generator = np.random.default_rng(seed)
+    p = generator.beta(right + 0.5, samples - right + 0.5, (draws, len(right)))
+    low, high = np.quantile(rankdata(-p * (1 - p), axis=1), [0.025, 0.975], axis=0)
+    return order, low, high
 
 
-def select(options: Options) -> None:
-    """Rank the examples, write CSV and plot. ConfigError for a history that cannot be read."""
-    if (options.run is None) == (options.history is None):
-        raise ConfigError("give run=<full_set run> or history=<file.json>")
-    history = history_of_run(RunFolder(options.run)) if options.run else read_history(Path(str(options.history)))
-    ranking = rank(history, options.method, options.seed, options.bootstrap)
-    picture = options.out.with_suffix(".png")
-    try:
-        write_csv(ranking, options.out)
-        plot(ranking, options.method, picture)
-    except OSError as error:
-        raise ConfigError(f"out={options.out}: cannot be written ({error.strerror})") from None
-    print(f"{len(history)} examples ranked by {options.method}: {options.out}, {picture}")
+def samples_to_tell(first: float, other: float) -> int | None:
+    """Samples of each at which two solve rates' variances p (1 - p) differ by 1.96 standard errors; None: more than 10^6.
 
-
-if __name__ == "__main__":
-    sys.exit(command(Options, select, __doc__))
+    The estimate's own variance is that of the delta method, with its second-order term, which is all there is at p = 1/2.
+    """
+    gap = abs(first * (1 - first) - other * (1 - other))
+    linear = sum((1 - 2 * p) ** 2 * p * (1 - p) for p in (first, other))
+    square = sum(2 * (p * (1 - p)) ** 2 for p in (first, other))
+    # gap^2 n^2 = z^2 (linear n + square)
+    if gap == 0:
+        return None
+    z2 = Z95**2
+    n = (z2 * linear + math.sqrt((z2 * linear) ** 2 + 4 * gap**2 * z2 * square)) / (2 * gap**2)
+    return math.ceil(n) if n <= 10**6 else None

@@ -1,0 +1,39 @@
+"""From tokens to text, while they come: what may be shown already, and where a stop text ends the answer."""
+
+from typing import Any
+
+from tokenizers.decoders import DecodeStream
+
+
+class Text:
+    """The text of one answer. `push` takes its tokens in order; `end` gives the whole text, cut before the first stop."""
+
+    def __init__(self, tokenizer: Any, stops: list[str]):
+        self.tokenizer, self.stops = tokenizer, stops
+        self.stream = DecodeStream(skip_special_tokens=True)
+        self.ids: list[int] = []
+        self.text = ""
+        self.shown = 0  # characters that `push` has given out
+
+    def push(self, token: int) -> tuple[str, bool]:
+        """The text that this token makes certain, and whether a stop text is complete."""
+        self.ids.append(token)
+        self.text += self.stream.step(self.tokenizer._tokenizer, token) or ""
+        at = self._stop()
+        # What could yet become a stop text is held back.
+        end = at if at >= 0 else len(self.text) - max((self._held(stop) for stop in self.stops), default=0)
+        new, self.shown = self.text[self.shown : end], max(self.shown, end)
+        return new, at >= 0
+
+    def end(self) -> str:
+        """The whole text; also of bytes that never became a character."""
+        whole = self.tokenizer.decode(self.ids, skip_special_tokens=True)
+        self.text = whole if whole.startswith(self.text[: self.shown]) else self.text
+        return self.text if (at := self._stop()) < 0 else self.text[:at]
+
+    def _stop(self) -> int:
+        return min((at for stop in self.stops if (at := self.text.find(stop)) >= 0), default=-1)
+
+    def _held(self, stop: str) -> int:
+        """Characters at the end of the text that `stop` begins with."""
+        return next((n for n in range(min(len(stop) - 1, len(self.text)), 0, -1) if self.text.endswith(stop[:n])), 0)
