@@ -12,7 +12,6 @@ A claim is judged at the paper's scale where it was run, else at another; the ve
 curve are tested alone.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -66,11 +65,14 @@ class Claim:
 
     @property
     def word(self) -> str:
-        """One word where all evidence agrees, else how much of it says what."""
-        counts = Counter(one.word for one in self.evidence)
-        if len(counts) == 1:
-            return next(iter(counts))
-        return ", ".join(f"{n} of {len(self.evidence)} {word}" for word, n in counts.most_common())
+        """One word where all evidence agrees, else how much of it is reproduced."""
+        words = [one.word for one in self.evidence]
+        if len(set(words)) == 1:
+            return words[0]
+        run = [word for word in words if word not in (NOT_RUN, FEW)]
+        if not run:
+            return f"{words.count(FEW)} of {len(words)} run, {FEW}"
+        return f"{sum('reproduced' in word and 'not' not in word for word in run)} of {len(words)} reproduced"
 
     @property
     def mark(self) -> str:
@@ -89,9 +91,9 @@ class Claim:
 
     @property
     def settles(self) -> str:
-        """What the evidence that is run lacks, said once."""
-        said = (one.verdict.settles for one in self.evidence if one.verdict)
-        return "; ".join(dict.fromkeys(filter(None, said)))
+        """What most of the open evidence that is run lacks."""
+        said = [one.verdict.settles for one in self.evidence if one.verdict and one.verdict.settles]
+        return max(said, key=said.count) if said else ""
 
 
 def read(manifests: Sequence[Manifest], path: Path = MANIFESTS / CLAIMS) -> list[dict[str, Any]]:

@@ -224,7 +224,7 @@ def gain_sentence(runs: Sequence[Run]) -> str:
     if gain := gain_after_saturation(runs):
         start, to = ("/".join(map(str, sorted(set(ends)))) for ends in zip(*gain.spans, strict=True))
         of_all = "" if len(gain.spans) == len(runs) else f" ({len(gain.spans)} of {len(runs)} seeds)"
-        return f"steps {start} to {to}: {gain.points:+.1f} points{of_all}"
+        return f"steps {start} to {to}:\n{gain.points:+.1f} points{of_all}"
     never = all(run.saturation is None for run in runs)
     return "training never reaches 99 %" if never else "no evaluation after 99 %"
 

@@ -39,7 +39,7 @@ from analysis.manifests import Manifest, check_columns, load_manifests, paper_da
 from analysis.post_saturation import around_saturation
 from analysis.responses import REPEATED_SHARE
 from analysis.results import RESULTS, Run, load, spread, step_files, untracked
-from analysis.tables import Cell, Table
+from analysis.tables import FEW, SEEDS, Cell, Table
 from rlvr.cli import ConfigError, command, did_you_mean, option
 from rlvr.runs import samples
 from rlvr.stats import Interval, printed
@@ -179,11 +179,12 @@ def cell_for_page(cell: Cell, subject: str | None = None) -> dict[str, Any]:
         for v in cell.verdicts
     ]  # fmt: skip
     percent = cell.ours <= 100
+    few = bool(cell.verdicts) and all(verdict.word == FEW for verdict in cell.verdicts)
     return {
         "ours": printed(cell.ours, form), "range": cell.interval.range(form), "paper": printed(cell.paper, "g"),
         "seeds": figures.seeds(cell.seeds) if cell.verdicts else "", "why": cell.why, "steps": cell.steps,
         "strip": strip(cell.by_seed, cell.interval, cell.paper, (0, 100), False) if cell.is_run and percent else "",
-        "validation": printed(cell.on_validation.value, form), "verdicts": verdicts, "link": link_to(cell.picks, subject),
+        "validation": printed(cell.on_validation.value, form), "verdicts": verdicts, "few": f"no verdict below {SEEDS} seeds" if few else "", "link": link_to(cell.picks, subject),
     }  # fmt: skip
 
 

@@ -118,7 +118,7 @@ def power(effect: float, seeds: int, of_seed: float, fixed: float, settings: int
 
     of_seed, fixed, settings: as in `Contrast`. 0 where seeds vary and there is one, from which that cannot be known.
     """
-    from scipy.stats import nct, norm, t
+    from scipy.special import nctdtr, ndtr, ndtri, stdtrit
 
     variance = of_seed / seeds + fixed
     if variance == 0:
@@ -127,9 +127,12 @@ def power(effect: float, seeds: int, of_seed: float, fixed: float, settings: int
     if of_seed and not freedom:
         return 0.0
     shift = abs(effect) / np.sqrt(variance)
-    null, found = (t(freedom), nct(freedom, shift)) if of_seed else (norm(), norm(shift))
-    critical = null.ppf(1 - LEVEL / 2 / tests)
-    return float(found.sf(critical) + found.cdf(-critical))
+    if not of_seed:
+        critical = ndtri(1 - LEVEL / 2 / tests)
+        return float(ndtr(shift - critical) + ndtr(-shift - critical))
+    critical = stdtrit(freedom, 1 - LEVEL / 2 / tests)
+    # The other tail is NaN where it is too small for a number.
+    return float(1 - nctdtr(freedom, shift, critical) + np.nan_to_num(nctdtr(freedom, shift, -critical)))
 
 
 def seeds_needed(
