@@ -27,6 +27,7 @@ from analysis.manifests import CLAIMS, MANIFESTS, Column, Manifest, ManifestErro
 from analysis.style import pretty
 from analysis.tables import FEW, NOISE, SEEDS, Table, Verdict, corrected
 from rlvr.cli import did_you_mean
+from rlvr.runs.folder import LOADER
 from rlvr.stats import Interval, Part, printed
 
 NOT_RUN = "not run"
@@ -99,7 +100,7 @@ class Claim:
 def read(manifests: Sequence[Manifest], path: Path = MANIFESTS / CLAIMS) -> list[dict[str, Any]]:
     """The file, checked: each cell, panel and row that it names is in a manifest. Raises ManifestError."""
     known = {manifest.stem: manifest for manifest in manifests}
-    claims = yaml.safe_load(path.read_text())
+    claims = yaml.load(path.read_text(), LOADER)
     for claim in claims:
         for key in claim:
             _one_of(path, claim, key, KEYS)
@@ -255,7 +256,7 @@ def paper_of(claim: Claim) -> str:
 
 def ours_of(claim: Claim) -> str:
     run = [one.ours for one in claim.evidence if one.verdict]
-    return _several([f"{interval:+.1f}" for interval in run] if len(run) < 3 else [f"{i.value:+.1f}" for i in run])
+    return _several([f"{interval:+.1f}" for interval in run] if len(run) == 1 else [f"{i.value:+.1f}" for i in run])
 
 
 def _several(texts: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from analysis import style
@@ -161,7 +162,7 @@ def label_ends(ax: Axes, ends: Sequence[tuple[Line, float | None]], tall: float 
     """Each curve's name at its end, in its colour; names that would touch are moved apart. tall: of the axes, in points."""
     low, high = ax.get_ylim()
     found = sorted((((end - low) / (high - low), line) for line, end in ends if end is not None), key=lambda e: e[0])
-    texts = [fill(line.label, LABEL_WIDTH) for _, line in found]
+    texts = [fill(line.label, LABEL_WIDTH, break_long_words=False) for _, line in found]
     heights = [9.5 * (text.count("\n") + 1) / tall for text in texts]
     at, floor = [], 0.0
     for (end, _), height in zip(found, heights, strict=True):
@@ -262,8 +263,10 @@ def draw(manifest: Manifest, scale: str | None, panels: Sequence[tuple[Panel, li
     """The whole figure of a manifest: its panels, or pairs of panels, in a grid."""
     paired = scale not in (None, "paper")
     abreast = min(len(panels), 2 if paired else 3)
-    lines, width = -(-len(panels) // abreast), (6.2 if paired else 3.9) * abreast
-    fig = Figure(figsize=(width, 2.3 * lines + 0.35), layout="constrained")
+    lines, width = -(-len(panels) // abreast), (6.2 if paired else 4.1) * abreast
+    fig = Figure(figsize=(width, 2.3 * lines + 0.35))
+    # The pad is for the labels, which the engine measures a little short.
+    fig.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12))
     grid = fig.subplots(lines, abreast * (1 + paired), squeeze=False)
     of_panels = [axes[i : i + 1 + paired] for axes in grid for i in range(0, len(axes), 1 + paired)]
     for axes, (panel, own) in zip(of_panels, panels, strict=False):
@@ -309,13 +312,12 @@ def draw_run(run: Run, benchmarks: Sequence[str]) -> Figure:
 
 @rc_context(fname=style.RC)
 def write(manifest: Manifest, scale: str | None, runs: Sequence[Run], out: Path) -> tuple[int, int, str]:
-    """<stem>.png, .pdf and .svg; returns width and height as a page shows them, in pixels, and the text for who cannot see."""
+    """<stem>.png, and .pdf and .svg of what is ours; returns width and height as a page shows them, in pixels, and the text for who cannot see."""
     panels = shown_panels(manifest, scale, runs)
     fig = draw(manifest, scale, panels)
     fig.draw_without_rendering()
-    fig.draw_without_rendering()  # labels stand where the first pass put the axes
     fig.set_layout_engine(None)  # laid out once: with an engine every format is drawn twice
-    for form in style.FORMATS:
+    for form in style.FORMATS if scale else style.FORMATS[:1]:
         dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form)
         fig.savefig(out / f"{manifest.stem}.{form}", metadata=dates)
     width, height = 100 * fig.get_size_inches()

@@ -35,6 +35,7 @@ import yaml
 from analysis.results import ROOT, Run
 from rlvr.cli import ConfigError, did_you_mean
 from rlvr.data import protocols
+from rlvr.runs.folder import LOADER
 from rlvr.runs.naming import science
 
 MANIFESTS = ROOT / "experiments"
@@ -134,7 +135,7 @@ def load_manifests(folder: Path = MANIFESTS) -> list[Manifest]:
 
 
 def load_manifest(path: Path) -> Manifest:
-    where, given = path.name, yaml.safe_load(path.read_text())
+    where, given = path.name, yaml.load(path.read_text(), LOADER)
     _check_keys(where, given, Manifest)
     for key in ("kind", "title", "rows"):
         if key not in given:
