@@ -46,8 +46,7 @@ def configuration(part: str):
 
     overrides = [f"hardware={'cpu' if part.startswith('cpu') else 'one_gpu'}"]
     if not part.startswith("cpu") and (part == "verl_fp32" or find_spec("flash_attn") is None):
-        overrides += ["actor_rollout_ref.model.use_remove_padding=false"]
-        overrides += ["+actor_rollout_ref.model.override_config.attn_implementation=sdpa"]
+        overrides += ["hardware.attention=sdpa"]
     fp32 = "{param_dtype: fp32, reduce_dtype: fp32, buffer_dtype: fp32}"
     precision = fp32 if part.endswith("fp32") else "null"
     return compose(*overrides, f"actor_rollout_ref.actor.fsdp_config.mixed_precision={precision}")

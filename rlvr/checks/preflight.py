@@ -23,9 +23,10 @@ def check_machine(cfg: DictConfig) -> None:
             f"hardware={hardware.name}: needs {hardware.devices_per_node} GPU(s), this machine has {found}; "
             "hardware=cpu runs scale=tiny anywhere"
         )
-    if hardware.device == "cuda" and cfg.actor_rollout_ref.model.use_remove_padding and not find_spec("flash_attn"):
+    if hardware.device == "cuda" and hardware.attention == "flash_attention_2" and not find_spec("flash_attn"):
         raise ConfigError(
-            f"hardware={hardware.name}: packed sequences need flash-attn, which is not installed: pip install flash-attn"
+            f"hardware.attention={hardware.attention}: flash-attn is not installed: pip install flash-attn==2.8.3 "
+            "--no-build-isolation, or hardware.attention=sdpa (slower: no packing)"
         )
 
 

@@ -49,16 +49,36 @@ def register_resolvers() -> None:
     """Makes `${exact_division:..}` and its like, used in `conf/`, known to OmegaConf."""
     for resolver in (
         chat_template,
+        equal,
         exact_division,
         package_path,
+        product,
         random_ranks,
         run_name,
         science,
         trackers,
         train_set_name,
     ):
-        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
+        OmegaConf.register_new_resolver(resolver.__name__, _with_containers(resolver), replace=True)
     OmegaConf.register_new_resolver("group_options", lambda group: ", ".join(group_options(group)), replace=True)
+
+
+def _with_containers(resolver: Callable[..., Any]) -> Callable[..., Any]:
+    """`--cfg job --resolve` ends at a resolver's plain list."""
+
+    def resolve(*arguments: Any) -> Any:
+        value = resolver(*arguments)
+        return OmegaConf.create(value) if isinstance(value, list) else value
+
+    return resolve
+
+
+def equal(one: Any, other: Any) -> bool:
+    return one == other
+
+
+def product(one: int, other: int) -> int:
+    return one * other
 
 
 def exact_division(total: int, parts: int) -> int:
@@ -208,6 +228,7 @@ DOMAINS = {
     "retention.states": Domain(lambda v: v is None or POSITIVE.holds(v), "a whole number above 0, or null (all)"),
     "retention.weights_dtype": one_of("bfloat16", "float32"),
     "hardware.device": one_of("cpu", "cuda"),
+    "hardware.attention": one_of("flash_attention_2", "sdpa"),
 }
 
 
@@ -233,6 +254,7 @@ def check(cfg: DictConfig) -> None:
     _check_updates(cfg)
     _check_example(cfg)
     _check_context(cfg)
+    _check_token_budget(cfg)
     _check_ranks(cfg)
     _check_benchmarks(cfg)
 
@@ -262,6 +284,20 @@ def _check_context(cfg: DictConfig) -> None:
             f"scale.max_prompt_tokens + scale.max_response_tokens = {tokens}: base_model {cfg.base_model.name} was made "
             f"for base_model.context_tokens={cfg.base_model.context_tokens}; shorten scale.max_response_tokens"
         )
+
+
+def _check_token_budget(cfg: DictConfig) -> None:
+    """On GPUs a micro-batch must hold one whole row, or verl ends at the first answer of full length."""
+    if cfg.hardware.device != "cuda":
+        return
+    tokens = cfg.scale.max_prompt_tokens + cfg.scale.max_response_tokens
+    keys = ["actor_rollout_ref.actor.ppo_max_token_len_per_gpu", "actor_rollout_ref.ref.log_prob_max_token_len_per_gpu"]
+    keys += ["critic.ppo_max_token_len_per_gpu"] if cfg.algorithm.adv_estimator == "gae" else []
+    for key in keys:
+        if (budget := OmegaConf.select(cfg, key)) < tokens:
+            raise ConfigError(
+                f"{key}={budget}: a prompt and its answer may have {tokens} tokens; raise it to that or more"
+            )
 
 
 def _check_ranks(cfg: DictConfig) -> None:

@@ -5,12 +5,15 @@ alike. Where it is silent:
 1. Exactly round(share * n) examples are chosen; which and how depends on `seed` alone.
 2. Every number of the label is changed, so that `3\\sqrt{2}` becomes another expression of the same form. An exponent or
    a denominator never becomes 0.
-3. A label without any number takes the label of another example. Nothing is "wrong" until it differs as a text.
+3. A label without any number takes the label of another example.
+4. Nothing is "wrong" that the grader finds equal: 0.5 for 1/2, or -0 for 0.
 """
 
 import random
 import re
 from decimal import Decimal
+
+from rlvr.grading import grade
 
 _NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?")
 MAX_CHANGE = 10
@@ -38,7 +41,7 @@ def wrong_label(label: str, chooser: random.Random, others: list[str]) -> str:
         changed = _NUMBER.sub(lambda match: _moved(match[0], chooser), label)
         if chooser.random() < 0.5:
             changed = changed[1:] if changed.startswith("-") else f"-{changed}"
-        if changed != label:
+        if changed != label and not grade(f"\\boxed{{{changed}}}", label)[0]:
             return changed
     raise ValueError(f"label {label!r}: found no wrong label of its form")
 

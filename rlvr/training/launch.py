@@ -271,4 +271,6 @@ def ray_environment(cfg: DictConfig, folder: RunFolder, scratch: str) -> dict[st
             "TQ_NUM_THREADS": "1",
             "CUDA_VISIBLE_DEVICES": "",
         }
+    else:  # as verl's own launcher
+        variables |= {"VLLM_DISABLE_COMPILE_CACHE": "1", "VLLM_LOGGING_LEVEL": "WARN", "NCCL_DEBUG": "WARN"}
     return variables

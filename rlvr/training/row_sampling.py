@@ -13,6 +13,11 @@ from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentL
 class RowSamplingAgentLoop(SingleTurnAgentLoop):
     """`extra_info.sampling` = {temperature, top_p, top_k, max_tokens} of a row replaces what the configuration says."""
 
+    def __init__(self, *args, **kwargs):
+        # verl takes every model of type qwen2 for one with Qwen's turn tokens, and R1-Distill, which has DeepSeek's, ends at
+        # that. One turn needs no knowledge of turns: its default builder does for all.
+        super().__init__(*args, **kwargs | {"hf_model_type": None})
+
     async def run(self, sampling_params: dict[str, Any], **kwargs) -> AgentLoopOutput:
         own = (kwargs.get("extra_info") or {}).get("sampling") or {}
         own = {name: own[name] for name in ("temperature", "top_p", "top_k", "max_tokens") if own.get(name) is not None}

@@ -207,7 +207,8 @@ class RunFolderTrainer(PPOTrainerSync):
             self.folder.rollouts_path(global_steps), columns | described(columns["response"], columns["gold"])
         )
         learns_from_rewards = self.config.loss.policy != "none"
-        if global_steps == 1 and learns_from_rewards and self.config.scale.fail_fast:
+        own_reward = self.config.reward_rule.file is not None  # what it means to earn nothing, only its author knows
+        if global_steps == 1 and learns_from_rewards and self.config.scale.fail_fast and not own_reward:
             first_step.check(columns)
         metrics["train/accuracy"] = float(np.mean(columns["score"]))
         for name in ("reward", "boxed", "truncated", "response_tokens"):

@@ -518,3 +518,41 @@ def test_the_command_is_light(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "HEAVY []"
     assert len(done.stdout) > 60
+
+
+def test_a_budget_below_one_answer_is_refused_on_a_gpu():
+    r1 = ("+experiment=one_shot", "scale=paper", "base_model=deepseek_r1_distill_qwen_1_5b")
+    with pytest.raises(
+        ConfigError, match="actor.ppo_max_token_len_per_gpu=8192: a prompt and its answer may have 9216"
+    ):
+        check(compose(*r1, "hardware=one_gpu"))
+    check(compose(*r1, "hardware=eight_gpus"))
+    small_critic = ("hardware=eight_gpus", "critic.ppo_max_token_len_per_gpu=4000", "scale=paper")
+    check(compose("+experiment=one_shot", *small_critic))
+    with pytest.raises(ConfigError, match="critic.ppo_max_token_len_per_gpu=4000"):
+        check(compose("+experiment=ppo_one_shot", *small_critic))
+
+
+def test_without_flash_attention_nothing_is_packed():
+    for attention, packed in (("sdpa", False), ("flash_attention_2", True)):
+        cfg = compose("+experiment=ppo_one_shot", "scale=paper", "hardware=one_gpu", f"hardware.attention={attention}")
+        for model in (cfg.actor_rollout_ref.model, cfg.critic.model):
+            assert (model.use_remove_padding, model.override_config.attn_implementation) == (packed, attention)
+
+
+def test_replicas_of_seeds_side_by_side_share_no_stream():
+    seeds = [
+        compose("+experiment=one_shot", "hardware=eight_gpus", f"seed={s}").actor_rollout_ref.rollout.seed
+        for s in (0, 1, 2)
+    ]
+    assert min(b - a for a, b in zip(seeds, seeds[1:], strict=False)) > 8  # vLLM: seed + replica
+
+
+def test_hydras_own_listing_resolves():
+    done = subprocess.run(
+        [sys.executable, "run.py", "+experiment=one_shot", "--cfg", "job", "--resolve"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and "logger:" in done.stdout, done.stderr

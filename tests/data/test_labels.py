@@ -1,6 +1,7 @@
 """Labels that are not the examples' own."""
 
 import random
+import re
 
 import pytest
 
@@ -49,6 +50,15 @@ def test_each_number_moves_by_ten_at_most_and_signs_change():
     wrongs = [int(wrong_label("50", random.Random(seed), [])) for seed in range(200)]
     assert {abs(abs(wrong) - 50) for wrong in wrongs} == set(range(1, 11))
     assert {wrong > 0 for wrong in wrongs} == {True, False}
+
+
+def test_a_wrong_label_is_not_the_right_one_in_other_words():
+    """Seeds 0 to 499 draw 2/4, 3/6, ... and the like where nothing forbids it."""
+    for seed in range(500):
+        numerator, denominator = map(
+            int, re.findall(r"\d+", label := wrong_label("\\frac{1}{2}", random.Random(seed), []))
+        )
+        assert label.startswith("-") or 2 * numerator != denominator
 
 
 def test_a_label_without_a_number_takes_anothers():

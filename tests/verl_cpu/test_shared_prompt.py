@@ -106,7 +106,7 @@ def test_verl_gets_the_same_outputs_and_gradients(max_tokens, temperature, seque
         pairs = zip(shared[0][name].unbind(), plain[0][name].unbind(), prompts, strict=True)
         for ours, theirs, prompt in pairs:
             response = slice(len(prompt) - 1, -1)
-            torch.testing.assert_close(ours[response], theirs[response], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(ours[response], theirs[response], atol=3e-5, rtol=1e-5)
             assert not ours[: len(prompt) - 1].any()
     assert shared[1] == pytest.approx(plain[1], abs=1e-5)
     for name, gradient in plain[2].items():
