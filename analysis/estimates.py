@@ -186,12 +186,12 @@ def gain_span(saturation: int, steps: Sequence[int], strict: bool = False) -> tu
     """The evaluated steps (rising) that a gain is counted between: the first at or after `saturation`, and the last of all.
 
     Where the last is the only one after saturation, it is counted from the last at or before it, which also credits what
-    was learnt in between, unless `strict`. None when there are not two.
+    was learnt in between, unless `strict`; never from the untrained model. None when there are not two.
     """
     after = next((step for step in steps if step >= saturation), None)
     if after is not None and after < steps[-1]:
         return after, steps[-1]
-    before = max((step for step in steps if step <= saturation), default=None)
+    before = max((step for step in steps if 0 < step <= saturation), default=None)
     return None if strict or before is None or before == steps[-1] else (before, steps[-1])
 
 

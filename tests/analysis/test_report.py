@@ -18,7 +18,7 @@ from rlvr.cli import command
 DRAWN = ("table08_main", "table05_loss_ablation", "figure02_post_saturation")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SIZE = {"steps": 60, "every": 30, "problems": 120, "rollouts": 8, "scale": "tiny", "model": "tiny"}
-BENCHMARKS = {"tiny500": 1, "tiny500_avg2": 8}
+BENCHMARKS = {"tiny500": 1, "tiny_hard": 8}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_two_runs_compared(built, capsys):
     paths = [f"run={root}/runs/tiny/tiny/{name}/seed0" for name in ("one_shot", "full_set")]
     assert command(compare.Options, compare.compare, None, paths) == 0
     shown = capsys.readouterr().out
-    assert "A: tiny/tiny/one_shot/seed0" in shown and "tiny500_avg2" in shown
+    assert "A: tiny/tiny/one_shot/seed0" in shown and "tiny_hard" in shown
     a, b = (load(root / "runs", root / "none")[0][i] for i in (1, 0))
     gained, lost = compare.flips(a, b, "tiny500")
     net = b.scores["tiny500"].correct[-1].sum() - a.scores["tiny500"].correct[-1].sum()
@@ -263,8 +263,9 @@ def test_claims_of_the_committed_runs():
     assert len(lifts.evidence[0].by_seed) == 3
     assert np.mean(lifts.evidence[0].by_seed) == pytest.approx(lifts.evidence[0].ours.value)
     assert judged["One example does as well as the whole pool"].word == "not reproduced"
+    # Evaluated on half of the average after saturation only: nothing to count a gain from.
     gain = judged["Test accuracy goes on rising after training accuracy has saturated"]
-    assert gain.evidence[0].by_seed == pytest.approx([-2.4, -5.95, -1.05], abs=3) and gain.word == "not reproduced"
+    assert (gain.word, gain.missing) == (claims.NOT_RUN, [])
     entropy = judged["The entropy loss alone lifts accuracy"]
     assert entropy.word == "too few seeds"
     assert entropy.missing == ["python run.py -m +experiment=entropy_only scale=tiny seed=1,2"]
