@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.manifests import benchmarks_at
-from analysis.tables import BEST, Table, Verdict
+from analysis.tables import BEST, FEW, Table, Verdict
 from rlvr.stats import printed
 
 HEADER = ("", "", "ours", "95 %", "seeds", "on validation", "paper", "difference", "verdict")
@@ -17,13 +17,19 @@ def lines_of(table: Table) -> list[tuple[str, ...]]:
     return [
         (cell.row if i == 0 else "", cell.column, printed(cell.ours, ".1f"), cell.interval.range(".1f"),
          " ".join(printed(seed, ".1f") for seed in cell.by_seed), printed(cell.on_validation.value, ".1f"),
-         printed(cell.paper, ".1f"), printed(cell.difference, "+.1f"), "; ".join(map(sentence, cell.verdicts)))
+         printed(cell.paper, ".1f"), printed(cell.difference, "+.1f"), sentences(cell.verdicts))
         for cells in table.cells for i, cell in enumerate(cells)
     ]  # fmt: skip
 
 
-def sentence(verdict: Verdict) -> str:
-    """A verdict with its question and what would settle it."""
+def sentences(verdicts: Sequence[Verdict]) -> str:
+    """Each verdict with its question and what would settle it; too few seeds are said once."""
+    if verdicts and all(verdict.word == FEW for verdict in verdicts):
+        return FEW
+    return "; ".join(map(_sentence, verdicts))
+
+
+def _sentence(verdict: Verdict) -> str:
     settles = f" ({verdict.settles})" if verdict.settles else ""
     return f"{'the number' if verdict.question == 'number' else verdict.question}: {verdict.word}{settles}"
 
