@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis import stats
-from analysis.estimates import Estimate, Estimator, Pick
+from analysis.estimates import Estimator, Pick
 from analysis.post_saturation import around_saturation
 from analysis.results import Run, run_at
 from rlvr.cli import ConfigError, command, option
@@ -29,7 +29,7 @@ MOST_FLIPS = 10
 NAMES = ("experiment_name", "experiment_folder")  # they say the same as the headline
 
 
-def changes(a: Run, b: Run) -> dict[str, Estimate]:
+def changes(a: Run, b: Run) -> dict[str, stats.Contrast]:
     """B's accuracy minus A's at their last steps, in points, on each benchmark of which both answered the same problems."""
     estimator, found = Estimator([a, b]), {}
     for name in a.scores:

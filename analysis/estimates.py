@@ -1,9 +1,9 @@
 """Estimates over seeds, from the counts of right answers: accuracy, pass@8, boxed share, length; the gain after saturation; and
 what selection flatters."""
 
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -12,30 +12,46 @@ from numpy.typing import NDArray
 from analysis import stats
 from analysis.manifests import PAPER_STEPS, average_at
 from analysis.results import Run
+from analysis.stats import Contrast
 from rlvr.stats import Interval, Part, mean_interval, pass_at_k
 
 PASS_K = 8
+VALIDATION = "validation"  # problems that no table shows, at scales that have them
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number in the unit it is printed in (percent, tokens), and its resamples: "resamples", or None without noise."""
+    """A number in the unit it is printed in (percent, tokens), and what it was made from.
+
+    parts: values "seeds problems" in that unit, a part for each set of problems, whose ids are `problems`; of what is known
+    of whole runs only, "seeds 1". one_model: the untrained model, in one row whatever the seeds that evaluated it.
+    """
 
     interval: Interval
-    resampled: NDArray | None
+    parts: Sequence[Part]
+    problems: Sequence[tuple[str, ...]] = field(repr=False)
+    one_model: bool = False
 
     @property
-    def p(self) -> float:
-        """Two-sided bootstrap p-value of a difference; NaN without noise."""
-        return stats.bootstrap_p(self.resampled) if self.resampled is not None else np.nan
+    def by_seed(self) -> list[float]:
+        """The number of each seed."""
+        weights = np.array([part.weight for part in self.parts])
+        means = [np.asarray(part.values).mean(axis=-1) for part in self.parts]
+        return (np.einsum("p,ps->s", weights, np.array(means)) / weights.sum()).tolist()
 
-    def minus(self, other: "Estimate") -> "Estimate":
-        """The difference; problems are paired, because all resamples of one problem set draw the same problems."""
+    @property
+    def seeds(self) -> int:
+        return len(np.asarray(self.parts[0].values))
+
+    def minus(self, other: "Estimate") -> Contrast:
+        """The difference, paired by problem; without a variance where a side is one run known as a whole only."""
         value = self.interval.value - other.interval.value
-        if self.resampled is None or other.resampled is None:
-            return Estimate(Interval(value), None)
-        resampled = self.resampled - other.resampled
-        return Estimate(stats.percentile_interval(value, resampled), resampled)
+        single = any(len(ids) == 0 for ids in self.problems) and any(
+            one.seeds == 1 and not one.one_model for one in (self, other)
+        )
+        if single or list(self.problems) != list(other.problems):
+            return Contrast(value)
+        return stats.contrast(self.parts, other.parts)
 
 
 @dataclass(frozen=True)
@@ -51,20 +67,12 @@ Picks = Sequence[Sequence[Pick]]  # benchmarks, the seeds of each
 
 
 class Estimator:
-    """Estimates over seeds, each made once. Equal problems are drawn equally everywhere, so that differences are paired."""
+    """Estimates over seeds, each made once."""
 
-    def __init__(self, runs: Sequence[Run], resamples: int = stats.RESAMPLES):
+    def __init__(self, runs: Sequence[Run]):
         self.runs = runs
         self.scales = sorted({run.scale for run in runs}, key=lambda s: (s != "paper", s))
-        self.resamples = resamples
-        self._draws: dict[int, NDArray] = {}
         self._estimates: dict[tuple, Estimate | None] = {}
-
-    def problem_draws(self, ids: Sequence[str]) -> NDArray:
-        key = zlib.crc32("\n".join(ids).encode())
-        if key not in self._draws:
-            self._draws[key] = stats.draw_problems(len(ids), np.random.default_rng(key), self.resamples)
-        return self._draws[key]
 
     def estimate(
         self, picks: Picks, quantity: str, subject: str | None = None, one_model: bool = False
@@ -73,47 +81,41 @@ class Estimator:
 
         one_model: the seeds evaluated the same model, so they are further answers to the problems.
         """
-        key = (quantity, subject, one_model, *((p.run.id, p.benchmark, p.step) for group in picks for p in group))
+        key = (quantity, subject, one_model, *((id(p.run), p.benchmark, p.step) for group in picks for p in group))
         if key not in self._estimates:
-            rng = np.random.default_rng(zlib.crc32(repr(key).encode()))
-            if quantity in ("boxed", "response_tokens"):
-                self._estimates[key] = self._of_whole_runs(picks, quantity, one_model, rng)
-            else:
-                self._estimates[key] = self._of_problems(picks, quantity, subject, one_model, rng)
+            make = _of_whole_runs if quantity in ("boxed", "response_tokens") else _of_problems
+            self._estimates[key] = make(picks, quantity, subject, one_model)
         return self._estimates[key]
 
-    def _of_problems(
-        self, picks: Picks, quantity: str, subject: str | None, one_model: bool, rng: np.random.Generator
-    ) -> Estimate | None:
-        measured, resampled = [], []
-        for group in picks:
-            scores = [p.run.scores[p.benchmark].of_subject(subject) for p in group]
-            samples, ids = np.array([[score.samples] for score in scores]), scores[0].ids
-            if not ids or (quantity == "pass_at_8" and samples.min() < PASS_K):
-                return None
-            correct = np.array([score.at(p.step) for score, p in zip(scores, group, strict=True)])
-            values = correct / samples if quantity == "accuracy" else pass_at_k(samples, correct, PASS_K)
-            answers, draws = int(samples.min()), self.problem_draws(ids)
-            if quantity == "accuracy" and answers == samples.max():
-                resampled.append(100 * stats.bootstrap_means(correct, answers, draws, rng))
-            else:
-                resampled.append(100 * stats.bootstrap_means(values, 1, draws, rng))
-            if one_model:
-                values, answers = values.mean(axis=0, keepdims=True), answers * len(values)
-            measured.append((ids, values, answers))
-        return Estimate(mean_interval(*parts(measured)) * 100, np.mean(resampled, axis=0))
 
-    def _of_whole_runs(self, picks: Picks, quantity: str, one_model: bool, rng: np.random.Generator) -> Estimate | None:
-        """What is known for each run as a whole: no noise with one model."""
-        of_runs = [[p.run.series(f"eval/{p.benchmark}/{quantity}").get(p.step, np.nan) for p in ps] for ps in picks]
-        seeds = np.mean(of_runs, axis=0)[:, None] * (100 if quantity == "boxed" else 1)
-        if np.isnan(seeds).any():
+def _of_problems(picks: Picks, quantity: str, subject: str | None, one_model: bool) -> Estimate | None:
+    measured = []
+    for group in picks:
+        scores = [p.run.scores[p.benchmark].of_subject(subject) for p in group]
+        samples, ids = np.array([[score.samples] for score in scores]), scores[0].ids
+        if not ids or (quantity == "pass_at_8" and samples.min() < PASS_K):
             return None
+        correct = np.array([score.at(p.step) for score, p in zip(scores, group, strict=True)])
+        values = correct / samples if quantity == "accuracy" else pass_at_k(samples, correct, PASS_K)
+        answers = int(samples.min())
         if one_model:
-            seeds = seeds.mean(axis=0, keepdims=True)
-        draws = np.ones((self.resamples, 1), int)
-        resampled = stats.bootstrap_means(seeds, 1, draws, rng) if len(seeds) > 1 else None
-        return Estimate(mean_interval(Part(seeds), share=False), resampled)
+            values, answers = values.mean(axis=0, keepdims=True), answers * len(values)
+        measured.append((ids, values, answers))
+    found = parts(measured)
+    percent = [Part(100 * np.asarray(part.values), part.samples, part.weight) for part in found]
+    problems = list(dict.fromkeys(tuple(ids) for ids, _, _ in measured))
+    return Estimate(mean_interval(*found) * 100, percent, problems, one_model)
+
+
+def _of_whole_runs(picks: Picks, quantity: str, subject: str | None, one_model: bool) -> Estimate | None:
+    """What is known for each run as a whole: no interval with one model."""
+    of_runs = [[p.run.series(f"eval/{p.benchmark}/{quantity}").get(p.step, np.nan) for p in ps] for ps in picks]
+    seeds = np.mean(of_runs, axis=0)[:, None] * (100 if quantity == "boxed" else 1)
+    if np.isnan(seeds).any():
+        return None
+    if one_model:
+        seeds = seeds.mean(axis=0, keepdims=True)
+    return Estimate(mean_interval(Part(seeds), share=False), [Part(seeds)], [()], one_model)
 
 
 def parts(measured: Sequence[tuple[Sequence[str], NDArray, int]]) -> list[Part]:
@@ -132,6 +134,11 @@ def parts(measured: Sequence[tuple[Sequence[str], NDArray, int]]) -> list[Part]:
 
 def accuracies(run: Run, benchmarks: Sequence[str]) -> pd.Series:
     """The mean accuracy in [0, 1] by step, where all benchmarks were evaluated; empty where the run lacks one."""
+    return _accuracies(run, tuple(benchmarks))
+
+
+@cache
+def _accuracies(run: Run, benchmarks: tuple[str, ...]) -> pd.Series:
     if not benchmarks or not all(name in run.scores for name in benchmarks):
         return pd.Series(dtype=float)
     series = [pd.Series(run.scores[name].accuracy(), run.scores[name].steps) for name in benchmarks]
@@ -154,7 +161,8 @@ def chosen_step(run: Run, benchmark: str, selection: str, step: int | None, aver
         nearest = min(near.tolist(), key=lambda at: abs(at - wanted), default=None)
         return nearest if nearest is not None and abs(nearest - wanted) <= within else None
     together = selection == "best_average" or (selection == "best_each" and averaged)
-    found = accuracies(run, average_at(run.scale) if together else [benchmark])
+    deciding = [VALIDATION] if selection == VALIDATION else average_at(run.scale) if together else [benchmark]
+    found = accuracies(run, deciding)
     found = found[found.index.isin(evaluated) & (found.index > 0)]
     if found.empty:
         return None
@@ -163,22 +171,27 @@ def chosen_step(run: Run, benchmark: str, selection: str, step: int | None, aver
 
 @dataclass(frozen=True)
 class Gain:
-    """Points gained on the tests after saturation, and the two evaluated steps it counts between, of each run."""
+    """Points gained on the tests after saturation, of each run, and the two evaluated steps it counts between."""
 
-    points: Interval
+    contrast: Contrast
     spans: list[tuple[int, int]]
+    by_seed: list[float]
+
+    @property
+    def points(self) -> Interval:
+        return self.contrast.interval
 
 
 def gain_span(saturation: int, steps: Sequence[int], strict: bool = False) -> tuple[int, int] | None:
     """The evaluated steps (rising) that a gain is counted between: the first at or after `saturation`, and the last of all.
 
     Where the last is the only one after saturation, it is counted from the last at or before it, which also credits what
-    was learnt in between, unless `strict`. None when there are not two.
+    was learnt in between, unless `strict`; never from the untrained model. None when there are not two.
     """
     after = next((step for step in steps if step >= saturation), None)
     if after is not None and after < steps[-1]:
         return after, steps[-1]
-    before = max((step for step in steps if step <= saturation), default=None)
+    before = max((step for step in steps if 0 < step <= saturation), default=None)
     return None if strict or before is None or before == steps[-1] else (before, steps[-1])
 
 
@@ -186,7 +199,7 @@ def gain_after_saturation(runs: Sequence[Run], benchmarks: Sequence[str] = ()) -
     """The gain of those runs that saturate, on the mean of the benchmarks (by default the scale's test average).
 
     All count from after saturation; when one of them cannot, each counts as far as it can (`gain_span`); None when one still
-    cannot. The interval is a percentile bootstrap over seeds and problems, paired by problem; with one run, problems only.
+    cannot. The interval is t over seeds and problems, paired by problem; with one run, over problems.
     """
     names = benchmarks or average_at(runs[0].scale)
     saturated = [(run, run.saturation, accuracies(run, names).index.tolist()) for run in runs]
@@ -194,23 +207,18 @@ def gain_after_saturation(runs: Sequence[Run], benchmarks: Sequence[str] = ()) -
         spans = [(run, gain_span(first, steps, strict)) for run, first, steps in saturated if first is not None]
         known = [(run, span) for run, span in spans if span is not None]
         if known and len(known) == len(spans):
-            return Gain(_points(known, names), [span for _, span in known])
+            return _gain(known, names)
     return None
 
 
-def _points(spans: Sequence[tuple[Run, tuple[int, int]]], names: Sequence[str]) -> Interval:
+def _gain(spans: Sequence[tuple[Run, tuple[int, int]]], names: Sequence[str]) -> Gain:
     measured = []
     for name in names:
         of_runs = [(run.scores[name], span) for run, span in spans]
         changes = [100 * (scores.at(to) - scores.at(start)) / scores.samples for scores, (start, to) in of_runs]
         measured.append((of_runs[0][0].ids, np.array(changes), 1))
-    rng = np.random.default_rng(0)
-    value, resampled = 0.0, np.zeros(stats.RESAMPLES)
-    for part in parts(measured):
-        changed, weight = np.asarray(part.values), part.weight / len(names)
-        value += weight * float(changed.mean())
-        resampled += weight * stats.bootstrap_means(changed, 1, stats.draw_problems(changed.shape[1], rng), rng)
-    return stats.percentile_interval(value, resampled)
+    by_seed = np.mean([changes.mean(axis=1) for _, changes, _ in measured], axis=0)
+    return Gain(stats.contrast(parts(measured)), [span for _, span in spans], by_seed.tolist())
 
 
 def reflections(run: Run) -> pd.Series:
@@ -227,10 +235,10 @@ def inflation(runs: Sequence[Run]) -> pd.DataFrame:
     """
     lines = []
     for run in runs:
-        on_validation = accuracies(run, ["validation"]).loc[1:]
+        on_validation = accuracies(run, [VALIDATION]).loc[1:]
         for name, scores in run.scores.items():
             trained, accuracy = scores.steps > 0, accuracies(run, [name]).loc[1:]
-            if name == "validation" or len(accuracy) < 2:
+            if name == VALIDATION or len(scores.ids) < 2 or len(accuracy) < 2:
                 continue
             shares = scores.correct[trained] / scores.samples
             split = stats.selection_inflation(shares, np.random.default_rng(0)) * 100

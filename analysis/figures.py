@@ -1,14 +1,16 @@
-"""Figures: ours with bands over the paper's curve in grey, one manifest each, as PNG, PDF and SVG; and a run's own figure.
+"""Figures: one manifest each, as PNG, PDF and SVG; and a run's own figure.
 
-At scale=paper both share the step axis. At another scale the paper's steps have an axis of their own, grey, on top: the shapes
-can be compared, steps and heights cannot. Bands around accuracies are their 95 % intervals (rlvr.stats), around
-other quantities the range over seeds. Without runs a figure shows the paper's curves only.
+A colour is a curve, everywhere: ours saturated, the paper's light. At scale=paper both share their axes. At another scale, where
+steps and heights mean something else, each panel is a pair, paper | ours; panels without runs of ours are left out. Up to
+three seeds are drawn as lines, more as a band: around accuracies their 95 % interval (rlvr.stats), around other quantities the
+range over seeds. Without runs a figure shows the paper's curves only.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -16,20 +18,20 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from analysis import style
 from analysis.estimates import gain_after_saturation, parts, reflections
 from analysis.manifests import Manifest, Panel, Row, benchmarks_at, paper_data
-from analysis.results import SATURATED, WINDOW, Run, first_reaching
-from rlvr.stats import mean_intervals
+from analysis.results import SATURATED, Run, first_reaching
+from rlvr.stats import mean_intervals, printed
 
 FEW_POINTS = 12
-MOST_BANDS = 6
+MOST_SEED_LINES = 3
+LABEL_WIDTH = 15
 SHARES = ("accuracy", "subject", "boxed")
 SATURATION: dict[str, Any] = {"color": "0.2", "lw": 1, "ls": (0, (2, 2))}
-SATURATION["label"] = f"training accuracy {SATURATED:.0%} over {WINDOW:,} rollouts"
 
 
 @dataclass
@@ -83,18 +85,23 @@ def _accuracy(runs: Sequence[Run], column: str, subject: str | None) -> Curve | 
     return Curve(steps, *(100 * ends for ends in mean_intervals(*parts(measured))))
 
 
+def as_series(ours: Curve) -> pd.Series:
+    return pd.Series(ours.mean, ours.steps)
+
+
 def quantity_of(panel: Panel, row: Row) -> str:
     quantity = row.quantity or panel.quantity or "accuracy"
     return f"{quantity}/{panel.benchmark}" if panel.benchmark else quantity
 
 
 def runs_of(manifest: Manifest, panel: Panel, row: Row, scale: str | None, runs: Sequence[Run]) -> list[Run]:
-    """The runs of a curve; those with the panel's overrides where there are any, else the experiment's own."""
+    """The runs of a curve; where its overrides only change the scale (longer ones) and there are none, the experiment's own."""
     if scale is None:
         return []
     wanted = replace(row, experiment=row.experiment or panel.experiment, overrides=row.overrides or panel.overrides)
     found = manifest.runs_of(wanted, scale, runs)
-    return found if found or row.overrides else manifest.runs_of(replace(wanted, overrides=()), scale, runs)
+    longer = all(override.startswith("scale.") for override in wanted.overrides_at(scale))
+    return found if found or not longer else manifest.runs_of(replace(wanted, overrides=()), scale, runs)
 
 
 def paper_curve(manifest: Manifest, panel: Panel, row: Row) -> pd.Series:
@@ -106,78 +113,111 @@ def paper_curve(manifest: Manifest, panel: Panel, row: Row) -> pd.Series:
     return found.set_index("step")["value"]
 
 
-def plot(ax: Axes, ours: Curve, band: bool = True, **look: Any) -> None:
-    """A curve with its band; few points are marked."""
-    ax.plot(ours.steps, ours.mean, marker="o" if len(ours.steps) < FEW_POINTS else None, zorder=3, **look)
-    if band:
-        ax.fill_between(ours.steps, ours.low, ours.high, color=look["color"], alpha=0.15, lw=0)
+@dataclass
+class Line:
+    """One curve of a panel: the paper's, and the runs behind ours."""
+
+    label: str
+    look: dict[str, Any]
+    quantity: str
+    paper: pd.Series
+    runs: list[Run]
+
+    @property
+    def ours(self) -> Curve | None:
+        return curve(self.runs, self.quantity)
 
 
-def two_sides(ax: Axes, runs: Sequence[Run]) -> Axes:
-    """Training accuracy on the left, with lines where it saturates; returns the axes of test accuracy, on the right."""
-    right = ax.twinx()
-    right.grid(False)
-    ax.set_ylim(0, 103)
-    for side, of_line in ((ax, 0), (right, 1)):
-        side.tick_params(axis="y", colors=style.PALETTE[of_line])
+def lines_of(manifest: Manifest, panel: Panel, scale: str | None, runs: Sequence[Run]) -> list[Line]:
+    return [
+        Line(style.pretty(row.label), style.of_line(i), quantity_of(panel, row), paper_curve(manifest, panel, row),
+             runs_of(manifest, panel, row, scale, runs))
+        for i, row in enumerate(manifest.rows)
+    ]  # fmt: skip
+
+
+def draw_ours(ax: Axes, line: Line) -> float | None:
+    """Mean, and seeds or band; returns where the mean ends, None without runs."""
+    if (ours := line.ours) is None:
+        return None
+    few = len(ours.steps) < FEW_POINTS
+    ax.plot(ours.steps, ours.mean, marker="o" if few else None, zorder=3, **line.look)
+    if 1 < len(line.runs) <= MOST_SEED_LINES:
+        for run in line.runs:
+            if (one := curve([run], line.quantity)) is not None:
+                ax.plot(one.steps, one.mean, color=line.look["color"], lw=0.6, alpha=0.5, zorder=2)
+    elif len(line.runs) > MOST_SEED_LINES:
+        ax.fill_between(ours.steps, ours.low, ours.high, color=line.look["color"], alpha=0.15, lw=0)
+    return float(ours.mean[-1])
+
+
+def draw_paper(ax: Axes, line: Line) -> float | None:
+    if line.paper.empty:
+        return None
+    ax.plot(line.paper, color=style.light(line.look["color"]), ls=line.look["ls"], lw=1.2, zorder=1)
+    return float(line.paper.iloc[-1])
+
+
+def label_ends(ax: Axes, ends: Sequence[tuple[Line, float | None]], tall: float = 72 * 1.55) -> None:
+    """Each curve's name at its end, in its colour; names that would touch are moved apart. tall: of the axes, in points."""
+    low, high = ax.get_ylim()
+    found = sorted((((end - low) / (high - low), line) for line, end in ends if end is not None), key=lambda e: e[0])
+    texts = [fill(line.label, LABEL_WIDTH, break_long_words=False) for _, line in found]
+    heights = [9.5 * (text.count("\n") + 1) / tall for text in texts]
+    at, floor = [], 0.0
+    for (end, _), height in zip(found, heights, strict=True):
+        at.append(max(end, floor + height / 2))
+        floor = at[-1] + height / 2
+    if at and (over := floor - 1.05) > 0:
+        ceiling = floor - over
+        for i in reversed(range(len(at))):
+            at[i] = min(at[i], ceiling - heights[i] / 2)
+            ceiling = at[i] - heights[i] / 2
+    for (end, line), text, y in zip(found, texts, at, strict=True):
+        look: dict[str, Any] = {"color": line.look["color"], "lw": 0.5, "shrinkA": 0, "shrinkB": 0, "arrowstyle": "-"}
+        ax.annotate(text, (1, end), (1.03, y), "axes fraction", "axes fraction", arrowprops=look, fontsize=7.5,
+                    color=line.look["color"], va="center", linespacing=0.95)  # fmt: skip
+
+
+def mark_saturation(ax: Axes, runs: Sequence[Run]) -> None:
     for run in runs:
         if run.saturation is not None:
             ax.axvline(run.saturation, **SATURATION, zorder=4)
-    return right
 
 
-def axes_for_paper(ax: Axes, shown: str | None, same_unit: bool) -> Axes:
-    """The axes for the paper's curves, below `ax`; `ax` itself where steps are shared: at scale=paper, or without runs.
-
-    Else the paper has its own steps on top, and where its unit means something else (tokens, nats of another model) also its
-    own values on the right, all grey.
-    """
-    if shown in (None, "paper"):
-        return ax
-    paper = ax.twiny() if same_unit else ax.twinx().twiny()
-    if not same_unit:
-        values = ax.figure.axes[-2]
-        values.tick_params(axis="y", colors=style.PAPER_TEXT, length=2)
-        values.grid(False)
-        values.set_zorder(0)
-    ax.set_zorder(5)
-    ax.patch.set_visible(False)
-    ax.grid(False)
-    paper.spines["top"].set(visible=True, color="0.8")
-    paper.tick_params(axis="x", colors=style.PAPER_TEXT, pad=0, length=2)
-    paper.grid(False, axis="x")
-    return paper
-
-
-def draw_panel(ax: Axes, manifest: Manifest, panel: Panel, scale: str | None, runs: Sequence[Run]) -> None:
-    """All curves of a panel, the second on the right where the figure is of saturation. scale: of ours; None: the paper only."""
-    rows, quantities = manifest.rows, [quantity_of(panel, row) for row in manifest.rows]
-    found = [runs_of(manifest, panel, row, scale, runs) for row in rows]
-    curves = [curve(own, quantity) for own, quantity in zip(found, quantities, strict=True)]
-    shown, percent = scale if any(curves) else None, all(map(is_percent, quantities))
-    sides = [ax, two_sides(ax, found[0])] if manifest.kind == "post_saturation" else [ax] * len(rows)
-    below = {side: axes_for_paper(side, shown, percent) for side in dict.fromkeys(sides)}
-    for i, (side, row, ours) in enumerate(zip(sides, rows, curves, strict=True)):
-        look, theirs = style.of_line(i), paper_curve(manifest, panel, row)
-        if len(theirs):
-            below[side].plot(theirs, **(style.PAPER if scale else {"color": look["color"], "lw": 1.1}), ls=look["ls"])
-        if ours:
-            plot(side, ours, len(rows) <= MOST_BANDS, **look)
-    for side, papers in below.items():
-        side.set_xlim(left=0)
-        papers.set_xlim(left=0)
-        if manifest.kind == "post_saturation" or (papers is not side and not percent and side.dataLim.y0 >= 0):
-            side.set_ylim(bottom=0)
-        papers.tick_params(axis="x", top=papers is not side and side is ax, labeltop=papers is not side and side is ax)
-    title = style.pretty(panel.title) + (" (not run)" if scale and not shown else "")
-    if manifest.kind == "post_saturation":
-        ours_gained = f" ({seeds(len(found[0]))})\n{gain_sentence(found[0])}" if found[0] else ""
-        title += f"{ours_gained}\npaper, {paper_gain(*(paper_curve(manifest, panel, row) for row in rows))}"
-    elif shown and shown != "paper" and percent:
-        kind, _, column = quantities[0].partition("/")
-        names = benchmarks_at(shown, column.partition("/")[0]) if kind in SHARES else ()
-        title += f"\nours: {' + '.join(names)}" if names else ""
-    ax.set_title(title, pad=4 if below[ax] is ax else 16, fontsize=8)
+def draw_panel(
+    axes: Sequence[Axes], manifest: Manifest, panel: Panel, scale: str | None, lines: Sequence[Line]
+) -> None:
+    """One panel, on one axes or on a pair: the paper's, ours."""
+    of_paper, of_ours = axes[0], axes[-1]
+    theirs = [(line, draw_paper(of_paper, line)) for line in lines]
+    ours = [(line, draw_ours(of_ours, line)) for line in lines]
+    percent = all(is_percent(line.quantity) for line in lines)
+    of_saturation = manifest.kind == "post_saturation"
+    for ax in axes:
+        ax.set_xlim(left=0)
+        ax.margins(y=0.08)
+        if of_saturation:
+            ax.set_ylim(0, 103)
+    if of_saturation:
+        mark_saturation(of_ours, lines[0].runs)
+    label_ends(of_ours, ours if any(end is not None for _, end in ours) else theirs)
+    unit = "%" if percent else ""
+    of_paper.set_ylabel(unit)
+    title = style.pretty(panel.title)
+    if scale is None:
+        of_paper.set_title(title)
+        return
+    kind, _, column = lines[0].quantity.partition("/")
+    names = benchmarks_at(scale, column.partition("/")[0]) if kind in SHARES else ()
+    count = max(len(line.runs) for line in lines)
+    told = f"ours{': ' + ' + '.join(names) if names else ''}, {seeds(count)}"
+    gains = [gain_sentence(lines[0].runs), paper_gain(lines[0].paper, lines[1].paper)] if of_saturation else ["", ""]
+    if len(axes) == 1:
+        of_ours.set_title("\n".join(filter(None, [f"{title} ({told}; light: paper)", *gains])))
+    else:
+        of_paper.set_title("\n".join(filter(None, [f"{title}: paper", gains[1]])))
+        of_ours.set_title("\n".join(filter(None, [f"{title}: {told}" if of_saturation else told, gains[0]])))
 
 
 def gain_sentence(runs: Sequence[Run]) -> str:
@@ -185,85 +225,100 @@ def gain_sentence(runs: Sequence[Run]) -> str:
     if gain := gain_after_saturation(runs):
         start, to = ("/".join(map(str, sorted(set(ends)))) for ends in zip(*gain.spans, strict=True))
         of_all = "" if len(gain.spans) == len(runs) else f" ({len(gain.spans)} of {len(runs)} seeds)"
-        return f"steps {start} to {to}: {gain.points:+.1f} points{of_all}"
+        return f"steps {start} to {to}:\n{gain.points:+.1f} points{of_all}"
     never = all(run.saturation is None for run in runs)
     return "training never reaches 99 %" if never else "no evaluation after 99 %"
 
 
-def paper_gain(train: pd.Series, test: pd.Series) -> str:
-    """The paper's test average at its end minus that at its first evaluation at or after training accuracy of 99 %."""
+def after_saturation(train: pd.Series, test: pd.Series) -> pd.Series:
+    """The paper's test average from its first evaluation at or after training accuracy of 99 %; empty where it has none."""
     first = first_reaching(train / 100, SATURATED)
-    if first is None:
+    return test[test.index >= first] if first is not None else test.iloc[:0]
+
+
+def gain_of(train: pd.Series, test: pd.Series) -> float:
+    """In points, to the end; NaN where training never saturates."""
+    after = after_saturation(train, test)
+    return float(after.iloc[-1] - after.iloc[0]) if len(after) else float("nan")
+
+
+def paper_gain(train: pd.Series, test: pd.Series) -> str:
+    after = after_saturation(train, test)
+    if after.empty:
         return "never reaches 99 %"
-    after = test[test.index >= first]
-    return f"steps {after.index[0]} to {after.index[-1]}: {after.iloc[-1] - after.iloc[0]:+.1f} points"
+    return f"steps {after.index[0]} to {after.index[-1]}: {gain_of(train, test):+.1f} points"
 
 
 def seeds(count: int) -> str:
     return f"{count} seed{'s' if count > 1 else ''}"
 
 
-def label_of(manifest: Manifest, row: Row, scale: str | None, runs: Sequence[Run]) -> str:
-    if manifest.kind == "post_saturation":
-        return f"{row.label} ({'left' if row == manifest.rows[0] else 'right'})"
-    found = {run.seed for panel in manifest.panels for run in runs_of(manifest, panel, row, scale, runs)}
-    return style.pretty(row.label) + ("" if scale is None else f" ({seeds(len(found)) if found else 'not run'})")
+def shown_panels(manifest: Manifest, scale: str | None, runs: Sequence[Run]) -> list[tuple[Panel, list[Line]]]:
+    """Those with a curve of ours; all without a scale."""
+    found = [(panel, lines_of(manifest, panel, scale, runs)) for panel in manifest.panels]
+    return [(p, lines) for p, lines in found if scale is None or any(line.ours for line in lines)]
 
 
-def draw(manifest: Manifest, scale: str | None, runs: Sequence[Run]) -> Figure:
-    """The whole figure of a manifest: its panels in a grid, one legend."""
-    n, of_saturation = len(manifest.panels), manifest.kind == "post_saturation"
-    columns = n if n <= 4 else 4 if n > 6 else 3
-    lines = -(-n // columns)
-    width, height = 5.4 if n == 1 else 2.45 * columns + 0.2, 2.35 * lines + 1.0
-    if of_saturation:
-        width, height = 3.1 * n + 0.6, 3.9
-    fig = Figure(figsize=(width, height), layout="constrained")
-    axes = list(fig.subplots(lines, columns, squeeze=False).flat)
-    for ax, panel in zip(axes, manifest.panels, strict=False):
-        draw_panel(ax, manifest, panel, scale, runs)
-    for ax in axes[max(0, n - columns) : n]:
-        ax.set_xlabel("step")
-    for ax in axes[n:]:
-        ax.set_axis_off()
-    axes[0].set_ylabel("%" if is_percent(quantity_of(manifest.panels[0], manifest.rows[0])) else "")
-    labels = [label_of(manifest, row, scale, runs) for row in manifest.rows]
-    handles = [Line2D([], [], **style.of_line(i), label=label) for i, label in enumerate(labels)]
-    handles += [Line2D([], [], **SATURATION)] if of_saturation and scale else []
-    handles += [Line2D([], [], **style.PAPER, label="paper, same dashes")] if scale else []
-    fit = max(1, int(width / (0.6 + 0.06 * max(map(len, labels)))))
-    fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), fit))
-    what = "paper only, not run" if scale is None else f"ours: scale={scale}"
-    grey = "" if scale in (None, "paper") else f"{'  ' if n > 2 else chr(10)}grey curves and axes are the paper's"
-    fig.suptitle(f"{manifest.title} ({what}){grey}", x=0.01, ha="left", fontsize=9, color="0.25")
+def draw(manifest: Manifest, scale: str | None, panels: Sequence[tuple[Panel, list[Line]]]) -> Figure:
+    """The whole figure of a manifest: its panels, or pairs of panels, in a grid."""
+    paired = scale not in (None, "paper")
+    abreast = min(len(panels), 2 if paired else 3)
+    lines, width = -(-len(panels) // abreast), (6.2 if paired else 4.1) * abreast
+    fig = Figure(figsize=(width, 2.3 * lines + 0.35))
+    # The pad is for the labels, which the engine measures a little short.
+    fig.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12))
+    grid = fig.subplots(lines, abreast * (1 + paired), squeeze=False)
+    of_panels = [axes[i : i + 1 + paired] for axes in grid for i in range(0, len(axes), 1 + paired)]
+    for axes, (panel, own) in zip(of_panels, panels, strict=False):
+        draw_panel(axes, manifest, panel, scale, own)
+    for axes in of_panels[len(panels) :]:
+        for ax in axes:
+            ax.set_axis_off()
+    for axes in of_panels[max(0, len(panels) - abreast) : len(panels)]:
+        for ax in axes:
+            ax.set_xlabel("step")
     return fig
+
+
+def told(manifest: Manifest, scale: str | None, panels: Sequence[tuple[Panel, list[Line]]]) -> str:
+    """What a figure shows, in words, for who cannot see it: where each curve of ours, or of the paper, starts and ends."""
+    said = []
+    for panel, lines in panels:
+        ends = []
+        for line in lines:
+            series = as_series(line.ours) if line.ours else line.paper if scale is None else line.paper.iloc[:0]
+            if len(series):
+                ends.append(f"{line.label} {printed(series.iloc[0], '.3g')} to {printed(series.iloc[-1], '.3g')}")
+        said.append(f"{style.pretty(panel.title)}: {', '.join(ends)}")
+    whose = "the paper's curves" if scale is None else f"ours at scale={scale}, beside the paper's"
+    return f"{manifest.title}, {whose}, from first to last step. {'; '.join(said)}."
 
 
 @rc_context(fname=style.RC)
 def draw_run(run: Run, benchmarks: Sequence[str]) -> Figure:
     """The post-saturation figure of one run, a line for each benchmark."""
-    fig = Figure(figsize=(6.4, 4.0), layout="constrained")
+    fig = Figure(figsize=(6.4, 3.6), layout="constrained")
     ax = fig.subplots()
-    right = two_sides(ax, [run])
-    lines = [(ax, "train/accuracy", "training accuracy (left)")]
-    lines += [(right, f"accuracy/{name}", f"{name}, n = {len(run.scores[name].ids)} (right)") for name in benchmarks]
-    for i, (side, quantity, label) in enumerate(lines):
-        if ours := curve([run], quantity):
-            plot(side, ours, label=label, **style.of_line(i))
-    ax.set(xlabel="step", ylabel="%", title=run.id, xlim=(0, None))
-    right.set_ylim(bottom=0)
-    fig.legend(handles=[*ax.get_lines(), *right.get_lines()], loc="outside lower center", ncols=2)
+    wanted = [("train/accuracy", "training accuracy")]
+    wanted += [(f"accuracy/{name}", f"{name}, n = {len(run.scores[name].ids)}") for name in benchmarks]
+    none = pd.Series(dtype=float)
+    lines = [Line(label, style.of_line(i), quantity, none, [run]) for i, (quantity, label) in enumerate(wanted)]
+    ends = [(line, draw_ours(ax, line)) for line in lines]
+    mark_saturation(ax, [run])
+    ax.set(xlabel="step", ylabel="%", title=run.id, xlim=(0, None), ylim=(0, 103))
+    label_ends(ax, ends, tall=72 * 2.8)
     return fig
 
 
 @rc_context(fname=style.RC)
-def write(manifest: Manifest, scale: str | None, runs: Sequence[Run], out: Path) -> tuple[int, int]:
-    """<stem>.png, .pdf and .svg; returns width and height as a page shows them, in pixels."""
-    fig = draw(manifest, scale, runs)
+def write(manifest: Manifest, scale: str | None, runs: Sequence[Run], out: Path) -> tuple[int, int, str]:
+    """<stem>.png, and .pdf and .svg of what is ours; returns width and height as a page shows them, in pixels, and the text for who cannot see."""
+    panels = shown_panels(manifest, scale, runs)
+    fig = draw(manifest, scale, panels)
     fig.draw_without_rendering()
     fig.set_layout_engine(None)  # laid out once: with an engine every format is drawn twice
-    for form in style.FORMATS:
+    for form in style.FORMATS if scale else style.FORMATS[:1]:
         dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form)
         fig.savefig(out / f"{manifest.stem}.{form}", metadata=dates)
     width, height = 100 * fig.get_size_inches()
-    return round(width), round(height)
+    return round(width), round(height), told(manifest, scale, panels)

@@ -5,8 +5,9 @@ A table has rows (what is trained) and columns (what is measured); a figure has 
     kind        table, figure or post_saturation
     paper       stem of a file in analysis/paper; left out in a table of one's own
     base_model  conf/base_model at scale=paper; a smaller scale's own model (conf/scale) stands for that of scale=paper
-    selection   best_average (one checkpoint, best mean of the tests), best_each (each column its own), last, or step.
-                The first two choose on the test problems, as the paper does; the report says what that flatters.
+    selection   best_average (one checkpoint, best mean of the tests), best_each (each column its own), validation (best on
+                `validation`), last, or step. The first two choose on the test problems, as the paper does: the report
+                says so, shows beside them what `validation` chooses, and what the choice flatters.
     columns     a benchmark by the paper's name or ours, or {name, benchmark (one or a list, averaged), subject, quantity, step}
     rows        {label, paper, experiment, overrides, base_model, base, baseline, selection, step, quantity, protocol, note}:
                 the runs of a row are those of its experiment with its overrides, by their configuration, not by their name
@@ -15,7 +16,7 @@ A table has rows (what is trained) and columns (what is measured); a figure has 
                 (rlvr.evaluation.baselines); a row with none of these is one that nothing here can run, and `note` says
                 why; protocol: r1_8k stands for the benchmarks of that group (math500_r1_8k, ...) at scale=paper
     panels      {title, paper, experiment, overrides, benchmark, quantity}: what all curves of a panel share; where there are
-                no runs with the panel's overrides (longer ones), those of the plain experiment are drawn
+                no runs with its overrides of the scale (longer ones), those of the plain experiment are drawn
     quantity    accuracy, boxed, response_tokens, pass_at_8; in figures also accuracy/<column>, subject/<benchmark>/<subject>,
                 reflections, or a column of metrics.jsonl
     reference   the row that others are compared with
@@ -34,14 +35,17 @@ import yaml
 from analysis.results import ROOT, Run
 from rlvr.cli import ConfigError, did_you_mean
 from rlvr.data import protocols
+from rlvr.runs.folder import LOADER
 from rlvr.runs.naming import science
 
 MANIFESTS = ROOT / "experiments"
 PAPER = Path(__file__).parent / "paper"
 MAIN_MODEL = protocols.scale_file("paper")["base_model"]
-SELECTIONS = ("best_average", "best_each", "last", "step")
+SELECTIONS = ("best_average", "best_each", "validation", "last", "step")
+GROUPS = ("tiny", "paper", "arc", "r1_8k", "r1_32k")
 KINDS = ("table", "figure", "post_saturation")
 PAPER_STEPS = 2000
+CLAIMS = "claims.yaml"  # no table: analysis/claims.py
 
 
 class ManifestError(ConfigError):
@@ -104,7 +108,7 @@ class Manifest:
     paper: str | None = None
     base_model: str = MAIN_MODEL
     selection: str = "last"
-    seeds: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()  # that a launch asks for; all that are there are drawn
     quantity: str = "accuracy"
     reference: str | None = None
     paper_base: int | None = None
@@ -122,17 +126,16 @@ class Manifest:
             prefix = f"{row.baseline}/" if row.baseline else ""
             return [run for run in of_model if any(name.startswith(prefix) for name in run.scores)][:1]
         wanted = (row.experiment, row.overrides_at(scale))
-        asked = [r for r in of_model if (r.settings["experiment_name"], r.settings.get("overrides")) == wanted]
-        return [r for r in asked if not self.seeds or r.seed in self.seeds]
+        return [r for r in of_model if (r.settings["experiment_name"], r.settings.get("overrides")) == wanted]
 
 
 def load_manifests(folder: Path = MANIFESTS) -> list[Manifest]:
     """All manifests of a folder, in order. Raises ManifestError on the first that is wrong."""
-    return [load_manifest(path) for path in sorted(folder.glob("*.yaml"))]
+    return [load_manifest(path) for path in sorted(folder.glob("*.yaml")) if path.name != CLAIMS]
 
 
 def load_manifest(path: Path) -> Manifest:
-    where, given = path.name, yaml.safe_load(path.read_text())
+    where, given = path.name, yaml.load(path.read_text(), LOADER)
     _check_keys(where, given, Manifest)
     for key in ("kind", "title", "rows"):
         if key not in given:
@@ -217,3 +220,15 @@ def benchmarks_at(scale: str, column: str) -> tuple[str, ...]:
 def average_at(scale: str) -> tuple[str, ...]:
     """The benchmarks whose mean is the test average of a scale."""
     return benchmarks_at(scale, "Avg")
+
+
+def check_columns(manifests: Iterable[Manifest], runs: Iterable[Run]) -> None:
+    """That each column of a table of one's own is a benchmark somewhere. Raises ManifestError."""
+    known = {name for run in runs for name in run.scores} | {
+        name for group in GROUPS for name in protocols.group(group)
+    }
+    known |= protocols.paper_columns("paper").keys() | {"Average"}
+    for manifest in (m for m in manifests if m.paper is None):
+        for column in manifest.columns:
+            for name in column.benchmarks:
+                _one_of(f"{manifest.stem}.yaml", f"column {column.name}: benchmark", name, sorted(known))

@@ -1,12 +1,16 @@
-"""Every table and figure again, and one folder of static pages: each cell opens the answers behind it, without any server.
+"""What the paper claims and whether it holds, every table and figure: one folder of static pages, without any server.
 
     python -m analysis.report [runs=runs] [results=results] [out=report]
+    python -m analysis.report table=5 missing=true      # the runs that Table 5 lacks, as commands; draws nothing
 
-    index.html                    headline figure, tables, figures, runs and their cost; at most 1 MB
+    index.html                    claims, headline figure, tables, figures, runs and their cost; at most 1 MB
+    paper.html                    the paper's figures of which there are no runs here
     responses.html, run.html      load data/<run>/*.js on demand, as scripts: file:// allows no fetch
+    claims.md                     the claims as Markdown
     tables/<artefact>.csv|md|tex  figures/<artefact>.png|pdf|svg
 
-Without run folders the committed results are drawn; cells then have nothing to open.
+Run folders stand before the committed results, each seed counts once; what is left out is listed with its reason. Cells of
+committed results have no answers to open.
 """
 
 import json
@@ -15,7 +19,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from multiprocessing import get_context
@@ -28,25 +32,31 @@ from jinja2 import Environment, FileSystemLoader
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from analysis import figures, style, table_files
+from analysis import claims, figures, needed, style, table_files
+from analysis.claims import Claim
 from analysis.estimates import Estimator, Pick, inflation
-from analysis.manifests import Manifest, load_manifests, paper_data
+from analysis.manifests import Manifest, check_columns, load_manifests, paper_data
 from analysis.post_saturation import around_saturation
+from analysis.responses import REPEATED_SHARE
 from analysis.results import RESULTS, Run, load, spread, step_files, untracked
-from analysis.tables import Cell, Table
-from rlvr.cli import command, option
+from analysis.tables import FEW, SEEDS, Cell, Table
+from rlvr.cli import ConfigError, command, did_you_mean, option
 from rlvr.runs import samples
-from rlvr.stats import printed
+from rlvr.stats import Interval, printed
 
 PAGE = Path(__file__).parent / "page"
 HEADLINE = "figure02_post_saturation"
 OPEN = ("table05_loss_ablation", "table08_main")  # the other tables unfold on a click
 PART = 500
 EVOLUTION_STEPS = 40
+MOST_ANSWERS = 64
+KINDS = ("right", "cut off", "repeating", "without a box", "wrong")
 REFERENCE = "one_shot"  # the run of the same scale, and where it can be seed, that others are told apart from
 ROW = ["id", "subject", "sample", "prompt", "response", "gold", "score", "reason", "truncated", "response_tokens"]
-MARKS = {"not reproduced": ("no", "✗"), "too noisy to say": ("noisy", "?")}
+MARKS = {"not reproduced": ("no", "✗"), "too noisy to say": ("noisy", "?"), "too few seeds": ("noisy", "·")}
 MARKS |= dict.fromkeys(("reproduced", "direction reproduced"), ("yes", "✓"))
+CLAIM_MARKS = {"yes": ("yes", "✓", "reproduced"), "no": ("no", "✗", "not reproduced"), "noisy": ("noisy", "?", "open"),
+               "none": ("noisy", "·", "not run with three seeds")}  # fmt: skip
 
 
 def in_link(name: str) -> str:
@@ -62,11 +72,16 @@ def flat(settings: dict[str, Any]) -> dict[str, Any]:
     return leaves
 
 
-def draw_figure(manifest: Manifest, runs: Sequence[Run], out: Path) -> tuple[int, int]:
-    """A figure at the paper's scale where it was run, else at another; its width and height in pixels."""
-    curves = [(panel, row) for panel in manifest.panels for row in manifest.rows]
-    scales = (s for s in Estimator(runs).scales if any(figures.runs_of(manifest, *of, s, runs) for of in curves))
-    return figures.write(manifest, next(scales, None), runs, out)
+def draw_figure(manifest: Manifest, runs: Sequence[Run], out: Path) -> dict[str, Any]:
+    """A figure at the paper's scale where it was run, else at another; what a page says of it."""
+    scales = (s for s in Estimator(runs).scales if figures.shown_panels(manifest, s, runs))
+    scale = next(scales, None)
+    width, height, alt = figures.write(manifest, scale, runs, out)
+    about = {"stem": manifest.stem, "name": name_of(manifest), "title": manifest.title, "scale": scale}
+    if manifest.stem == HEADLINE:
+        first = [panel for panel, _ in figures.shown_panels(manifest, scale, runs)][:1]
+        figures.write(replace(manifest, stem="headline", panels=tuple(first)), scale, runs, out)
+    return about | {"width": width, "height": height, "alt": alt}
 
 
 def script(path: Path, root: Path, data: Any) -> None:
@@ -89,16 +104,25 @@ def store_responses(pick: Pick, root: Path) -> str:
 
 
 def evolution(run: Run) -> list[dict[str, Any]]:
-    """The first answer to the best-ranked example of some training steps, with the share of its answers that were right."""
+    """Some training steps: the share of their answers of each kind (KINDS), and the first answers, equal ones counted once."""
     files = step_files(run.folder.rollouts_dir) if run.folder is not None else {}
-    names = ("rank", "prompt", "response", "gold", "score", "reason", "response_tokens")
+    names = ("prompt", "response", "gold", "score", "reason", "response_tokens", "boxed", "truncated", "repetition")
     lines = []
     for step in spread(list(files), EVOLUTION_STEPS):
-        columns = samples.read(files[step], names)
-        best = columns["rank"] == columns["rank"].min()
-        line = {name: columns[name][int(best.argmax())] for name in names[1:]}
-        line |= {"tokens": line.pop("response_tokens"), "step": step, "answers": int(best.sum())}
-        lines.append(line | {"share": columns["score"][best].mean()})
+        columns = samples.read(files[step], names[:-1], names[-1:])
+        repeats = columns.get("repetition", np.zeros(len(columns["score"]))) >= REPEATED_SHARE
+        # Of several that apply, the first.
+        tests = [columns["score"] >= 1, columns["truncated"], repeats, ~columns["boxed"]]
+        kinds = np.select(tests, range(len(tests)), len(tests))
+        shown = pd.DataFrame(
+            {name: columns[name][:MOST_ANSWERS] for name in names[:6]} | {"kind": kinds[:MOST_ANSWERS]}
+        )
+        groups = shown.groupby(["prompt", "response"], sort=False)
+        answers = groups.agg(dict.fromkeys(["gold", "score", "reason", "response_tokens", "kind"], "first"))
+        answers = answers.assign(count=groups.size()).reset_index().rename(columns={"response_tokens": "tokens"})
+        answers = answers.sort_values("count", ascending=False, kind="stable")
+        mix = np.bincount(kinds, minlength=len(KINDS)) / len(kinds)
+        lines.append({"step": step, "mix": mix.round(4).tolist(), "answers": answers.to_dict("records")})
     return lines
 
 
@@ -108,38 +132,111 @@ def store_run(run: Run, stored: Sequence[str], root: Path) -> None:
         accuracy = [float(printed(100 * a, ".1f")) for a in scores.accuracy()]
         evaluations.append({"benchmark": name, "steps": scores.steps.tolist(), "accuracy": accuracy})
     about = {"id": run.id, "settings": {key: str(value) for key, value in flat(run.settings).items()}} | run.about()
-    about |= {"stored": list(stored), "evaluations": evaluations, "evolution": evolution(run)}
+    about |= {"stored": list(stored), "evaluations": evaluations, "evolution": evolution(run), "kinds": KINDS}
     script(root / "data" / in_link(run.id) / "run.js", root, about)
 
 
-def cell_for_page(cell: Cell) -> dict[str, Any]:
+def strip(marks: Sequence[float], interval: Interval, paper: float, span: tuple[float, float], zero: bool) -> str:
+    """Dots for the seeds, a bar for the interval and a tick for the paper's number, as SVG; span: its left and right end."""
+    low, high = span
+    wide, spread_out = 120, max(high - low, 1e-9)
+
+    def at(value: float) -> str:
+        return f"{4 + (wide - 8) * min(max((value - low) / spread_out, 0), 1):.1f}"
+
+    said = f"seeds {', '.join(printed(mark, '.1f') for mark in marks)}" + (
+        f"; paper {paper:g}" if paper == paper else ""
+    )
+    shapes = [f'<line class="axis" x1="4" x2="{wide - 4}" y1="9" y2="9"/>']
+    if zero:
+        shapes.append(f'<line class="zero" x1="{at(0)}" x2="{at(0)}" y1="1" y2="17"/>')
+    if not np.isnan(interval.low):
+        shapes.append(f'<line class="range" x1="{at(interval.low)}" x2="{at(interval.high)}" y1="9" y2="9"/>')
+    if not np.isnan(paper):
+        shapes.append(f'<path class="tick" d="M{at(paper)} 2v14"/>')
+    shapes += [f'<circle cx="{at(mark)}" cy="9" r="3"/>' for mark in marks]
+    return f'<svg role="img" aria-label="{said}" width="{wide}" height="18">{"".join(shapes)}</svg>'
+
+
+def link_to(picks: Iterable[Pick], subject: str | None = None) -> str:
+    """The answers behind a number: all its seeds, one subject where it is of one; empty where they are not at hand."""
+    stored = [f"{in_link(p.run.id)},{in_link(p.benchmark)},{p.step}" for p in picks if stored_path(p) is not None]
+    return ";".join(stored) + (f";subject={subject}" if stored and subject else "")
+
+
+def stored_path(pick: Pick) -> Path | None:
+    if pick.run.folder is None:
+        return None
+    path = pick.run.samples_path(pick.benchmark, pick.step)
+    return path if path.exists() else None
+
+
+def cell_for_page(cell: Cell, subject: str | None = None) -> dict[str, Any]:
     form = ".0f" if cell.ours >= 200 else ".1f"
-    why = [cell.verdict, cell.why]
-    why += [f"gain over base {printed(cell.gain.value, '+.1f')}"] if not np.isnan(cell.gain.value) else []
-    why += [f"p against the reference row {cell.p_holm:.3g} (Holm)"] if not np.isnan(cell.p_holm) else []
-    why += [figures.seeds(cell.seeds), f"step {cell.steps}"] if cell.is_run else []
-    stored = [f"{in_link(p.run.id)},{in_link(p.benchmark)},{p.step}" for p in cell.picks if p.run.folder is not None]
-    about = {"why": "; ".join(filter(None, why)), "mark": MARKS.get(cell.verdict), "link": ";".join(stored)}
-    return about | {
-        "ours": printed(cell.ours, form),
-        "range": cell.interval.range(form),
-        "paper": printed(cell.paper, "g"),
-    }
+    verdicts = [
+        {"mark": MARKS.get(v.word, ("noisy", "·")), "text": style.pretty(v.question), "word": v.word, "why": v.why,
+         "settles": v.settles}
+        for v in cell.verdicts
+    ]  # fmt: skip
+    percent = cell.ours <= 100
+    few = bool(cell.verdicts) and all(verdict.word == FEW for verdict in cell.verdicts)
+    return {
+        "ours": printed(cell.ours, form), "range": cell.interval.range(form), "paper": printed(cell.paper, "g"),
+        "seeds": figures.seeds(cell.seeds) if cell.verdicts else "", "why": cell.why, "steps": cell.steps,
+        "strip": strip(cell.by_seed, cell.interval, cell.paper, (0, 100), False) if cell.is_run and percent else "",
+        "validation": printed(cell.on_validation.value, form), "verdicts": verdicts, "few": f"no verdict below {SEEDS} seeds" if few else "", "link": link_to(cell.picks, subject),
+    }  # fmt: skip
 
 
 def table_for_page(tables: Sequence[Table]) -> dict[str, Any]:
     manifest = tables[0].manifest
-    labels, columns = [style.pretty(row.label) for row in manifest.rows], [column.name for column in manifest.columns]
     parts = []
     for table in tables:
-        rows = [[cell_for_page(cell) for cell in cells] for cells in table.cells]
-        note = table_files.described(table)
-        parts.append({"note": note, "columns": columns, "rows": list(zip(labels, rows, strict=True))})
+        run = [any(cells[i].is_run for cells in table.cells) for i in range(len(manifest.columns))]
+        part: dict[str, Any] = {"note": table_files.described(table), "rows": [], "idle": []}
+        part["columns"] = [column.name for column, shown in zip(manifest.columns, run, strict=True) if shown]
+        for cells in table.cells:
+            label = style.pretty(cells[0].row)
+            if any(cell.is_run for cell in cells):
+                shown = zip(cells, manifest.columns, run, strict=True)
+                part["rows"].append(
+                    (label, [cell_for_page(cell, column.subject) for cell, column, there in shown if there])
+                )
+            else:
+                part["idle"].append((label, cells[0].why))
+        parts.append(part)
     known = paper_data(manifest.paper)["discrepancy"].dropna() if manifest.paper else pd.Series(dtype=str)
+    numbers = [(style.pretty(cells[0].row), [printed(cell.paper, "g") for cell in cells]) for cells in tables[0].cells]
     return {
         "stem": manifest.stem, "name": name_of(manifest), "title": manifest.title, "parts": parts,
         "open": manifest.stem in OPEN, "discrepancies": [f"row {row}: {text}" for row, text in known.items()],
-        "has_runs": any(cell.is_run for table in tables for cells in table.cells for cell in cells),
+        "has_runs": any(part["rows"] for part in parts), "columns": [column.name for column in manifest.columns],
+        "numbers": numbers if manifest.paper else [],
+    }  # fmt: skip
+
+
+def claim_for_page(claim: Claim, drawn: set[str], tables: set[str]) -> dict[str, Any]:
+    """One row of the first screen."""
+    run = [one for one in claim.evidence if one.verdict]
+    values = [value for one in run for value in (one.ours.value, one.paper, *one.by_seed)]
+    span = (min([0.0, *values]), max([0.0, *values]))
+    alone = run[0] if len(run) == 1 else None
+    marks = alone.by_seed if alone else [one.ours.value for one in run]
+    interval = alone.ours if alone else Interval(float("nan"))
+    ours = (
+        claims.ours_of(claim)
+        if len(run) < 3
+        else f"{min(o.ours.value for o in run):+.1f} to {max(o.ours.value for o in run):+.1f}"
+    )
+    papers = [one.paper for one in claim.evidence]
+    paper = claims.paper_of(claim) if len(papers) < 4 else f"{min(papers):+.1f} to {max(papers):+.1f}"
+    evidence = [(one.what, printed(one.paper, "+.1f"), f"{one.ours:+.1f}", one.word, link_to(one.picks), one.source)
+                for one in claim.evidence]  # fmt: skip
+    return {
+        "claim": claim.claim, "where": claim.where, "word": claim.word, "mark": CLAIM_MARKS[claim.mark], "paper": paper,
+        "ours": ours, "strip": strip(marks, interval, alone.paper if alone else float("nan"), span, True) if run else "",
+        "evidence": evidence, "missing": claim.missing, "settles": claim.settles, "scale": claim.scale,
+        "figure": claim.figure if claim.figure in drawn else None, "tables": tables,
     }  # fmt: skip
 
 
@@ -148,12 +245,16 @@ def name_of(manifest: Manifest) -> str:
     return f"{manifest.paper[:-2].capitalize()} {int(manifest.paper[-2:])}" if manifest.paper else manifest.stem
 
 
-def as_html(lines: pd.DataFrame) -> str:
-    """A table of the page; a run links to its own page, and what is not known is empty."""
+def as_html(lines: pd.DataFrame, name: str, caption: str) -> str:
+    """A table of the page that can be sorted; a run links to its own page, and what is not known is empty."""
+    if lines.empty:
+        return ""
     shown = lines.map(lambda value: escape(value) if isinstance(value, str) else value)
     links = {"run": lambda run: f'<a href="run.html#{in_link(run)}">{run}</a>'}
     form: dict[str, Any] = {"index": False, "border": 0, "justify": "left", "na_rep": "", "escape": False}
-    return shown.to_html(float_format="{:.4g}".format, formatters=links, **form)
+    text = shown.to_html(float_format="{:.4g}".format, formatters=links, table_id=name, classes="sortable", **form)
+    head, body = text.replace("<th>", '<th scope="col">').split("<thead>", 1)
+    return f"{head}<caption>{caption}</caption><thead>{body}"
 
 
 def about_run(run: Run, runs: Sequence[Run]) -> dict[str, Any]:
@@ -170,7 +271,12 @@ def about_run(run: Run, runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def build(
-    runs: Sequence[Run], out: Path, manifests: Sequence[Manifest], track: Callable[..., Iterable] = untracked
+    runs: Sequence[Run],
+    out: Path,
+    manifests: Sequence[Manifest],
+    track: Callable[..., Iterable] = untracked,
+    left_out: Sequence[str] = (),
+    claimed: Sequence[dict[str, Any]] = (),
 ) -> Path:
     """Write the whole folder, replacing what an earlier report left there; returns index.html."""
     for folder in ("tables", "figures", "data"):
@@ -190,46 +296,84 @@ def build(
             table_files.write(tables, out / "tables")
             drawn.append(table_for_page(tables))
             picks |= {pick for table in tables for cells in table.cells for cell in cells for pick in cell.picks}
+        judged = claims.judge(claimed, manifests, estimator)
+        (out / "claims.md").write_text(claims.markdown(judged))
         for run in track(runs, description="answers"):
-            own = sorted((p.benchmark, p.step) for p in picks if p.run is run and run.folder is not None)
+            own = sorted((p.benchmark, p.step) for p in picks if p.run is run and stored_path(p) is not None)
             store_run(run, [store_responses(Pick(run, *evaluation), out) for evaluation in own], out)
         saturation, flattered = around_saturation(runs), inflation(runs)
         for name, frame in {"post_saturation": saturation, "selection_inflation": flattered}.items():
             frame.to_csv(out / "tables" / f"{name}.csv", index=False, float_format="%.4g")
-        sizes = list(track(drawing, total=len(of_figures), description="figures"))
-    shown = [
-        {"stem": m.stem, "name": name_of(m), "title": m.title, "width": width, "height": height}
-        for m, (width, height) in zip(of_figures, sizes, strict=True)
-    ]
+        shown = list(track(drawing, total=len(of_figures), description="figures"))
+    with_runs = [figure for figure in shown if figure["scale"]]
+    stems = {figure["stem"] for figure in with_runs}
+    headline = next((figure for figure in shown if figure["stem"] == HEADLINE), None)
     page = Environment(loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True)
-    text = page.get_template("index.html.jinja").render(
-        runs=as_html(pd.DataFrame([about_run(run, runs) for run in runs])),
-        hours=sum(run.hours for run in runs),
-        scales=sorted(Counter(run.scale for run in runs).items()),
-        headline=HEADLINE if HEADLINE in [m.stem for m in of_figures] else None,
-        saturation=as_html(saturation),
-        tables=drawn,
-        figures=shown,
-        inflation=as_html(flattered),
-    )
-    (out / "index.html").write_text(text)
+    about = {
+        "runs": as_html(pd.DataFrame([about_run(run, runs) for run in runs]), "runs-table", "Runs and their cost"),
+        "hours": sum(run.hours for run in runs),
+        "scales": sorted(Counter(run.scale for run in runs).items()),
+        "claims": [claim_for_page(claim, stems, {m.stem for m in of_tables}) for claim in judged],
+        "counts": Counter(CLAIM_MARKS[claim.mark][2] for claim in judged),
+        "headline": headline,
+        "saturation": as_html(saturation, "saturation-table", "Before and after saturation"),
+        "tables": drawn,
+        "figures": with_runs,
+        "papers": [figure for figure in shown if not figure["scale"]],
+        "inflation": as_html(flattered, "inflation-table", "What choosing on the tests flatters"),
+        "left_out": left_out,
+    }
+    for name in ("index.html", "paper.html"):
+        (out / name).write_text(page.get_template(f"{name}.jinja").render(about))
     return out / "index.html"
 
 
 @dataclass
 class Options:
     runs: Path = option("folder with the run folders", Path("runs"))
-    results: Path = option("the committed results, drawn where there are no run folders", RESULTS)
+    results: Path = option("the committed results", RESULTS)
     out: Path = option("the folder to write", Path("report"))
+    table: str | None = option("only this table or figure: 5, figure02, or its name in experiments/", None)
+    missing: bool = option("print the runs that are missing, as commands, and draw nothing", False)
+    scale: str = option("of the missing runs", "tiny")
+
+
+def chosen(name: str | None, manifests: Sequence[Manifest]) -> list[Manifest]:
+    """The manifests that an option names; all for None. ConfigError where there is none."""
+    if name is None:
+        return list(manifests)
+    wanted = f"table{int(name):02d}" if name.isdigit() else name
+    found = [m for m in manifests if wanted in (m.stem, m.paper, name_of(m).lower().replace(" ", ""))]
+    if not found:
+        raise ConfigError(f"table={name}: {did_you_mean(name, [m.stem for m in manifests])}")
+    return found
+
+
+def print_missing(manifests: Sequence[Manifest], scale: str, runs: Sequence[Run]) -> None:
+    """One command for each run that is not there, each once."""
+    commands: dict[str, None] = {}
+    for manifest in manifests:
+        for row in needed.rows(manifest):
+            lacking = needed.missing(row, manifest, scale, runs, manifest.seeds or (0,))
+            commands |= dict.fromkeys(needed.command([run]) for run in lacking)
+    print("\n".join([*commands, f"# {len(commands)} runs are missing"]))
 
 
 def report(options: Options) -> None:
     """Load the runs, write the folder, say where it is; on a terminal with a line of progress for each part."""
+    manifests = load_manifests()
+    own = chosen(options.table, manifests)
     screen = Console()
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
-        runs = load(options.runs, options.results, progress.track)
-        index = build(runs, options.out, load_manifests(), progress.track)
+        runs, left_out = load(options.runs, options.results, progress.track)
+        check_columns(own, runs)
+        if options.missing:
+            return print_missing(own, options.scale, runs)
+        claimed = [] if options.table else claims.read(manifests)
+        index = build(runs, options.out, own, progress.track, left_out, claimed)
+    for line in left_out:
+        print(f"left out: {line}", file=sys.stderr)
     print(f"{len(runs)} runs; {index} ({index.stat().st_size / 1000:.0f} kB)")
 
 

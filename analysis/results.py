@@ -13,6 +13,7 @@ for what only the text tells: degenerate answers.
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,10 +23,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from numpy.typing import NDArray
 
 from analysis.responses import TextModel, degenerate, reflects
 from rlvr.cli import ConfigError, command, option
+from rlvr.data import protocols
 from rlvr.runs import samples
 from rlvr.runs.folder import RunFolder, read_json, read_metrics
 from rlvr.stats import accuracy
@@ -226,27 +229,120 @@ def untracked(items: Iterable, **about: Any) -> Iterable:
     return items
 
 
-def load(runs_dir: Path | None, results_dir: Path = RESULTS, track: Callable[..., Iterable] = untracked) -> list[Run]:
-    """Committed results, with the run folders (scale/model/experiment/seed) over them where both have a run; sorted by id.
+def load(
+    runs_dir: Path | None, results_dir: Path = RESULTS, track: Callable[..., Iterable] = untracked
+) -> tuple[list[Run], list[str]]:
+    """The run folders (scale/model/experiment/seed) and the committed results, each seed once, sorted by id; and a line
+    for each run or benchmark that is left out, with the reason.
 
-    Folders that did not train a step are left out, and with a warning a run's benchmark whose problems differ from those
-    of the first run of its scale.
+    A finished run folder stands before the committed results of the same run, which add the benchmarks that it lacks.
+    Damaged folders are left out, and what does not fit its neighbours: `_of_one_kind`, `_of_one_set`.
     """
-    runs = {run.id: run for run in read_csv(results_dir)}
+    committed = {run.id: run for run in read_csv(results_dir)}
+    left_out: list[str] = []
+    found: dict[str, Run] = {}
     if runs_dir is not None:
-        found = [RunFolder(config.parent) for config in sorted(runs_dir.glob("*/*/*/seed*/config.yaml"))]
-        found = [folder for folder in found if folder.metrics_path.exists() and folder.provenance_path.exists()]
+        folders = [RunFolder(config.parent) for config in sorted(runs_dir.glob("*/*/*/seed*/config.yaml"))]
+        folders = [folder for folder in folders if folder.metrics_path.exists() and folder.provenance_path.exists()]
         with ThreadPoolExecutor(2) as pool:
-            of_folders = track(pool.map(load_run, found), total=len(found), description="run folders")
-            runs |= {run.id: run for run in of_folders}
-    known: dict[tuple[str, str], Run] = {}
-    for run in (runs[key] for key in sorted(runs)):
-        for name in list(run.scores):
-            first = known.setdefault((run.scale, name), run)
-            if first.scores[name].ids != run.scores[name].ids:
-                print(f"warning: {run.id}: {name} left out: other problems than {first.id}", file=sys.stderr)
+            of_folders = track(pool.map(_load_or_reason, folders), total=len(folders), description="run folders")
+            for loaded in of_folders:
+                if isinstance(loaded, Run):
+                    found[loaded.id] = loaded
+                else:
+                    left_out.append(loaded)
+    for key in found.keys() & committed.keys():
+        run, before = found[key], committed[key]
+        if run.status != "finished" and before.status == "finished":
+            left_out.append(f"{key}: the folder is {run.status}; the committed results stand for it")
+            del found[key]
+        elif not (differs := _differences(run, before)):
+            run.scores = before.scores | run.scores
+            run.metrics = run.metrics.combine_first(before.metrics)
+        else:
+            left_out.append(f"{key}: the committed results had other settings than the folder ({differs})")
+    runs = committed | found
+    kept = _of_one_set(_of_one_kind([runs[key] for key in sorted(runs)], left_out), left_out)
+    return kept, sorted(left_out)
+
+
+def _load_or_reason(folder: RunFolder) -> Run | str:
+    """A run, or in one line why it cannot be read: whatever lies in one folder, the others are drawn."""
+    try:
+        return load_run(folder)
+    except Exception as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"{'/'.join(folder.path.parts[-4:])}: cannot be read ({why.replace(f'{folder.path}/', '')[:160]})"
+
+
+def _differences(run: Run, other: Run) -> str:
+    """In what two runs of one name differ that seeds do not; what an old version did not keep is no difference."""
+    keys = (key for key in SETTINGS if key.startswith(("scale.", "train_set", "pool", "updates")))
+    both = ((key, run.settings.get(key), other.settings.get(key)) for key in keys)
+    return ", ".join(f"{key} {b}, not {a}" for key, a, b in both if None not in (a, b) and a != b)
+
+
+def _of_one_kind(runs: Sequence[Run], left_out: list[str]) -> list[Run]:
+    """Runs with the steps that their scale and overrides say, and of equal overrides those with the settings of most.
+
+    Run folders decide over committed results, which may be those of an older version.
+    """
+    groups: dict[tuple, list[Run]] = {}
+    for run in runs:
+        steps, wanted = run.settings.get("scale.steps"), _steps(run)
+        if wanted is not None and steps != wanted:
+            left_out.append(f"{run.id}: {steps} steps; scale={run.scale} and its overrides say {wanted}")
+            continue
+        overrides = run.settings.get("overrides")
+        what = run.name if overrides is None else tuple(overrides)
+        groups.setdefault((run.scale, run.base_model, run.settings.get("experiment_name"), what), []).append(run)
+    kept = []
+    for group in groups.values():
+        deciding = [run for run in group if run.folder is not None] or group
+        typical = max(deciding, key=lambda run: sum(not _differences(run, other) for other in deciding))
+        for run in group:
+            if differs := _differences(typical, run):
+                left_out.append(f"{run.id}: other settings than {typical.id}: {differs}")
+            else:
+                kept.append(run)
+    return sorted(kept, key=lambda run: run.id)
+
+
+def _steps(run: Run) -> int | None:
+    """What a run's scale and overrides say; None where the scale's file is not at hand."""
+    own = (o.partition("=")[2] for o in run.settings.get("overrides") or () if o.startswith("scale.steps="))
+    wanted = next(own, protocols.scale_file(run.scale).get("steps"))
+    if wanted == "${base_model.paper_steps}":
+        file = protocols.SCALES.parent / "base_model" / f"{run.base_model}.yaml"
+        wanted = yaml.safe_load(file.read_text())["paper_steps"] if file.exists() else None
+    return None if wanted is None else int(wanted)
+
+
+def _of_one_set(runs: list[Run], left_out: list[str]) -> list[Run]:
+    """Leave out a run's benchmark whose problems are not the scale's: as many as the protocol says, and those of most runs."""
+    counts = Counter((run.scale, name, tuple(scores.ids)) for run in runs for name, scores in run.scores.items())
+    canonical: dict[tuple[str, str], tuple[str, ...]] = {}
+    for (scale, name, ids), _ in sorted(
+        counts.items(), key=lambda item: (len(item[0][2]) == _size(item[0][1]), item[1])
+    ):
+        canonical[scale, name] = ids
+    for run in runs:
+        for name, scores in list(run.scores.items()):
+            if tuple(scores.ids) != (wanted := canonical[run.scale, name]):
+                left_out.append(
+                    f"{run.id}: {name}: {len(scores.ids)} problems, other than the {len(wanted)} of most runs"
+                )
                 del run.scores[name]
-    return [runs[key] for key in sorted(runs)]
+    return runs
+
+
+def _size(benchmark: str) -> int | None:
+    """The problems of a benchmark by its protocol; None for one of the user's own."""
+    try:
+        (row,) = protocols.select([benchmark.rpartition("/")[2]])
+    except ConfigError:
+        return None
+    return row.answers // row.k if row.answers else None
 
 
 def write_csv(runs: Iterable[Run], out: Path) -> list[Path]:
@@ -318,12 +414,13 @@ def collect(options: Options) -> None:
     """Write the CSV files from the finished runs, over what is there."""
     if not options.runs.is_dir():
         raise ConfigError(f"runs={options.runs}: no such folder; python run.py makes runs")
-    finished = [run for run in load(options.runs, options.out) if run.status == "finished"]
+    runs, left_out = load(options.runs, options.out)
+    finished = [run for run in runs if run.status == "finished"]
     if not finished:
         raise ConfigError(f"runs={options.runs}: no finished run here; an unfinished one goes on with the same command")
     for path in write_csv(finished, options.out):
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
-    print(f"{len(finished)} finished runs")
+    print("\n".join([*(f"left out: {line}" for line in left_out), f"{len(finished)} finished runs"]))
 
 
 if __name__ == "__main__":

@@ -1,56 +1,86 @@
-"""Statistics over several runs: how sure is a difference or a choice of checkpoint, and how many seeds would be needed.
+"""How sure is a difference or a choice of checkpoint, and how many seeds would be needed.
 
-The interval of a mean itself is in rlvr.stats; differences and gains are resampled, which pairs them problem by problem.
-Scores come as `correct`: "seeds problems", how many of `samples` answers to each problem were right. Levels that a resample
-draws: seeds, problems (the same for all seeds and for both sides of a comparison), then the answers to a problem.
+A difference is tested by t on its variance components (rlvr.stats.components): the seeds of both sides, the problems they
+share, the answers. Its interval, its p-value and the number of seeds that would settle it are those of this one test.
 
-1. Of S seeds S - 1 are drawn (Rao and Wu 1988): drawing S understates their variance by (S - 1) / S. With one seed the
-   interval says nothing about other seeds.
-2. Drawing crossed levels counts the noise of single answers more than once (Owen 2007), so intervals are conservative:
-   tests/analysis/test_analysis_stats.py measures their coverage.
+One seed says nothing about other seeds, so no verdict rests on fewer than three (analysis.tables). With three, intervals
+hold the truth 92 to 97 times in 100 (tests/analysis/test_analysis_stats.py).
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rlvr.stats import Interval
+from rlvr.stats import Interval, Part, components
 
-RESAMPLES = 2000
+LEVEL = 0.05
+POWER = 0.8
 
 
-def bootstrap_means(correct: ArrayLike, samples: int, problem_draws: NDArray, rng: np.random.Generator) -> NDArray:
-    """Means over seeds and problems, in [0, 1], of as many resamples as `problem_draws` has rows.
+@dataclass(frozen=True)
+class Contrast:
+    """A change or a difference and its t test. Variances in the square of the unit of `value`; NaN where not known.
 
-    correct: "seeds problems", integers in 0..samples. problem_draws: "resamples problems", how often each is drawn.
+    of_seed: what one seed for each setting would leave of the variance; fixed: what no number of seeds removes.
+    settings: on how many sides seeds vary.
     """
-    correct = np.asarray(correct)
-    seeds = len(correct)
-    drawn = max(seeds - 1, 1)
-    seed_draws = rng.multinomial(drawn, np.full(seeds, 1 / seeds), size=len(problem_draws))
-    answers = drawn * samples * problem_draws.sum(axis=1)
-    if samples == 1:
-        return ((seed_draws @ correct) * problem_draws).sum(axis=1) / answers
-    right = np.zeros(len(problem_draws))
-    for seed_draw, row in zip(seed_draws.T, correct, strict=True):
-        # A problem drawn w times draws its answers w times afresh: a sum of w binomials.
-        right += rng.binomial(samples * seed_draw[:, None] * problem_draws, row / samples).sum(axis=1)
-    return right / answers
+
+    value: float
+    variance: float = np.nan
+    freedom: float = 1
+    of_seed: float = np.nan
+    fixed: float = np.nan
+    settings: int = 0
+
+    @property
+    def interval(self) -> Interval:
+        """95 %."""
+        from scipy.special import stdtrit
+
+        half = float(stdtrit(self.freedom, 1 - LEVEL / 2) * np.sqrt(self.variance))
+        return Interval(self.value, self.value - half, self.value + half)
+
+    @property
+    def p(self) -> float:
+        """Two-sided."""
+        from scipy.special import stdtr
+
+        if self.variance == 0:
+            return float(self.value == 0)
+        return float(2 * stdtr(self.freedom, -abs(self.value) / np.sqrt(self.variance)))
+
+    def seeds_needed(self, effect: float, tests: int = 1) -> int | None:
+        """`seeds_needed` for an effect of this size with the variances of this difference."""
+        return seeds_needed(effect, self.of_seed, self.fixed, self.settings, tests)
 
 
-def draw_problems(problems: int, rng: np.random.Generator, resamples: int = RESAMPLES) -> NDArray:
-    """How often each problem is drawn: "resamples problems"; every row adds up to `problems`."""
-    return rng.multinomial(problems, np.full(problems, 1 / problems), size=resamples)
+def contrast(of: Sequence[Part], minus: Sequence[Part] = ()) -> Contrast:
+    """The mean of some parts (changes), or its difference from the mean of others on the same problems."""
+    groups = [[np.asarray(part.values, float) for part in parts] for parts in (of, minus) if parts]
+    weights = np.array([part.weight for part in of]) / sum(part.weight for part in of)
+    means = [sum(w * array.mean() for w, array in zip(weights, group, strict=True)) for group in groups]
+    found = components(groups, weights)
+    variance, freedom, by_seeds, of_seed, _ = map(float, found)
+    varying = sum(len(group[0]) > 1 for group in groups)
+    value = float(means[0] - sum(means[1:]))
+    return Contrast(value, variance, freedom, of_seed, max(0.0, variance - by_seeds), varying)
 
 
-def percentile_interval(value: float, resampled: NDArray) -> Interval:
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return Interval(float(value), float(low), float(high))
+def against_one_run(of: Sequence[Part], value: float) -> Contrast:
+    """The difference from the number of a single run on the same problems, which varies as much as a seed of ours does.
 
-
-def bootstrap_p(differences: NDArray) -> float:
-    """Twice the smaller share of resampled differences on either side of 0, never below 2 / (resamples + 1)."""
-    tail = min((differences <= 0).sum(), (differences >= 0).sum())
-    return float(min(1.0, 2 * (tail + 1) / (len(differences) + 1)))
+    Problems are common to both, so only seeds and single answers are noise; that of the single run stays whatever we do.
+    """
+    arrays = [np.asarray(part.values, float) for part in of]
+    weights = np.array([part.weight for part in of]) / sum(part.weight for part in of)
+    found = components([arrays], weights)
+    mean = sum(w * array.mean() for w, array in zip(weights, arrays, strict=True))
+    of_seed = float(found.of_seed) if len(arrays[0]) > 1 else np.nan
+    return Contrast(
+        float(mean - value), float(found.by_seeds) + of_seed, float(found.seed_freedom), of_seed, of_seed, 1
+    )
 
 
 def holm(p: ArrayLike) -> NDArray:
@@ -64,11 +94,10 @@ def holm(p: ArrayLike) -> NDArray:
 
 
 def selection_inflation(scores: ArrayLike, rng: np.random.Generator, splits: int = 1000) -> Interval:
-    """How much the best checkpoint's accuracy flatters: best on the half that chose it minus on the other half.
+    """How much the best checkpoint's accuracy flatters: best on the half that chose it minus on the other half, over root 2.
 
     scores: "checkpoints problems" in [0, 1]. Halves of the problems are drawn `splits` times; the interval is the middle
-    95 % of the splits. A choice among checkpoints that are equally good gives more than 0. Half the problems
-    choose, so the full set's own inflation is smaller, by about the square root of 2.
+    95 % of the splits. Half the problems choose, which flatters by the square root of 2 more than all of them do.
     """
     scores = np.asarray(scores, dtype=float)
     problems = scores.shape[1]
@@ -79,36 +108,47 @@ def selection_inflation(scores: ArrayLike, rng: np.random.Generator, splits: int
     on_chosen = chooses @ scores.T / chooses.sum(axis=1, keepdims=True)
     on_other = ~chooses @ scores.T / (~chooses).sum(axis=1, keepdims=True)
     best = on_chosen.argmax(axis=1)[:, None]
-    inflation = (np.take_along_axis(on_chosen, best, axis=1) - np.take_along_axis(on_other, best, axis=1))[:, 0]
-    return percentile_interval(inflation.mean(), inflation)
+    gap = (np.take_along_axis(on_chosen, best, axis=1) - np.take_along_axis(on_other, best, axis=1))[:, 0] / np.sqrt(2)
+    low, high = np.percentile(gap, [2.5, 97.5])
+    return Interval(float(gap.mean()), float(low), float(high))
 
 
-def power(effect: float, seeds: int, seed_sd: float, problems: int, problem_sd: float) -> float:
-    """Chance to find a difference of `effect` between two settings at 5 %, two-sided, with so many seeds for each.
+def power(effect: float, seeds: int, of_seed: float, fixed: float, settings: int = 2, tests: int = 1) -> float:
+    """Chance to find a difference of `effect`, two-sided at 5 % over so many tests, with so many seeds for each setting.
 
-    effect, seed_sd (between runs of one setting) and problem_sd (of one problem's difference between the settings) are in
-    the same unit. Normal for the problems, Welch-like t with 2 (seeds - 1) degrees of freedom where seeds vary: 0 with one
-    seed, from which their variance cannot be estimated.
+    of_seed, fixed, settings: as in `Contrast`. 0 where seeds vary and there is one, from which that cannot be known.
     """
-    from scipy.stats import nct, norm, t
+    from scipy.special import nctdtr, ndtr, ndtri, stdtrit
 
-    variance = 2 * seed_sd**2 / seeds + problem_sd**2 / problems
+    variance = of_seed / seeds + fixed
     if variance == 0:
-        return 1.0 if effect else 0.05
-    if seed_sd and seeds == 1:
+        return 1.0 if effect else LEVEL
+    freedom = settings * (seeds - 1)
+    if of_seed and not freedom:
         return 0.0
-    shift, freedom = abs(effect) / np.sqrt(variance), 2 * (seeds - 1)
-    null, found = (t(freedom), nct(freedom, shift)) if seed_sd else (norm(), norm(shift))
-    critical = null.ppf(0.975)
-    return float(found.sf(critical) + found.cdf(-critical))
+    shift = abs(effect) / np.sqrt(variance)
+    if not of_seed:
+        critical = ndtri(1 - LEVEL / 2 / tests)
+        return float(ndtr(shift - critical) + ndtr(-shift - critical))
+    critical = stdtrit(freedom, 1 - LEVEL / 2 / tests)
+    # The other tail is NaN where it is too small for a number.
+    return float(1 - nctdtr(freedom, shift, critical) + np.nan_to_num(nctdtr(freedom, shift, -critical)))
 
 
 def seeds_needed(
-    effect: float, seed_sd: float, problems: int, problem_sd: float, wanted: float = 0.8, most: int = 200
+    effect: float, of_seed: float, fixed: float, settings: int = 2, tests: int = 1, most: int = 200
 ) -> int | None:
-    """The fewest seeds for each setting that find `effect` with the wanted chance; None when `most` do not suffice.
+    """The fewest seeds for each setting that find `effect` four times in five; None when `most` do not suffice.
 
     Seeds do not reduce the noise of the problems: a benchmark can be too small for an effect whatever the seeds.
     """
-    enough = (n for n in range(1, most + 1) if power(effect, n, seed_sd, problems, problem_sd) >= wanted)
-    return next(enough, None)
+    if np.isnan(of_seed + fixed):
+        return None
+    few, enough = 0, most
+    if power(effect, most, of_seed, fixed, settings, tests) < POWER:
+        return None
+    while enough - few > 1:
+        middle = (few + enough) // 2
+        found = power(effect, middle, of_seed, fixed, settings, tests) >= POWER
+        few, enough = (few, middle) if found else (middle, enough)
+    return enough

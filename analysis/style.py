@@ -4,14 +4,21 @@ import re
 from pathlib import Path
 from typing import Any
 
+from matplotlib.colors import to_rgb
+
 RC = Path(__file__).parent / "page" / "figures.mplstyle"
 # Okabe and Ito (2008), their yellow left out: too light on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F5A2E")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)), (0, (3, 1)))
-PAPER: dict[str, Any] = {"color": "0.62", "lw": 1.0, "zorder": 1}
-PAPER_TEXT = "0.45"
+LIGHTER = 0.45
 FORMATS = ("png", "pdf", "svg")
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+
+
+def light(color: str) -> tuple[float, float, float]:
+    """The same hue, lighter: the paper's curve."""
+    red, green, blue = to_rgb(color)
+    return (red + (1 - red) * LIGHTER, green + (1 - green) * LIGHTER, blue + (1 - blue) * LIGHTER)
 
 
 def pretty(label: str) -> str:

@@ -6,26 +6,40 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.manifests import benchmarks_at
-from analysis.tables import Table
+from analysis.tables import BEST, FEW, Table, Verdict
 from rlvr.stats import printed
 
-HEADER = ("", "", "ours", "95 %", "seeds", "paper", "difference", "verdict")
+HEADER = ("", "", "ours", "95 %", "seeds", "on validation", "paper", "difference", "verdict")
 
 
 def lines_of(table: Table) -> list[tuple[str, ...]]:
     """The lines of a table as they are printed; what was not run is empty."""
     return [
         (cell.row if i == 0 else "", cell.column, printed(cell.ours, ".1f"), cell.interval.range(".1f"),
-         str(cell.seeds or ""), printed(cell.paper, ".1f"), printed(cell.difference, "+.1f"),
-         cell.verdict if cell.is_run else "")
+         " ".join(printed(seed, ".1f") for seed in cell.by_seed), printed(cell.on_validation.value, ".1f"),
+         printed(cell.paper, ".1f"), printed(cell.difference, "+.1f"), sentences(cell.verdicts))
         for cells in table.cells for i, cell in enumerate(cells)
     ]  # fmt: skip
+
+
+def sentences(verdicts: Sequence[Verdict]) -> str:
+    """Each verdict with its question and what would settle it; too few seeds are said once."""
+    if verdicts and all(verdict.word == FEW for verdict in verdicts):
+        return FEW
+    return "; ".join(map(_sentence, verdicts))
+
+
+def _sentence(verdict: Verdict) -> str:
+    settles = f" ({verdict.settles})" if verdict.settles else ""
+    return f"{'the number' if verdict.question == 'number' else verdict.question}: {verdict.word}{settles}"
 
 
 def described(table: Table) -> str:
     """One sentence under a table: what ours is, and what difference and verdict mean."""
     models = ", ".join(sorted({cell.model for cells in table.cells for cell in cells if cell.model}))
     ours = f"Ours: scale={table.scale}, {models or 'no run yet'}; the interval covers seeds and problems, with one seed problems only."
+    if any(table.selection(row, column) in BEST for row in table.manifest.rows for column in table.manifest.columns):
+        ours += " Checkpoints are chosen on the test problems themselves, as in the paper; beside them what `validation` chooses."
     if table.scale == "paper":
         return f"{ours} Difference: ours minus the paper's."
     stand_ins = {c.name: [n for part in c.benchmarks for n in benchmarks_at(table.scale, part)]
@@ -57,7 +71,7 @@ def _markdown(cells: Sequence[str]) -> str:
 
 def _latex(title: str, note: str, lines: Sequence[Sequence[str]]) -> str:
     rows = [" & ".join(map(_escaped, line)) + r" \\" for line in [HEADER, *lines]]
-    head = [r"% \usepackage{longtable}", rf"\begin{{longtable}}{{ll{'r' * 5}l}}"]
+    head = [r"% \usepackage{longtable}", rf"\begin{{longtable}}{{ll{'r' * 6}l}}"]
     head += [rf"\caption{{{_escaped(title)}. {_escaped(note)}}}\\", r"\hline", rows[0], r"\hline\endhead"]
     return "\n".join([*head, *rows[1:], r"\hline", r"\end{longtable}", ""])
 

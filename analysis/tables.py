@@ -1,31 +1,111 @@
-"""Tables: ours beside the paper's number, with a 95 % interval, the difference and a verdict.
+"""Tables: ours beside the paper's number, with a 95 % interval, and a verdict on each question that can be asked.
 
-What a verdict says depends on what may be compared at all.
+Questions of a cell, each with its t test (analysis.stats.Contrast), Holm-corrected over the rows of its column:
 
-At scale=paper, the same model and benchmark: the difference of the two numbers, with our interval and the binomial noise of the
-paper's single run. `reproduced`: no larger than SAME points, or 0 is inside an interval of at most NOISY points either
-way; `not reproduced`: 0 is outside; else `too noisy to say`.
+number     scale=paper: is it the paper's number? `reproduced`: at most SAME points away, with a standard error of at most NOISY
+           (the paper's single run included; its problems are ours, so they are no noise); `not reproduced`: further away than
+           SAME, and p < 0.05.
+above base, against the reference row     Up, down or level, as in the paper? Level there: within SAME points of 0; here, the
+           95 % interval is; away from it if more than SAME and p < 0.05. Up there: up here if p < 0.05, and not if the
+           interval ends below SAME or a fifth of the paper's change. `direction reproduced` or `not reproduced`; where the
+           paper has no number, `above`, `below` or `level`.
 
-At any other scale the numbers themselves are not comparable, so only directions are: is the gain over the untrained
-model up, flat or down as in the paper, and is the row above, level with or below the table's reference row as in the
-paper? Flat means within SAME points, and ours must be sure of its direction. `direction reproduced`: all that can be asked
-agree; `not reproduced`: one does not; else `too noisy to say`. The paper's number is never called reproduced by another model.
+All else is `too noisy to say`, and nothing is said of fewer than SEEDS seeds. At another scale than the paper's, another model
+meets other problems: only directions are compared, its numbers never confirm the paper's. Of a perfect reproduction
+with 3 seeds whose sd is half a point, `number` says `reproduced` 9 times in 10 on the average of six and 8 on MATH500; of
+one that is 3 points worse, 1 to 2 times in 10.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis import stats
-from analysis.estimates import Estimate, Estimator, Pick, chosen_step
+from analysis.estimates import VALIDATION, Estimate, Estimator, Pick, chosen_step
 from analysis.manifests import Column, Manifest, Row, benchmarks_at, paper_data
-from rlvr.stats import Z95, Interval
+from analysis.stats import LEVEL, Contrast
+from rlvr.stats import Interval
 
 SAME = 2.0
-NOISY = 5.0
+NOISY = 2.0
+LITTLE = 0.2
+SEEDS = 3
 NONE = Interval(float("nan"))
+BEST = ("best_average", "best_each")
+NOISE = "too noisy to say"
+FEW = "too few seeds"
+
+
+@dataclass
+class Verdict:
+    """The answer to one question. p: corrected over the `tests` asked of a column; paper: what the paper has, NaN if nothing.
+
+    seeds: of the side that has fewer. same: what counts as no difference, in the unit of the contrast; little: which share of
+    the paper's change does.
+    """
+
+    question: str
+    contrast: Contrast
+    paper: float
+    seeds: int
+    p: float = float("nan")
+    tests: int = 1
+    same: float = SAME
+    little: float = LITTLE
+
+    @property
+    def word(self) -> str:
+        if self.seeds < SEEDS:
+            return FEW
+        away = abs(self.contrast.value) > self.same
+        if self.question == "number":
+            sure = np.sqrt(self.contrast.variance) <= NOISY
+            return "reproduced" if not away and sure else "not reproduced" if away and self.p < LEVEL else NOISE
+        interval, found = self.contrast.interval, self.p < LEVEL
+        level = -self.same <= interval.low and interval.high <= self.same
+        if np.isnan(self.paper):
+            return "level" if level else NOISE if not found else "above" if interval.value > 0 else "below"
+        if abs(self.paper) <= self.same:
+            return "direction reproduced" if level else "not reproduced" if away and found else NOISE
+        # Along the paper's direction: what we have at most, and whether we are sure that there is something.
+        sign = np.sign(self.paper)
+        most = max(sign * interval.low, sign * interval.high)
+        if most <= max(self.same, self.little * abs(self.paper)):
+            return "not reproduced"
+        return "direction reproduced" if found and sign * interval.value > 0 else NOISE
+
+    @property
+    def settles(self) -> str:
+        """What would answer it; empty where it is answered."""
+        if self.word == FEW:
+            return f"to settle this: at least {SEEDS} seeds each"
+        if self.word != NOISE:
+            return ""
+        return f"to settle this: {self.needed} seeds each" if self.needed else "more seeds do not settle this"
+
+    @cached_property
+    def needed(self) -> int | None:
+        """Seeds of each side that find a difference as large as ours, or as counts, four times in five; None: too many."""
+        seeds = self.contrast.seeds_needed(max(abs(self.contrast.value), self.same), self.tests)
+        return None if seeds is None else max(seeds, self.seeds + 1)
+
+    @property
+    def why(self) -> str:
+        paper = "" if self.question == "number" or np.isnan(self.paper) else f", paper {self.paper:+.1f}"
+        what = "difference from the paper" if self.question == "number" else self.question
+        p = "" if np.isnan(self.p) else f", p {self.p:.2g}"
+        return f"{what} {self.contrast.interval:+.1f}{p}{paper}"
+
+
+def corrected(verdicts: Sequence[Verdict]) -> None:
+    """Holm's correction over questions that are asked together."""
+    asked = [verdict for verdict in verdicts if verdict.seeds >= SEEDS and not np.isnan(verdict.contrast.p)]
+    for verdict, p in zip(asked, stats.holm([verdict.contrast.p for verdict in asked]), strict=True):
+        verdict.p, verdict.tests = float(p), len(asked)
 
 
 @dataclass
@@ -38,13 +118,14 @@ class Cell:
     model: str = ""
     interval: Interval = NONE
     seeds: int = 0
+    by_seed: list[float] = field(default_factory=list)
+    on_validation: Interval = NONE  # where the table chooses on the tests: the same, chosen on validation
     gain: Interval = NONE  # over the untrained model
     paper: float = float("nan")
     paper_gain: float = float("nan")
     difference: float = float("nan")
-    verdict: str = "not run"
+    verdicts: list[Verdict] = field(default_factory=list)
     why: str = ""
-    p_holm: float = float("nan")  # against the reference row, over the rows of this column
     steps: str = ""
     picks: list[Pick] = field(default_factory=list)
 
@@ -55,6 +136,26 @@ class Cell:
     @property
     def is_run(self) -> bool:
         return not np.isnan(self.ours)
+
+    def verdict(self, question: str) -> Verdict | None:
+        return next((verdict for verdict in self.verdicts if verdict.question == question), None)
+
+    def line(self) -> dict[str, Any]:
+        """All that it says, flat."""
+        about: dict[str, Any] = {"row": self.row, "column": self.column, "scale": self.scale, "model": self.model}
+        for name, interval in (("ours", self.interval), ("gain", self.gain), ("on_validation", self.on_validation)):
+            about |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        about |= {"seeds": self.seeds, "by_seed": " ".join(f"{value:.4g}" for value in self.by_seed)}
+        about |= {
+            "paper": self.paper,
+            "paper_gain": self.paper_gain,
+            "difference": self.difference,
+            "steps": self.steps,
+        }
+        for number, verdict in enumerate(self.verdicts, 1):
+            about |= {f"verdict_{number}": verdict.word, f"p_holm_{number}": verdict.p}
+            about |= {f"why_{number}": verdict.why, f"settles_{number}": verdict.settles}
+        return about | {"why": self.why}
 
 
 class Table:
@@ -69,24 +170,26 @@ class Table:
     def cells(self) -> list[list[Cell]]:
         table = [[self._cell(row, column) for column in self.manifest.columns] for row in self.manifest.rows]
         for column in zip(*table, strict=True):
-            tested = [cell for cell in column if not np.isnan(cell.p_holm)]
-            for cell, p in zip(tested, stats.holm([cell.p_holm for cell in tested]), strict=True):
-                cell.p_holm = float(p)
+            asked = [verdict for cell in column for verdict in cell.verdicts]
+            for question in {verdict.question for verdict in asked}:
+                corrected([verdict for verdict in asked if verdict.question == question])
         return table
+
+    def cell(self, row: str, column: str) -> Cell:
+        """By the row's label and the column's name."""
+        return next(cell for cells in self.cells for cell in cells if (cell.row, cell.column) == (row, column))
 
     def frame(self) -> pd.DataFrame:
         """One line for each number, all that a cell says."""
-        frame = pd.DataFrame([vars(cell) for cells in self.cells for cell in cells]).drop(columns="picks")
-        for name, ours in (("gain", "gain"), ("interval", "ours")):
-            at, intervals = frame.columns.get_loc(name), frame.pop(name)
-            for end, column in (("high", f"{name}_high"), ("low", f"{name}_low"), ("value", ours)):
-                frame.insert(at, column.removeprefix("interval_"), [getattr(interval, end) for interval in intervals])
-        return frame
+        return pd.DataFrame([cell.line() for cells in self.cells for cell in cells])
 
     def _quantity(self, row: Row, column: Column) -> str:
         return column.quantity or row.quantity or self.manifest.quantity
 
-    def _picks(self, row: Row, column: Column, untrained: bool = False) -> list[list[Pick]]:
+    def selection(self, row: Row, column: Column) -> str:
+        return "step" if column.step is not None else row.selection or self.manifest.selection
+
+    def _picks(self, row: Row, column: Column, selection: str, untrained: bool = False) -> list[list[Pick]]:
         """For each benchmark that the column is the mean of, the checkpoint of each seed that has them all."""
         names = [name for part in column.benchmarks for name in benchmarks_at(self.scale, part)]
         if row.protocol and self.scale == "paper":
@@ -94,7 +197,6 @@ class Table:
         if row.baseline and not untrained:
             names = [f"{row.baseline}/{name}" for name in names]
         untrained = untrained or row.base or row.baseline is not None
-        selection = "step" if column.step is not None else row.selection or self.manifest.selection
         wanted = column.step if column.step is not None else row.step
         complete = []
         for run in self._runs[row.label]:
@@ -107,10 +209,12 @@ class Table:
                 complete.append(found)
         return [list(group) for group in zip(*complete, strict=True)]
 
-    def _estimate(self, row: Row, column: Column, untrained: bool = False) -> tuple[Estimate | None, list[Pick]]:
-        if not (picks := self._picks(row, column, untrained)):
+    def _estimate(
+        self, row: Row, column: Column, untrained: bool = False, selection: str | None = None
+    ) -> tuple[Estimate | None, list[Pick]]:
+        if not (picks := self._picks(row, column, selection or self.selection(row, column), untrained)):
             return None, []
-        one_model = row.base or row.baseline is not None
+        one_model = untrained or row.base or row.baseline is not None
         estimate = self.estimator.estimate(picks, self._quantity(row, column), column.subject, one_model)
         return estimate, [pick for group in picks for pick in group]
 
@@ -137,66 +241,43 @@ class Table:
             cell.why = row.note or ("no evaluation near this step" if by_step else "")
             return cell
         cell.interval, cell.picks, cell.model = estimate.interval, picks, picks[0].run.base_model
-        cell.seeds = 1 if row.base or row.baseline else len({pick.run.seed for pick in picks})
+        cell.seeds, cell.by_seed = estimate.seeds, estimate.by_seed
         cell.steps = ", ".join(str(step) for step in sorted({pick.step for pick in picks}))
+        cell.difference = cell.ours - cell.paper
+        if self.selection(row, column) in BEST and not estimate.one_model:
+            found, _ = self._estimate(row, column, selection=VALIDATION)
+            cell.on_validation = found.interval if found else NONE
         base, _ = self._estimate(row, column, untrained=True)
         if base is not None and not row.base:
             cell.gain = estimate.minus(base).interval
-        against = None
-        if self._reference is not None and self._reference != row:
-            reference, _ = self._estimate(self._reference, column)
-            if reference is not None:
-                against = estimate.minus(reference)
-                cell.p_holm = against.p
-        if self.scale == "paper":
-            cell.difference = cell.ours - cell.paper
-            cell.verdict, cell.why = self._number_verdict(row, column, cell)
-        else:
+        if self.scale != "paper":
             cell.difference = cell.gain.value - cell.paper_gain
-            cell.verdict, cell.why = self._direction_verdict(row, column, cell, against)
+        if self._quantity(row, column) == "response_tokens":
+            cell.why = "lengths have no verdict"
+        elif estimate.one_model:
+            cell.why = "the untrained model: what gains are counted from" if row.base else "a model that is not trained"
+        else:
+            cell.verdicts = self._verdicts(row, column, cell, estimate, base)
         return cell
 
-    def _number_verdict(self, row: Row, column: Column, cell: Cell) -> tuple[str, str]:
-        if np.isnan(cell.paper):
-            return "no number in the paper", ""
-        if self._quantity(row, column) == "response_tokens":
-            return "", "lengths have no verdict"
-        if np.isnan(cell.interval.low):
-            return "too noisy to say", "one seed, and no interval over problems for this quantity"
-        problems = sum(len(p.run.scores[p.benchmark].ids) for p in cell.picks) / max(cell.seeds, 1)
-        share = cell.paper / 100
-        paper_noise = 100 * Z95 * np.sqrt(share * (1 - share) / problems)
-        half = float(np.hypot((cell.interval.high - cell.interval.low) / 2, paper_noise))
-        why = f"difference {cell.difference:+.1f} ± {half:.1f} points, the paper's own sampling noise included"
-        if abs(cell.difference) + half <= SAME or (abs(cell.difference) <= half <= NOISY):
-            return "reproduced", why
-        return ("not reproduced" if abs(cell.difference) > half else "too noisy to say"), why
+    def _verdicts(
+        self, row: Row, column: Column, cell: Cell, estimate: Estimate, base: Estimate | None
+    ) -> list[Verdict]:
+        asked = []
+        if self.scale == "paper" and not np.isnan(cell.paper):
+            asked.append(Verdict("number", stats.against_one_run(estimate.parts, cell.paper), cell.paper, cell.seeds))
+        if base is not None and (self.manifest.paper is None or not np.isnan(cell.paper_gain)):
+            asked.append(Verdict("above base", estimate.minus(base), cell.paper_gain, cell.seeds))
+        if self._reference is not None and self._reference != row:
+            against = self.against(row, self._reference, column)
+            asked += [against] if against else []
+        return asked
 
-    def _direction_verdict(self, row: Row, column: Column, cell: Cell, against: Estimate | None) -> tuple[str, str]:
-        if row.base:
-            return "", "the untrained model: what gains are counted from"
-        if self._quantity(row, column) == "response_tokens":
-            return "", "another tokenizer and another limit: lengths are not comparable"
-        questions = []
-        if not np.isnan(cell.gain.value) and not np.isnan(cell.paper_gain):
-            questions.append(("gain over base", cell.gain, cell.paper_gain))
-        if self._reference is not None and against is not None:
-            order = cell.paper - self._paper(self._reference, column)
-            questions.append((f"against {self._reference.label}", against.interval, order))
-        answers, said = [], []
-        for what, ours, theirs in questions:
-            mine, papers = direction(ours), direction(Interval(theirs, theirs, theirs))
-            answers.append("unclear" if mine == "unclear" else "same" if mine == papers else "other")
-            said.append(f"{what} {ours:+.1f}, paper {theirs:+.1f}")
-        if not answers:
-            return "", "nothing in this table to compare a direction with"
-        if "other" in answers:
-            return "not reproduced", "; ".join(said)
-        return ("too noisy to say" if "unclear" in answers else "direction reproduced"), "; ".join(said)
-
-
-def direction(interval: Interval) -> str:
-    """flat, up, down or unclear."""
-    if interval.low >= -SAME and interval.high <= SAME:
-        return "flat"
-    return "up" if interval.low > 0 else "down" if interval.high < 0 else "unclear"
+    def against(self, row: Row, other: Row, column: Column) -> Verdict | None:
+        """The question how a row compares with another, uncorrected; None where one of them is not run."""
+        (ours, _), (theirs, _) = self._estimate(row, column), self._estimate(other, column)
+        if ours is None or theirs is None:
+            return None
+        seeds = ours.seeds if theirs.one_model else min(ours.seeds, theirs.seeds)
+        order = self._paper(row, column) - self._paper(other, column)
+        return Verdict(f"against {other.label}", ours.minus(theirs), order, seeds)

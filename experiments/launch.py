@@ -33,8 +33,9 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
+from analysis.needed import Planned, needed
 from experiments import runs, slurm
-from experiments.plan import Outcome, Planned, manifest, needed, survey, there
+from experiments.plan import Outcome, manifest, survey, there
 from experiments.status import console
 from rlvr.cli import ConfigError, command, did_you_mean, option
 from rlvr.data import protocols

@@ -1,49 +1,19 @@
-"""Which runs the paper's tables need: rows times seeds, each run once; whether it can run here, and for how long.
-
-A row is an experiment with overrides and a base model (analysis/manifests.py); of a figure, each panel's rows. A row
-that needs no training (the untrained model, a prompting baseline, what cannot be run here) is left out and said.
-"""
+"""What is to be done with the runs that the paper's tables need (analysis/needed.py): is it there, can it run here, for how long?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.needed import Planned
 from experiments.runs import Standing, standing
 from rlvr.cli import ConfigError, did_you_mean
-from rlvr.data import protocols
-from rlvr.runs.folder import RunFolder, RunFolderError
-from rlvr.runs.naming import run_name
+from rlvr.runs.folder import RunFolderError
 
 if TYPE_CHECKING:
-    from analysis.manifests import Manifest, Row
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One run of `run.py`. overrides: the row's, then those of the command line."""
-
-    experiment: str
-    scale: str
-    base_model: str
-    seed: int
-    overrides: tuple[str, ...]
-    runs_dir: Path
-
-    @property
-    def folder(self) -> RunFolder:
-        name = run_name(self.experiment, None, self.overrides)
-        return RunFolder(self.runs_dir / self.scale / self.base_model / name / f"seed{self.seed}")
-
-    @property
-    def arguments(self) -> list[str]:
-        """Of run.py. The scale chooses its own base model."""
-        own = protocols.scale_file(self.scale)["base_model"]
-        model = [] if self.base_model == own else [f"base_model={self.base_model}"]
-        place = [f"scale={self.scale}", *model, f"seed={self.seed}", f"runs_dir={self.runs_dir}"]
-        return [f"+experiment={self.experiment}", *place, *self.overrides]
+    from analysis.manifests import Manifest
 
 
 def manifest(name: str) -> Manifest:
@@ -56,49 +26,6 @@ def manifest(name: str) -> Manifest:
             f"{name}: no such table; {did_you_mean(name, sorted(p.stem for p in MANIFESTS.glob('*.yaml')))}"
         )
     return load_manifest(path)
-
-
-def rows(of: Manifest) -> list[Row]:
-    """The rows of a table; of a figure, those of each panel with what the panel adds (as analysis.figures draws them)."""
-    if not of.panels:
-        return list(of.rows)
-    return [
-        replace(row, experiment=row.experiment or panel.experiment, overrides=row.overrides or panel.overrides)
-        for panel in of.panels
-        for row in of.rows
-    ]
-
-
-def needed(
-    tables: Iterable[Manifest], scale: str, seeds: Sequence[int], overrides: Sequence[str], runs_dir: Path
-) -> tuple[list[Planned], list[str]]:
-    """The runs that tables need, all rows at the first seed before the next; and of each table, what needs none.
-
-    seeds: instead of those that a table asks for. overrides: of every run, after its own.
-    """
-    found: dict[Path, Planned] = {}
-    left_out = []
-    for table in tables:
-        idle = {f"{row.label} ({_idle(row)})": None for row in rows(table) if _idle(row)}
-        if idle:
-            left_out.append(f"{table.stem}: nothing to train for {'; '.join(idle)}")
-        for row in rows(table):
-            given = row.overrides.get(scale, ()) if isinstance(row.overrides, dict) else row.overrides
-            for seed in seeds or table.seeds or (0,):
-                if row.experiment and not _idle(row):
-                    model = table.model_at(scale, row)
-                    run = Planned(row.experiment, scale, model, seed, (*given, *overrides), runs_dir)
-                    found.setdefault(run.folder.path, run)
-    return sorted(found.values(), key=lambda run: run.seed), left_out
-
-
-def _idle(row: Row) -> str | None:
-    """Why a row needs no run of its own."""
-    if row.base:
-        return "the untrained model, which every run evaluates at step 0"
-    if row.baseline:
-        return f"{row.baseline}: python -m rlvr.evaluate run=<a run> baselines=true"
-    return None if row.experiment else row.note or "names no experiment"
 
 
 @dataclass(frozen=True)

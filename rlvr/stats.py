@@ -6,6 +6,7 @@ problems of the share of right answers among k, pass@k and maj@k are chances.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -110,7 +111,7 @@ def mean_intervals(*parts: Part, share: bool = True) -> tuple[NDArray, NDArray, 
         return mean, *wilson(mean, problems)
     from scipy.special import stdtrit
 
-    variance, freedom = _components(arrays, weights, by_seed)
+    variance, freedom, *_ = components([arrays], weights)
     half = stdtrit(freedom, 0.975) * np.sqrt(variance)
     if not share:
         return mean, mean - half, mean + half
@@ -119,31 +120,62 @@ def mean_intervals(*parts: Part, share: bool = True) -> tuple[NDArray, NDArray, 
     return mean, low.clip(0, 1), high.clip(0, 1)
 
 
-def _components(arrays: list[NDArray], weights: NDArray, by_seed: NDArray) -> tuple[NDArray, NDArray]:
-    """Variance of the mean over seeds and problems, and its degrees of freedom; NaN for a single value."""
-    seeds = by_seed.shape[-1]
-    variance, squares = np.zeros_like(by_seed[..., 0]), np.zeros_like(by_seed[..., 0])
-    residual, residual_squares = variance.copy(), squares.copy()
-    for w, a in zip(weights, arrays, strict=True):
-        if (n := a.shape[-1]) == 1:
+class Components(NamedTuple):
+    """Variance of a mean or of a difference, each "...", and where it comes from.
+
+    freedom: Satterthwaite's. by_seeds: the part that more seeds make smaller. of_seed: what one seed a setting would leave of
+    it; seed_freedom: how well that is known.
+    """
+
+    variance: NDArray
+    freedom: NDArray
+    by_seeds: NDArray
+    of_seed: NDArray
+    seed_freedom: NDArray
+
+
+def components(groups: Sequence[Sequence[NDArray]], weights: ArrayLike) -> Components:
+    """Variance components of a weighted mean over seeds and problems, crossed; NaN for a single value.
+
+    groups: one, or two whose difference is meant, which shares its problems. Each: an array "... seeds problems" for each
+    weight. Seeds of two groups are independent; a group of one seed adds nothing for other seeds.
+    """
+    weights = np.asarray(weights, float)
+    zero = np.zeros(np.shape(groups[0][0])[:-2])
+    variance, squares, by_seeds, of_seed, seed_squares = (zero.copy() for _ in range(5))
+    residual, residual_squares = ([zero.copy() for _ in groups] for _ in range(2))
+    for w, *arrays in zip(weights, *groups, strict=True):
+        if (n := arrays[0].shape[-1]) == 1:
             continue
-        of_problems = w**2 * a.mean(axis=-2).var(axis=-1, ddof=1) / n
+        values = arrays[0].mean(axis=-2) - sum(array.mean(axis=-2) for array in arrays[1:])
+        of_problems = w**2 * values.var(axis=-1, ddof=1) / n
         variance += of_problems
         squares += of_problems**2 / (n - 1)
-        if seeds > 1:
-            rest = a - a.mean(-1, keepdims=True) - a.mean(-2, keepdims=True) + a.mean((-1, -2), keepdims=True)
-            noise = w**2 * (rest**2).sum((-1, -2)) / ((seeds - 1) * (n - 1)) / (seeds * n)
-            residual += noise
-            residual_squares += noise**2 / ((seeds - 1) * (n - 1))
-    if seeds > 1:
-        of_seeds = by_seed.var(axis=-1, ddof=1) / seeds
+        for i, a in enumerate(arrays):
+            if (seeds := a.shape[-2]) > 1:
+                rest = a - a.mean(-1, keepdims=True) - a.mean(-2, keepdims=True) + a.mean((-1, -2), keepdims=True)
+                noise = w**2 * (rest**2).sum((-1, -2)) / ((seeds - 1) * (n - 1)) / (seeds * n)
+                residual[i] += noise
+                residual_squares[i] += noise**2 / ((seeds - 1) * (n - 1))
+    for group, noise, noise_squares in zip(groups, residual, residual_squares, strict=True):
+        if (seeds := group[0].shape[-2]) == 1:
+            continue
+        of_seeds = sum(w * a.mean(axis=-1) for w, a in zip(weights, group, strict=True)).var(axis=-1, ddof=1) / seeds
         # Both hold the residual, which is counted once; seeds that differ by no more than it do not count at all.
-        differ = of_seeds > residual
-        variance += differ * (of_seeds - residual)
-        squares += differ * (of_seeds**2 / (seeds - 1) + residual_squares)
-    elif all(a.shape[-1] == 1 for a in arrays):
+        differ = of_seeds > noise
+        variance += differ * (of_seeds - noise)
+        squares += differ * (of_seeds**2 / (seeds - 1) + noise_squares)
+        larger = np.maximum(of_seeds, noise)
+        by_seeds += larger
+        of_seed += seeds * larger
+        seed_squares += np.where(differ, of_seeds**2 / (seeds - 1), noise_squares)
+    if all(array.shape[-1] == 1 for array in groups[0]) and all(group[0].shape[-2] == 1 for group in groups):
         variance += np.nan
-    return variance, np.where(squares > 0, variance**2 / np.where(squares > 0, squares, 1), 1)
+    return Components(variance, _freedom(variance, squares), by_seeds, of_seed, _freedom(by_seeds, seed_squares))
+
+
+def _freedom(variance: NDArray, squares: NDArray) -> NDArray:
+    return np.where(squares > 0, variance**2 / np.where(squares > 0, squares, 1), 1)
 
 
 def wilson(share: ArrayLike, problems: ArrayLike) -> tuple[NDArray, NDArray]:

@@ -1,4 +1,4 @@
-// The pages behind the tables. Data comes as <script> files, because a page opened from a disk may not fetch.
+// The first page's tables, and the pages behind them. Data comes as <script> files, because a page opened from a disk may not fetch.
 "use strict";
 const FIELDS = ["id", "subject", "sample", "prompt", "response", "gold", "score", "reason", "truncated", "tokens"];
 const PAGE = 50;
@@ -34,57 +34,96 @@ function answer(row, head) {
   return box;
 }
 
+function showIndex() {
+  for (const made of document.querySelectorAll("table.sortable")) {
+    made.querySelectorAll("thead th").forEach((head, column) => {
+      const button = element("button", head.textContent);
+      let sign = -1;
+      button.onclick = () => {
+        sign = -sign;
+        const key = (row) => row.cells[column].textContent;
+        const rows = [...made.tBodies[0].rows].sort((a, b) => sign * key(a).localeCompare(key(b), "en", { numeric: true }));
+        made.tBodies[0].append(...rows);
+        for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
+        head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+      };
+      head.replaceChildren(button);
+    });
+  }
+  at("filter").oninput = () => {
+    const words = at("filter").value.toLowerCase();
+    for (const row of document.querySelectorAll("#runs-table tbody tr")) row.hidden = !row.textContent.toLowerCase().includes(words);
+  };
+  const unfold = () => {
+    for (let part = document.getElementById(location.hash.slice(1)); part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
+  };
+  window.onhashchange = unfold;
+  unfold();
+}
+
 async function showResponses() {
-  // #run,benchmark,step;run,benchmark,step: what the cell was made from.
-  const picks = decodeURIComponent(location.hash.slice(1)).split(";").filter(Boolean).map((pick) => pick.split(","));
+  window.onhashchange = () => location.reload();
+  // #run,benchmark,step;run,benchmark,step;subject=...: what the cell was made from.
+  const asked = decodeURIComponent(location.hash.slice(1)).split(";").filter(Boolean);
+  const subject = (asked.find((part) => part.startsWith("subject=")) || "=").split("=")[1];
+  const picks = asked.filter((part) => !part.startsWith("subject=")).map((pick) => pick.split(","));
   if (!picks.length) { at("count").textContent = "open this page from a cell of a table"; return; }
-  for (const [run, benchmark, step] of picks) at("pick").append(element("option", `${run} ${benchmark} step ${step}`));
+  const names = picks.map(([run, benchmark, step]) => `${run} ${benchmark} step ${step}`);
+  if (picks.length > 1) at("pick").append(element("option", `all ${picks.length} seeds`));
+  at("pick").append(...names.map((name) => element("option", name)));
   let rows = [], shown = [], drawn = 0;
   const more = () => {
     for (const row of shown.slice(drawn, drawn + PAGE)) {
-      const cut = row.truncated ? ", cut off" : "";
-      at("list").append(answer(row, `${row.id} · ${row.subject} · sample ${row.sample} · ${row.reason} (label ${row.gold}) · ${row.tokens} tokens${cut}`));
+      const cut = row.truncated ? ", cut off" : "", from = row.from ? ` · ${row.from}` : "";
+      at("list").append(answer(row, `${row.id} · ${row.subject} · sample ${row.sample}${from} · ${row.reason} (label ${row.gold}) · ${row.tokens} tokens${cut}`));
     }
     drawn = Math.min(drawn + PAGE, shown.length);
     at("more").hidden = drawn >= shown.length;
   };
   const draw = () => {
-    const words = at("search").value.toLowerCase(), verdict = at("verdict").value, by = at("sort").value;
-    shown = rows.filter((row) => (!verdict || row.reason === verdict)
+    const words = at("search").value.toLowerCase(), verdict = at("verdict").value, by = at("sort").value, kind = at("subject").value;
+    shown = rows.filter((row) => (!verdict || row.reason === verdict) && (!kind || row.subject === kind)
       && (!words || row.prompt.toLowerCase().includes(words) || row.response.toLowerCase().includes(words)));
     shown.sort((a, b) => typeof a[by] === "number" ? a[by] - b[by] : String(a[by]).localeCompare(String(b[by]), "en", { numeric: true }));
     at("list").replaceChildren(); drawn = 0; more();
     const right = shown.filter((row) => row.score >= 1).length;
     at("count").textContent = `${shown.length} of ${rows.length} answers, ${right} right`;
   };
+  const choices = (id, found) => {
+    at(id).replaceChildren(element("option", "all"), ...[...new Set(found)].sort().map((one) => element("option", one)));
+    at(id).firstChild.value = "";
+  };
   const choose = async () => {
-    const [run, benchmark, step] = picks[at("pick").selectedIndex];
-    at("title").textContent = `${run}: ${benchmark}, step ${step}`;
+    const chosen = picks.length === 1 ? picks : at("pick").selectedIndex ? [picks[at("pick").selectedIndex - 1]] : picks;
+    at("title").textContent = chosen.length > 1 ? `${picks.length} seeds: ${names[0]} and its like` : chosen[0].join(" ");
     at("count").textContent = "loading";
     rows = [];
     try {
-      for (let i = 0, parts = 1; i < parts; i++) {
-        const part = await load(`data/${run}/${benchmark}-${step}-${i}.js`);
-        parts = part.parts;
-        for (const values of part.rows) rows.push(Object.fromEntries(FIELDS.map((name, k) => [name, values[k]])));
+      for (const [run, benchmark, step] of chosen) {
+        const from = chosen.length > 1 ? run.split(".").pop() : "";
+        for (let i = 0, parts = 1; i < parts; i++) {
+          const part = await load(`data/${run}/${benchmark}-${step}-${i}.js`);
+          parts = part.parts;
+          for (const values of part.rows) rows.push({ ...Object.fromEntries(FIELDS.map((name, k) => [name, values[k]])), from });
+        }
       }
     } catch (error) { at("count").textContent = error.message; return; }
-    const reasons = [...new Set(rows.map((row) => row.reason))].sort();
-    at("verdict").replaceChildren(element("option", "all"), ...reasons.map((reason) => element("option", reason)));
-    at("verdict").firstChild.value = "";
+    choices("verdict", rows.map((row) => row.reason));
+    choices("subject", rows.map((row) => row.subject));
+    at("subject").value = rows.some((row) => row.subject === subject) ? subject : "";
     draw();
   };
   at("pick").onchange = choose;
-  for (const id of ["verdict", "sort"]) at(id).onchange = draw;
+  for (const id of ["verdict", "sort", "subject"]) at(id).onchange = draw;
   at("search").oninput = draw;
   at("more").onclick = more;
-  at("download").onclick = () => download(shown, picks[at("pick").selectedIndex].join("-") + ".jsonl");
+  at("download").onclick = () => download(shown, names[Math.max(0, at("pick").selectedIndex - (picks.length > 1))].replaceAll(" ", "-") + ".jsonl");
   await choose();
 }
 
 function table(names, lines) {
   const made = element("table"), head = element("tr");
-  head.append(...names.map((name) => element("th", name)));
+  for (const name of names) { const cell = element("th", name); cell.scope = "col"; head.append(cell); }
   made.append(head);
   for (const line of lines) {
     const row = element("tr");
@@ -98,7 +137,37 @@ function table(names, lines) {
   return made;
 }
 
+const MIX = ["#009E73", "#7F5A2E", "#E69F00", "#56B4E9", "#D55E00"];
+function shares(steps, kinds) {
+  // Stacked shares of the kinds of answers over the steps, their names at the right end.
+  const wide = 640, tall = 200, last = steps.length - 1, svg = (tag, keys) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [key, value] of Object.entries(keys)) made.setAttribute(key, value);
+    return made;
+  };
+  const ends = kinds.map((kind, i) => `${kind} ${Math.round(100 * steps[0].mix[i])} % to ${Math.round(100 * steps[last].mix[i])} %`);
+  const made = svg("svg", { viewBox: `0 0 ${wide + 130} ${tall + 18}`, role: "img", "aria-label": `Answers by kind, first to last step: ${ends.join(", ")}` });
+  const x = (k) => wide * (steps[k].step - steps[0].step) / (steps[last].step - steps[0].step);
+  const below = (k, i) => tall * (1 - steps[k].mix.slice(0, i).reduce((a, b) => a + b, 0));
+  const at_y = [];
+  kinds.forEach((kind, i) => {
+    const up = steps.map((_, k) => `${x(k).toFixed(1)},${below(k, i + 1).toFixed(1)}`), down = steps.map((_, k) => `${x(k).toFixed(1)},${below(k, i).toFixed(1)}`).reverse();
+    made.append(svg("polygon", { points: [...up, ...down].join(" "), fill: MIX[i] }));
+    at_y[i] = Math.min((below(last, i) + below(last, i + 1)) / 2 + 4, (at_y[i - 1] ?? tall + 13) - 13);
+    const name = svg("text", { x: wide + 6, y: at_y[i], "font-size": 12 });
+    name.textContent = kind;
+    made.append(svg("rect", { x: wide + 1, y: at_y[i] - 8, width: 4, height: 8, fill: MIX[i] }), name);
+  });
+  for (const [k, anchor] of [[0, "start"], [last, "end"]]) {
+    const name = svg("text", { x: x(k), y: tall + 14, "font-size": 12, "text-anchor": anchor });
+    name.textContent = `step ${steps[k].step}`;
+    made.append(name);
+  }
+  return made;
+}
+
 async function showRun() {
+  window.onhashchange = () => location.reload();
   const slug = location.hash.slice(1);
   if (!slug) { at("about").textContent = "open this page from the list of runs"; return; }
   let run;
@@ -106,10 +175,11 @@ async function showRun() {
   at("title").textContent = run.id;
   at("about").textContent = `${run.status} · ${run.hours.toFixed(2)} h on ${run.machine} · commit ${run.commit} · ${run.command}`;
   const steps = run.evolution;
+  if (steps.length > 1) at("mix").append(shares(steps, run.kinds));
   const draw = () => {
-    const row = steps[at("step").value];
-    at("at").textContent = `step ${row.step}`;
-    at("evolution").replaceChildren(answer(row, `${row.reason} (label ${row.gold}) · ${Math.round(100 * row.share)} % of ${row.answers} answers right · ${row.tokens} tokens`));
+    const { step, answers, mix } = steps[at("step").value];
+    at("at").textContent = `step ${step}: ${run.kinds.map((kind, i) => `${Math.round(100 * mix[i])} % ${kind}`).join(", ")}`;
+    at("evolution").replaceChildren(...answers.map((row) => answer(row, `${row.count} x · ${run.kinds[row.kind]}: ${row.reason} (label ${row.gold}) · ${row.tokens} tokens`)));
   };
   at("step").max = Math.max(steps.length - 1, 0);
   at("step").oninput = draw;
@@ -126,4 +196,3 @@ async function showRun() {
     ...all.map((step) => { const i = e.steps.indexOf(step); return i < 0 ? "" : link(e.benchmark, step, e.accuracy[i].toFixed(1)); })])));
   at("settings").append(table(["key", "value"], Object.entries(run.settings).map(([key, value]) => [key, value])));
 }
-window.addEventListener("hashchange", () => location.reload());

@@ -10,33 +10,35 @@ import pytest
 import yaml
 
 from analysis import figures, table_files
-from analysis.estimates import Estimator, accuracies, chosen_step, gain_after_saturation
-from analysis.manifests import ManifestError, load_manifest, load_manifests, paper_data
+from analysis.estimates import Estimator, accuracies, chosen_step, gain_after_saturation, inflation
+from analysis.manifests import ManifestError, check_columns, load_manifest, load_manifests, paper_data
 from analysis.responses import TextModel, degenerate, is_foreign, is_repeated
 from analysis.results import load, load_run, spread, write_csv
-from analysis.tables import Table, direction
+from analysis.tables import FEW, Table
 from experiments.timings.synthetic_runs import sample_columns
 from rlvr.config.compose import compose
 from rlvr.config.schema import experiments
 from rlvr.data.protocols import paper_columns
 from rlvr.runs import samples
 from rlvr.runs.folder import RunFolder
-from rlvr.stats import Interval, Part, mean_interval
+from rlvr.stats import Part, mean_interval
 
 SETTINGS = {
     "experiment_name": "one_shot", "variant": None, "label": {"name": "correct"}, "updates_per_step": 1,
     "loss": {"kl": 0.001}, "train_set": {"name": "pi1"}, "reward_rule": {"name": "outcome"}, "pool": {"name": "tiny"},
     "base_model": {"name": "tiny"},
-    "scale": {"name": "tiny", "steps": 20, "prompts_per_step": 128, "samples_per_prompt": 8, "learning_rate": 1e-4,
+    "scale": {"name": "tiny", "steps": 60, "prompts_per_step": 128, "samples_per_prompt": 8, "learning_rate": 1e-4,
               "temperature": 1.0, "max_response_tokens": 80},
 }  # fmt: skip
 
 
-def make_run(root, name, seed, right, train=(0.5, 1.0), n=100):
-    """right: benchmark -> {step: problems of n answered right (all samples)}."""
+def make_run(root, name, seed, right, train=(0.5, 1.0), n=100, **scale):
+    """right: benchmark -> {step: problems of n answered right (all samples)}. scale: instead of SETTINGS["scale"]."""
     folder = RunFolder(root / "tiny" / "tiny" / name / f"seed{seed}")
     folder.path.mkdir(parents=True)
-    folder.config_path.write_text(yaml.safe_dump(SETTINGS | {"seed": seed, "experiment_name": name}))
+    folder.config_path.write_text(
+        yaml.safe_dump(SETTINGS | {"seed": seed, "experiment_name": name, "scale": SETTINGS["scale"] | scale})
+    )
     folder.provenance_path.write_text(
         json.dumps(
             {
@@ -50,7 +52,7 @@ def make_run(root, name, seed, right, train=(0.5, 1.0), n=100):
     lines = [{"step": 0}, *({"step": 10 * (i + 1), "train/accuracy": a} for i, a in enumerate(train))]
     folder.metrics_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     for benchmark, by_step in right.items():
-        k = 2 if benchmark.endswith("avg2") else 1
+        k = 2 if benchmark.endswith("hard") else 1
         for step, count in by_step.items():
             rows = [(f"p{i}", s, float(i < count)) for i in range(n) for s in range(k)]
             ids, sample, score = zip(*rows, strict=True)
@@ -67,22 +69,22 @@ def make_run(root, name, seed, right, train=(0.5, 1.0), n=100):
     return folder
 
 
-TESTS = {"tiny500": {0: 30, 10: 60, 20: 50}, "tiny500_avg2": {0: 20, 10: 30, 20: 60}}
+TESTS = {"tiny500": {0: 30, 10: 60, 20: 50}, "tiny_hard": {0: 20, 10: 30, 20: 60}}
 
 
 @pytest.fixture
 def runs_dir(tmp_path):
     root = tmp_path / "runs"
     make_run(root, "one_shot", 0, TESTS)
-    make_run(root, "one_shot", 1, {"tiny500": {0: 30, 10: 50, 20: 40}, "tiny500_avg2": TESTS["tiny500_avg2"]})
-    make_run(root, "full_set", 0, {"tiny500": {0: 30, 10: 90, 20: 95}, "tiny500_avg2": {0: 20, 10: 80, 20: 85}})
+    make_run(root, "one_shot", 1, {"tiny500": {0: 30, 10: 50, 20: 40}, "tiny_hard": TESTS["tiny_hard"]})
+    make_run(root, "full_set", 0, {"tiny500": {0: 30, 10: 90, 20: 95}, "tiny_hard": {0: 20, 10: 80, 20: 85}})
     return root
 
 
 def test_a_run_reads_back_from_its_csv_files_as_it_was(runs_dir, tmp_path):
-    original = load(runs_dir, tmp_path / "none")
+    original, _ = load(runs_dir, tmp_path / "none")
     write_csv(original, tmp_path / "results")
-    again = load(None, tmp_path / "results")
+    again, _ = load(None, tmp_path / "results")
     assert [run.id for run in again] == [run.id for run in original]
     for a, b in zip(original, again, strict=True):
         assert (a.settings, a.hours, a.status) == (b.settings, b.hours, b.status)
@@ -97,7 +99,7 @@ def test_a_run_reads_back_from_its_csv_files_as_it_was(runs_dir, tmp_path):
 
 def test_answers_are_counted_by_problem(runs_dir):
     run = load_run(RunFolder(runs_dir / "tiny/tiny/one_shot/seed0"))
-    scores = run.scores["tiny500_avg2"]
+    scores = run.scores["tiny_hard"]
     assert scores.samples == 2 and scores.correct.shape == (3, 100)
     assert scores.correct.sum(axis=1).tolist() == [40, 60, 120]
     assert run.series("eval/tiny500/reflections").tolist() == [0, 3, 3]
@@ -121,7 +123,7 @@ def test_other_problems_at_a_later_step_are_refused(runs_dir):
 
 def test_selection_by_hand(runs_dir):
     run = load_run(RunFolder(runs_dir / "tiny/tiny/one_shot/seed0"))
-    average = accuracies(run, ["tiny500", "tiny500_avg2"])
+    average = accuracies(run, ["tiny500", "tiny_hard"])
     assert average.index.tolist() == [0, 10, 20] and average.tolist() == pytest.approx([0.25, 0.45, 0.55])
     assert accuracies(run, ["tiny500", "elsewhere"]).empty
     assert chosen_step(run, "tiny500", "best_each", None, averaged=False) == 10
@@ -146,14 +148,14 @@ def test_selection_by_hand(runs_dir):
         (2600, None),
     ],
 )
-def test_a_step_shows_an_evaluation_close_to_it_and_the_untrained_model_only_by_name(runs_dir, step, shown):
-    run = load_run(RunFolder(runs_dir / "tiny/tiny/one_shot/seed0"))
+def test_a_step_shows_an_evaluation_close_to_it_and_the_untrained_model_only_by_name(tmp_path, step, shown):
+    run = load_run(make_run(tmp_path, "one_shot", 0, TESTS, steps=20))
     assert chosen_step(run, "tiny500", "step", step, averaged=False) == shown
 
 
 def test_the_interval_is_the_runs_own(tmp_path):
     tests = {"tiny500": {0: 30, 10: 60, 20: 50}, "tiny_hard": {0: 3, 20: 5}}
-    run = load_run(make_run(tmp_path, "one_shot", 0, tests))
+    run = load_run(make_run(tmp_path, "one_shot", 0, tests, steps=20))
     assert chosen_step(run, "tiny_hard", "step", 1000, averaged=False) is None  # step 10: not evaluated there
     assert chosen_step(run, "tiny_hard", "step", 1800, averaged=False) == 20
 
@@ -161,9 +163,9 @@ def test_the_interval_is_the_runs_own(tmp_path):
 @pytest.mark.parametrize("selection", ["best_each", "best_average", "last"])
 def test_a_run_that_only_gets_worse_does_not_show_the_untrained_model(tmp_path, selection):
     worse = {0: 30, 10: 20, 20: 10}
-    run = load_run(make_run(tmp_path, "one_shot", 0, {"tiny500": worse, "tiny500_avg2": worse, "tiny_hard": {0: 9}}))
+    run = load_run(make_run(tmp_path, "one_shot", 0, {"tiny500": worse, "tiny_hard": worse, "tiny_arc": {0: 9}}))
     assert chosen_step(run, "tiny500", selection, None, averaged=False) == (20 if selection == "last" else 10)
-    assert chosen_step(run, "tiny_hard", selection, None, averaged=False) is None
+    assert chosen_step(run, "tiny_arc", selection, None, averaged=False) is None
     manifest = load_manifest(written(tmp_path, TABLE.replace("best_average", selection)))
     base, _, one, _ = Table(manifest, "tiny", Estimator([run])).cells
     assert base[0].ours == 30 and one[0].ours == (10 if selection == "last" else 20) and one[0].gain.value < 0
@@ -190,7 +192,7 @@ def written(folder, text, name="mine.yaml"):
 
 
 def test_cells_of_a_table_by_hand(runs_dir, tmp_path):
-    runs = load(runs_dir, tmp_path / "none")
+    runs, _ = load(runs_dir, tmp_path / "none")
     table = Table(load_manifest(written(tmp_path, TABLE)), "tiny", Estimator(runs))
     base, full, one, absent = table.cells
     # Best average is step 20 for all: 50 and 40 of 100 on tiny500, mean 45; the paper prints 72.8 from 36.0.
@@ -198,19 +200,134 @@ def test_cells_of_a_table_by_hand(runs_dir, tmp_path):
     assert one[0].gain.value == pytest.approx(15.0) and one[0].paper_gain == pytest.approx(36.8)
     assert one[0].difference == pytest.approx(15.0 - 36.8)
     assert one[1].ours == pytest.approx((45 + 60) / 2)
-    assert base[0].ours == 30.0 and base[0].verdict == ""
+    assert base[0].ours == 30.0 and base[0].verdicts == [] and base[0].seeds == 1
     assert one[0].interval.low < 45.0 < one[0].interval.high
-    # The paper has the whole set level with one example; here it is 50 points above.
-    assert full[0].verdict == "not reproduced" and "against one" in full[0].why
-    assert full[0].p_holm < 0.05
-    assert all(np.isnan(cell.ours) and cell.verdict == "not run" for cell in absent)
+    assert [(v.question, v.word) for v in full[0].verdicts] == [("above base", FEW), ("against one", FEW)]
+    assert all(np.isnan(cell.ours) and cell.verdicts == [] for cell in absent)
     # Nothing stands for Minerva at this scale.
     assert np.isnan(one[2].ours) and one[2].paper == 29.8
     table_files.write([table], tmp_path)
     markdown = (tmp_path / "mine.md").read_text()
     assert "| one | MATH500 | 45.0 |" in markdown
-    assert "| not run | MATH500 |  |  |  | 73.6 |  |  |" in markdown
+    assert "| not run | MATH500 |  |  |  |  | 73.6 |  |  |" in markdown
     assert r"\begin{longtable}" in (tmp_path / "mine.tex").read_text()
+
+
+def test_above_base_and_against_the_reference_are_two_verdicts_from_three_seeds(tmp_path):
+    root = tmp_path / "runs"
+    for seed in range(3):
+        make_run(root, "one_shot", seed, {"tiny500": {0: 30, 20: 50 + seed}, "tiny_hard": {0: 30, 20: 50 + seed}})
+        make_run(root, "full_set", seed, {"tiny500": {0: 30, 20: 90 - seed}, "tiny_hard": {0: 30, 20: 90 - seed}})
+    runs, _ = load(root, tmp_path / "none")
+    table = Table(load_manifest(written(tmp_path, TABLE)), "tiny", Estimator(runs))
+    full, one = table.cell("all", "MATH500"), table.cell("one", "MATH500")
+    # The paper has the whole set level with one example (74.4 and 72.8); here it is 38 points above.
+    words = {verdict.question: verdict.word for verdict in full.verdicts}
+    assert words == {"above base": "direction reproduced", "against one": "not reproduced"}
+    assert full.by_seed == pytest.approx([90, 89, 88]) and [v.question for v in one.verdicts] == ["above base"]
+    own = Table(
+        load_manifest(written(tmp_path, TABLE.replace("paper: table08", "").replace("Minerva", "Avg"))),
+        "tiny",
+        Estimator(runs),
+    )
+    # Without a paper, in plain words.
+    assert [verdict.word for verdict in own.cell("all", "MATH500").verdicts] == ["above", "above"]
+    lines = table_files.lines_of(own)
+    assert any("against one: above" in line[-1] for line in lines)
+
+
+def test_validation_chooses_beside_the_papers_rule(tmp_path):
+    tests = {
+        "tiny500": {0: 30, 10: 60, 20: 50},
+        "tiny_hard": {0: 30, 10: 60, 20: 50},
+        "validation": {0: 30, 10: 40, 20: 45},
+    }
+    run = load_run(make_run(tmp_path, "one_shot", 0, tests))
+    assert chosen_step(run, "tiny500", "validation", None, averaged=False) == 20
+    paper, ours = (
+        Table(load_manifest(written(tmp_path, TABLE.replace("best_average", rule))), "tiny", Estimator([run])).cell(
+            "one", "MATH500"
+        )
+        for rule in ("best_average", "validation")
+    )
+    assert (paper.ours, paper.on_validation.value, ours.ours) == (60, 50, 50)
+    assert np.isnan(ours.on_validation.value)
+
+
+def words_of(left_out, name):
+    return [line for line in left_out if name in line]
+
+
+def test_seeds_of_folders_and_of_committed_results_are_one_set(tmp_path):
+    committed, folders = tmp_path / "committed", tmp_path / "runs"
+    for seed, right in ((0, 40), (1, 50)):
+        make_run(committed, "one_shot", seed, {"tiny500": {0: 30, 20: right}, "tiny_hard": {0: 30, 20: right}})
+    write_csv(load(committed, tmp_path / "none")[0], tmp_path / "results")
+    make_run(folders, "one_shot", 1, {"tiny500": {0: 30, 20: 70}})
+    make_run(folders, "one_shot", 2, {"tiny500": {0: 30, 20: 60}, "tiny_hard": {0: 30, 20: 60}})
+    runs, left_out = load(folders, tmp_path / "results")
+    table = Table(load_manifest(written(tmp_path, TABLE.replace("best_average", "last"))), "tiny", Estimator(runs))
+    assert left_out == [] and table.cell("one", "MATH500").by_seed == pytest.approx([40, 70, 60])
+    # The committed results add what the folder lacks.
+    assert table.cell("one", "Avg").by_seed == pytest.approx([40, 60, 60])
+    path = RunFolder(folders / "tiny/tiny/one_shot/seed1").provenance_path
+    path.write_text(path.read_text().replace("finished", "failed"))
+    runs, left_out = load(folders, tmp_path / "results")
+    assert [run.scores["tiny500"].correct[-1].sum() for run in runs] == [40, 50, 60]
+    assert "the folder is failed" in left_out[0]
+
+
+def test_one_odd_run_leaves_out_itself(runs_dir, tmp_path):
+    make_run(runs_dir, "a_trial", 0, {"tiny500": {0: 3, 20: 5}}, n=8)  # first in the alphabet
+    make_run(runs_dir, "entropy_only", 0, {"tiny500": {0: 30, 6: 5}}, steps=6)
+    make_run(runs_dir, "one_shot", 2, TESTS, temperature=1.5)
+    runs, left_out = load(runs_dir, tmp_path / "none")
+    assert sorted(run.id for run in runs if "tiny500" in run.scores) == [
+        "tiny/tiny/full_set/seed0", "tiny/tiny/one_shot/seed0", "tiny/tiny/one_shot/seed1"
+    ]  # fmt: skip
+    assert len(left_out) == 3
+    assert "8 problems, other than the 100 of most runs" in words_of(left_out, "a_trial")[0]
+    assert "6 steps; scale=tiny and its overrides say 60" in words_of(left_out, "entropy_only")[0]
+    assert "scale.temperature 1.5, not 1.0" in words_of(left_out, "one_shot/seed2")[0]
+
+
+DAMAGE = {
+    "config.yaml": "", "provenance.json": '{"status": ', "metrics.jsonl": '{"step": 0}\nnonsense\n',
+    "eval/tiny500/step10.parquet": "PAR1", "rollouts/step10.parquet": "", "eval/tiny500/stepx.parquet": "",
+    "config.yaml ": "experiment_name: [",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_folder_is_left_out_by_name(runs_dir, tmp_path, name):
+    (runs_dir / "tiny/tiny/one_shot/seed0" / name.strip()).write_text(DAMAGE[name])
+    runs, left_out = load(runs_dir, tmp_path / "none")
+    assert [run.id for run in runs] == ["tiny/tiny/full_set/seed0", "tiny/tiny/one_shot/seed1"]
+    assert len(left_out) == 1 and left_out[0].startswith("tiny/tiny/one_shot/seed0: cannot be read (")
+
+
+def test_a_benchmark_of_one_problem_is_drawn(tmp_path):
+    make_run(tmp_path, "one_shot", 0, TESTS | {"mine": {0: 0, 10: 1, 20: 1}})
+    folder = make_run(tmp_path, "full_set", 0, {"mine": {0: 0, 10: 1, 20: 1}}, n=1)
+    run = load_run(folder)
+    assert inflation([run]).empty
+    text = (
+        TABLE.replace("[MATH500, Avg, Minerva]", "[mine]")
+        .replace("paper: table08", "")
+        .replace("reference: one", "")
+        .replace("best_average", "last")
+    )
+    cell = Table(load_manifest(written(tmp_path, text)), "tiny", Estimator([run])).cell("all", "mine")
+    assert cell.ours == 100 and cell.interval.low < 50
+
+
+def test_a_column_that_nothing_measures_is_refused(runs_dir, tmp_path):
+    runs, _ = load(runs_dir, tmp_path / "none")
+    own = TABLE.replace("paper: table08", "").replace("Minerva", "tiny50")
+    manifest = load_manifest(written(tmp_path, own))
+    with pytest.raises(ManifestError, match="column tiny50: benchmark tiny50: did you mean tiny500?"):
+        check_columns([manifest], runs)
+    check_columns([load_manifest(written(tmp_path, own.replace("tiny50]", "tiny500]")))], runs)
 
 
 def test_a_rows_protocol_stands_for_its_own_benchmarks(tmp_path):
@@ -238,13 +355,6 @@ def test_a_finished_run_at_scale_small_fills_the_papers_tables(stem, tmp_path):
     assert [cell.ours for cell in row] == [40.0] * len(manifest.columns)
 
 
-def test_directions():
-    assert direction(Interval(0.5, -1.9, 1.9)) == "flat"
-    assert direction(Interval(5, 0.1, 9)) == "up"
-    assert direction(Interval(-5, -9, -0.1)) == "down"
-    assert direction(Interval(1, -3, 4)) == "unclear"
-
-
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -266,7 +376,7 @@ def test_a_wrong_manifest_says_what_is_wrong(tmp_path, change, message):
 
 
 def test_every_artefact_of_the_paper_has_its_manifest():
-    stems = {m.paper for m in load_manifests()}
+    stems = {m.paper for m in load_manifests() if m.paper}
     tables = {f"table{n:02d}" for n in (1, *range(3, 21))}
     assert stems == tables | {f"figure{n:02d}" for n in (1, 2, *range(4, 17))}
 
@@ -292,7 +402,7 @@ def test_the_papers_numbers():
 
 
 def test_the_gain_counts_from_after_saturation(tmp_path):
-    tests = {"tiny500": {0: 20, 10: 40, 20: 50, 30: 65}, "tiny500_avg2": {0: 0, 10: 10, 20: 20, 30: 35}}
+    tests = {"tiny500": {0: 20, 10: 40, 20: 50, 30: 65}, "tiny_hard": {0: 0, 10: 10, 20: 20, 30: 35}}
     run = load_run(make_run(tmp_path, "one_shot", 0, tests, train=(0.5, 0.99, 1.0)))
     alone = gain_after_saturation([run])
     assert run.saturation == 20 and alone.spans == [(20, 30)] and alone.points.value == pytest.approx(15.0)
@@ -327,7 +437,7 @@ def test_steps_are_spread_with_both_ends():
 
 
 def test_curves_have_bands_over_seeds_and_problems(runs_dir, tmp_path):
-    runs = [run for run in load(runs_dir, tmp_path / "none") if run.name == "one_shot"]
+    runs = [run for run in load(runs_dir, tmp_path / "none")[0] if run.name == "one_shot"]
     curve = figures.curve(runs, "accuracy/MATH500")
     assert curve.steps.tolist() == [0, 10, 20] and curve.mean == pytest.approx([30, 55, 45])
     # At step 10 the seeds answer 60 and 50 of 100 problems.

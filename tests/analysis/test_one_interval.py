@@ -20,13 +20,13 @@ from rlvr.runs.evaluations import evaluations
 from rlvr.stats import Interval
 from rlvr.training.console import summary_table
 
-NAMES = ("tiny500", "tiny500_avg2")
+NAMES = ("tiny500", "tiny_hard")
 PRINTED = r"\d+\.\d \(\d+\.\d–\d+\.\d\)"
 MANIFEST = """
 kind: table
 title: One run
 selection: last
-columns: [tiny500, tiny500_avg2, Avg]
+columns: [tiny500, tiny_hard, Avg]
 rows:
   - {label: one, experiment: one_shot}
 """
@@ -36,7 +36,7 @@ rows:
 def folder(tmp_path_factory):
     """A run that answers 200 problems once, and 50 twice."""
     root = tmp_path_factory.mktemp("runs")
-    answers = {"tiny500": 1, "tiny500_avg2": 2}
+    answers = {"tiny500": 1, "tiny_hard": 2}
     return write_run(root, "one_shot", 0, 20, 10, 200, 8, "tiny", "tiny", answers)
 
 
@@ -83,7 +83,7 @@ def test_an_average_over_other_problems_counts_each_benchmark_once(folder, cells
 def test_the_figures_band_is_the_same_interval(folder, cells):
     from analysis.figures import curve
 
-    band = curve([load_run(folder)], "accuracy/tiny500_avg2")
+    band = curve([load_run(folder)], "accuracy/tiny_hard")
     cell = cells.cells[0][1]
     found = Interval(*(float(end[-1]) for end in (band.mean, band.low, band.high)))
     assert (found.value, found.low, found.high) == pytest.approx((cell.ours, cell.interval.low, cell.interval.high))

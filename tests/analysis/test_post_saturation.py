@@ -54,8 +54,8 @@ def test_the_gain_starts_at_the_first_evaluation_after_saturation():
     scores = {0: [0, 0, 0, 0], 10: [1, 0, 0, 0], 20: [1, 1, 0, 0], 30: [1, 1, 1, 0]}
     gain = gain_after_saturation([run_of([0.5, 0.5, 0.5, 1.0], scores)], ["test"])
     assert gain.spans == [(10, 30)] and gain.points.value == 50
-    # The mean of 4 draws from {0, 1, 1, 0}: all 0 or all 1 with 1/16 each, more than 2.5 %.
-    assert (gain.points.low, gain.points.high) == (0, 100)
+    # Changes 0, 1, 1, 0: standard error 0.577 / 2, t(3) = 3.182.
+    assert gain.points.high - 50 == pytest.approx(3.182 * 57.74 / 2, rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -1,32 +1,42 @@
 """The report as a reader meets it: opened from the disk in a browser, without a server."""
 
 import json
+import os
 import re
 import shutil
 
 import numpy as np
 import pytest
 
-from analysis import compare, report
-from analysis.manifests import load_manifests
-from analysis.results import load
+from analysis import claims, compare, report
+from analysis.estimates import Estimator
+from analysis.manifests import CLAIMS, MANIFESTS, ManifestError, load_manifests
+from analysis.results import RESULTS, load
 from experiments.timings.synthetic_runs import write_run
 from rlvr.cli import command
 
 DRAWN = ("table08_main", "table05_loss_ablation", "figure02_post_saturation")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SIZE = {"steps": 20, "every": 10, "problems": 120, "rollouts": 16, "scale": "tiny", "model": "tiny"}
-BENCHMARKS = {"tiny500": 1, "tiny500_avg2": 8}
+SIZE = {"steps": 60, "every": 30, "problems": 120, "rollouts": 8, "scale": "tiny", "model": "tiny"}
+BENCHMARKS = {"tiny500": 1, "tiny_hard": 8}
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A report of two small synthetic runs, its tables and its headline figure."""
     root = tmp_path_factory.mktemp("synthetic")
-    for name in ("one_shot", "full_set"):
-        write_run(root / "runs", name, 0, **SIZE, benchmarks=BENCHMARKS)
-    runs = load(root / "runs", root / "none")
-    index = report.build(runs, root / "report", [m for m in load_manifests() if m.stem in DRAWN])
+    for name, seed in (("one_shot", 0), ("one_shot", 1), ("full_set", 0)):
+        write_run(root / "runs", name, seed, **SIZE, benchmarks=BENCHMARKS)
+    runs, _ = load(root / "runs", root / "none")
+    drawn = [m for m in load_manifests() if m.stem in DRAWN]
+    claimed = [
+        c
+        for c in claims.read(load_manifests())
+        if {one["table"] for one in c.get("cells", [])} <= set(DRAWN) and "curves" not in c
+    ]
+    index = report.build(
+        runs, root / "report", drawn, left_out=["one_shot/seed9: cannot be read (why)"], claimed=claimed
+    )
     return root, index
 
 
@@ -44,11 +54,11 @@ def test_the_first_page_is_small_and_every_file_it_names_is_there(built):
 
 def test_the_stored_answers_are_those_of_the_run(built):
     root, index = built
-    (path,) = (index.parent / "data").glob("tiny.tiny.one_shot.seed0/tiny500-20-0.js")
+    (path,) = (index.parent / "data").glob("tiny.tiny.one_shot.seed0/tiny500-60-0.js")
     part = json.loads(path.read_text().removeprefix(f'arrived("{path.relative_to(index.parent)}",').rstrip()[:-1])
-    run = next(run for run in load(root / "runs", root / "none") if run.name == "one_shot")
+    run = next(run for run in load(root / "runs", root / "none")[0] if run.name == "one_shot")
     right = sum(row[report.ROW.index("score")] for row in part["rows"])
-    assert len(part["rows"]) == 120 and right == run.scores["tiny500"].at(20).sum()
+    assert len(part["rows"]) == 120 and right == run.scores["tiny500"].at(60).sum()
 
 
 def test_without_runs_the_papers_numbers_are_shown(tmp_path):
@@ -63,6 +73,7 @@ def test_without_runs_the_papers_numbers_are_shown(tmp_path):
     assert parts == {"tables": (2, 2), "answers": (0, 0), "figures": (1, 1)}
     text = index.read_text()
     assert "73.6" in text and "none yet" in text and "responses.html" not in text
+    assert "figure02_post_saturation.png" in (tmp_path / "paper.html").read_text()
 
 
 def test_two_runs_compared(built, capsys):
@@ -70,8 +81,8 @@ def test_two_runs_compared(built, capsys):
     paths = [f"run={root}/runs/tiny/tiny/{name}/seed0" for name in ("one_shot", "full_set")]
     assert command(compare.Options, compare.compare, None, paths) == 0
     shown = capsys.readouterr().out
-    assert "A: tiny/tiny/one_shot/seed0" in shown and "tiny500_avg2" in shown
-    a, b = (load(root / "runs", root / "none")[i] for i in (1, 0))
+    assert "A: tiny/tiny/one_shot/seed0" in shown and "tiny_hard" in shown
+    a, b = (load(root / "runs", root / "none")[0][i] for i in (1, 0))
     gained, lost = compare.flips(a, b, "tiny500")
     net = b.scores["tiny500"].correct[-1].sum() - a.scores["tiny500"].correct[-1].sum()
     assert len(gained) - len(lost) == net
@@ -82,7 +93,7 @@ def test_two_runs_compared(built, capsys):
 
 def test_the_difference_of_two_runs_is_paired_by_problem(built):
     root, _ = built
-    a, b = (load(root / "runs", root / "none")[i] for i in (1, 0))
+    a, b = (load(root / "runs", root / "none")[0][i] for i in (1, 0))
     change = compare.changes(a, b)["tiny500"].interval
     at_a, at_b = (run.scores["tiny500"].correct[-1] for run in (a, b))
     assert change.value == pytest.approx(100 * (at_b - at_a).mean())
@@ -123,10 +134,12 @@ def page():
 def test_a_cell_opens_its_answers(built, page, tmp_path):
     _, index = built
     page.goto(index.as_uri())
-    row = page.locator("#tables ~ details[open] tr", has_text="{π₁}").first
+    row = page.locator("#table08_main tr", has_text="{π₁}").first
     row.locator("a").first.click()
     page.wait_for_selector("article")
-    assert page.text_content("#count").startswith("120 of 120 answers")
+    assert page.text_content("#count").startswith("240 of 240 answers")  # both seeds
+    page.select_option("#pick", index=1)
+    page.wait_for_function("document.getElementById('count').textContent.startsWith('120 of 120 answers')")
     assert page.locator("article").count() == 50
     page.click("#more")
     assert page.locator("article").count() == 100
@@ -144,20 +157,68 @@ def test_a_cell_opens_its_answers(built, page, tmp_path):
     page.select_option("#sort", "tokens")
     tokens = [int(text) for text in re.findall(r"(\d+) tokens", page.text_content("#list"))]
     assert tokens == sorted(tokens) and len(tokens) == 50
+    page.goto(index.with_name("responses.html").as_uri() + "#tiny.tiny.one_shot.seed0,tiny500,60;subject=Algebra")
+    page.wait_for_selector("article")
+    assert page.text_content("#count").startswith("30 of 120 answers")
     assert page.errors == []
 
 
-def test_a_run_page_shows_how_its_answer_changes(built, page):
+def test_a_run_page_shows_how_its_answers_change(built, page):
     _, index = built
     page.goto(index.as_uri() + "#runs")
-    page.locator("#runs ~ .scroll a", has_text="one_shot/seed0").first.click()
+    page.locator("#runs-table a", has_text="one_shot/seed0").first.click()
     page.wait_for_selector("article")
-    assert page.text_content("#at") == "step 1"
+    assert page.text_content("#at").startswith("step 1:")
     page.evaluate("() => { const s = document.getElementById('step'); s.value = s.max; s.oninput(); }")
-    assert page.text_content("#at") == "step 20"
+    assert page.text_content("#at").startswith("step 60:")
+    counts = [int(text) for text in re.findall(r"(\d+) x ·", page.text_content("#evolution"))]
+    assert sum(counts) == SIZE["rollouts"]
+    assert page.locator("#mix polygon").count() == len(report.KINDS)
     page.locator("#evaluations a").last.click()
     page.wait_for_selector("article")
     assert page.errors == []
+
+
+def test_claims_and_headline_are_the_first_screen(built, page):
+    _, index = built
+    for width, height in ((1300, 900), (400, 800)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.goto(index.as_uri())
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        top = page.evaluate("document.querySelector('#claims').getBoundingClientRect().top")
+        assert wide <= width and top < 0.75 * height
+    assert page.locator(".headline img").get_attribute("alt")
+    row = page.locator("#claims tr", has_text="One example lifts accuracy a lot")
+    assert "too few seeds" in row.text_content() and "at least 3 seeds" in row.text_content()
+    row.locator("summary").last.click()
+    assert row.locator("code").text_content() == "python run.py +experiment=one_shot scale=tiny seed=2"
+    assert "one_shot/seed9: cannot be read (why)" in page.text_content("main")
+
+
+def test_runs_can_be_sorted_and_filtered(built, page):
+    _, index = built
+    page.goto(index.as_uri())
+    page.locator("#runs-table th button", has_text="run").first.click()
+    page.locator("#runs-table th button", has_text="run").first.click()
+    assert "one_shot/seed1" in page.locator("#runs-table tbody tr").first.text_content()
+    page.fill("#filter", "full_set")
+    assert page.locator("#runs-table tbody tr:visible").count() == 1
+    assert page.errors == []
+
+
+def test_axe_finds_nothing_serious(built, page):
+    """Where RLVR_AXE names axe-core's axe.min.js (npm pack axe-core)."""
+    path = os.environ.get("RLVR_AXE")
+    if not path:
+        pytest.skip("RLVR_AXE does not name axe.min.js")
+    _, index = built
+    run = "tiny.tiny.one_shot.seed0"
+    for name in ("index.html", "paper.html", f"responses.html#{run},tiny500,60", f"run.html#{run}"):
+        page.goto((index.parent / name.split("#")[0]).as_uri() + name[len(name.split("#")[0]) :])
+        page.wait_for_timeout(300)
+        page.add_script_tag(path=path)
+        found = page.evaluate("axe.run()")["violations"]
+        assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == [], name
 
 
 def test_a_wrong_address_says_so(built, page):
@@ -165,3 +226,48 @@ def test_a_wrong_address_says_so(built, page):
     page.goto((index.parent / "run.html").as_uri() + "#nowhere")
     page.wait_for_function("document.getElementById('about').textContent.includes('missing')")
     page.errors.clear()  # the browser itself reports the file that is not there
+
+
+def test_missing_runs_are_printed_as_commands(built, capsys):
+    root, _ = built
+    arguments = [f"runs={root}/runs", f"results={root}/none", "missing=true"]
+    assert command(report.Options, report.report, None, [*arguments, "table=8"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "python run.py +experiment=one_shot scale=tiny seed=2" in lines
+    assert "python run.py +experiment=one_shot scale=tiny seed=0" not in lines
+    assert lines[-1] == f"# {len(lines) - 1} runs are missing" and len(set(lines)) == len(lines)
+    assert command(report.Options, report.report, None, [*arguments, "table=table88_main"]) == 1
+    assert "did you mean table08_main?" in capsys.readouterr().err
+
+
+def test_every_claim_names_what_is_there_and_a_wrong_one_is_refused(tmp_path):
+    manifests = load_manifests()
+    assert len(claims.read(manifests)) >= 16
+    text = (MANIFESTS / CLAIMS).read_text()
+    for right, wrong in (("row: WD + KL", "row: WD + KK"), ("panel: Average", "panel: Avrage"), ("where:", "were:")):
+        path = tmp_path / CLAIMS
+        path.write_text(text.replace(right, wrong))
+        with pytest.raises(
+            ManifestError, match=f"did you mean {right.split(': ')[-1].rstrip(':')}".replace("+", r"\+")
+        ):
+            claims.read(manifests, path)
+
+
+def test_claims_of_the_committed_runs():
+    """The first world's runs: what one reads in them, claim by claim."""
+    runs, _ = load(None, RESULTS / "tiny_v1")
+    manifests = load_manifests()
+    judged = {claim.claim: claim for claim in claims.judge(claims.read(manifests), manifests, Estimator(runs))}
+    lifts = judged["One example lifts accuracy a lot"]
+    assert lifts.word == "direction reproduced" and lifts.missing == []
+    assert len(lifts.evidence[0].by_seed) == 3
+    assert np.mean(lifts.evidence[0].by_seed) == pytest.approx(lifts.evidence[0].ours.value)
+    assert judged["One example does as well as the whole pool"].word == "not reproduced"
+    # Evaluated on half of the average after saturation only: nothing to count a gain from.
+    gain = judged["Test accuracy goes on rising after training accuracy has saturated"]
+    assert (gain.word, gain.missing) == (claims.NOT_RUN, [])
+    entropy = judged["The entropy loss alone lifts accuracy"]
+    assert entropy.word == "too few seeds"
+    assert entropy.missing == ["python run.py -m +experiment=entropy_only scale=tiny seed=1,2"]
+    lines = claims.markdown(list(judged.values())).splitlines()
+    assert len(lines) == 2 + len(judged) and all(line.count("|") == 6 for line in lines)

@@ -18,8 +18,9 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from analysis.needed import Planned, needed
 from experiments import launch, runs
-from experiments.plan import Planned, hours, manifest, needed, survey
+from experiments.plan import hours, manifest, survey
 from experiments.timings.synthetic_runs import write_run
 from rlvr.cli import ConfigError, command, read
 from rlvr.config.compose import compose
@@ -233,7 +234,7 @@ def test_ctrl_c_stops_all_runs(name, longest_s, status, tmp_path, stand_in):
 from pathlib import Path
 from rich.console import Console
 from experiments import launch
-from experiments.plan import Planned
+from analysis.needed import Planned
 launch.RUN, launch.STOP_S = Path({str(stand_in)!r}), 3.0
 print([out.word for out in launch.Sweep({todo}, 2, Console()).run()])
 """

@@ -1,0 +1,269 @@
+"""What the paper claims, and whether it holds here: experiments/claims.yaml, one row a claim.
+
+    claim     what is claimed, in words
+    where     section, table or figure of the paper
+    figure    the manifest whose figure shows it
+    cells     {table, row or rows, column or columns, against}: over the untrained model, or against another row
+    gains     {figure, panel}: the gain of the test average after training accuracy has saturated
+    curves    {figure, panel, row, against}: the mean of a curve over the second half of training, less that of another row, or
+              without `against` less its first value
+
+A claim is judged at the paper's scale where it was run, else at another; the verdicts are those of analysis.tables. A gain and a
+curve are tested alone.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from analysis import figures, needed, stats
+from analysis.estimates import Estimator, Pick, gain_after_saturation
+from analysis.manifests import CLAIMS, MANIFESTS, Column, Manifest, ManifestError, Panel, Row, benchmarks_at
+from analysis.style import pretty
+from analysis.tables import FEW, NOISE, SEEDS, Table, Verdict, corrected
+from rlvr.cli import did_you_mean
+from rlvr.runs.folder import LOADER
+from rlvr.stats import Interval, Part, printed
+
+NOT_RUN = "not run"
+KEYS = {"claim", "where", "figure", "cells", "gains", "curves"}
+MOST_SEEDS = 20  # a command for more is no plan
+
+
+@dataclass
+class Evidence:
+    """One number of a claim. paper, by_seed and the verdict's contrast in points, or the unit of the curve."""
+
+    what: str
+    paper: float
+    verdict: Verdict | None = None
+    by_seed: list[float] = field(default_factory=list)
+    picks: list[Pick] = field(default_factory=list)
+    source: str = ""  # stem of the table or figure
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def ours(self) -> Interval:
+        return self.verdict.contrast.interval if self.verdict else Interval(float("nan"))
+
+    @property
+    def word(self) -> str:
+        return self.verdict.word if self.verdict else NOT_RUN
+
+
+@dataclass
+class Claim:
+    claim: str
+    where: str
+    figure: str | None
+    evidence: list[Evidence]
+    scale: str
+
+    @property
+    def word(self) -> str:
+        """One word where all evidence agrees, else how much of it is reproduced."""
+        words = [one.word for one in self.evidence]
+        if len(set(words)) == 1:
+            return words[0]
+        run = [word for word in words if word not in (NOT_RUN, FEW)]
+        if not run:
+            return f"{words.count(FEW)} of {len(words)} run, {FEW}"
+        return f"{sum('reproduced' in word and 'not' not in word for word in run)} of {len(words)} reproduced"
+
+    @property
+    def mark(self) -> str:
+        """yes, no, noisy or none."""
+        words = {one.word for one in self.evidence}
+        if "not reproduced" in words:
+            return "no"
+        if all("reproduced" in word for word in words):
+            return "yes"
+        return "none" if words <= {NOT_RUN, FEW} else "noisy"
+
+    @property
+    def missing(self) -> list[str]:
+        """Commands that would settle it, each once."""
+        return list(dict.fromkeys(command for one in self.evidence for command in one.missing))
+
+    @property
+    def settles(self) -> str:
+        """What most of the open evidence that is run lacks."""
+        said = [one.verdict.settles for one in self.evidence if one.verdict and one.verdict.settles]
+        return max(said, key=said.count) if said else ""
+
+
+def read(manifests: Sequence[Manifest], path: Path = MANIFESTS / CLAIMS) -> list[dict[str, Any]]:
+    """The file, checked: each cell, panel and row that it names is in a manifest. Raises ManifestError."""
+    known = {manifest.stem: manifest for manifest in manifests}
+    claims = yaml.load(path.read_text(), LOADER)
+    for claim in claims:
+        for key in claim:
+            _one_of(path, claim, key, KEYS)
+        for one in claim.get("cells", []):
+            table = _one_of(path, claim, one["table"], known)
+            one["rows"] = one.pop("rows", None) or [one.pop("row")]
+            one["columns"] = one.pop("columns", None) or [one.pop("column")]
+            for row in one["rows"]:
+                _one_of(path, claim, row, [row.label for row in known[table].rows])
+            for column in one["columns"]:
+                _one_of(path, claim, column, [column.name for column in known[table].columns])
+            if "against" in one:
+                _one_of(path, claim, one["against"], [row.label for row in known[table].rows])
+        for one in (*claim.get("gains", []), *claim.get("curves", [])):
+            figure = known[_one_of(path, claim, one["figure"], known)]
+            _one_of(path, claim, one["panel"], [panel.title for panel in figure.panels])
+            for row in (one[key] for key in ("row", "against") if key in one):
+                _one_of(path, claim, row, [row.label for row in figure.rows])
+    return claims
+
+
+def _one_of(path: Path, claim: dict, value: str, expected: Iterable[str]) -> str:
+    if value not in (expected := list(expected)):
+        raise ManifestError(f"{path.name}: {claim.get('claim')}: {value}: {did_you_mean(value, expected)}")
+    return value
+
+
+def judge(claims: Sequence[dict[str, Any]], manifests: Sequence[Manifest], estimator: Estimator) -> list[Claim]:
+    """Each claim at the first scale at which something of it was run."""
+    known = {manifest.stem: manifest for manifest in manifests}
+    tables: dict[tuple[str, str], Table] = {}
+
+    def table(stem: str, scale: str) -> Table:
+        return tables.setdefault((stem, scale), Table(known[stem], scale, estimator))
+
+    judged = []
+    for claim in claims:
+        for scale in estimator.scales or ["tiny"]:
+            evidence = [found for one in claim.get("cells", []) for found in _cells(table(one["table"], scale), one)]
+            evidence += [_gain(known[one["figure"]], one, scale, estimator) for one in claim.get("gains", [])]
+            evidence += [_curve(known[one["figure"]], one, scale, estimator) for one in claim.get("curves", [])]
+            if any(one.verdict for one in evidence):
+                break
+        asked = [one for one in evidence if one.verdict or one.missing] or evidence
+        judged.append(Claim(claim["claim"], claim["where"], claim.get("figure"), asked, scale))
+    return judged
+
+
+def _cells(table: Table, one: dict[str, Any]) -> list[Evidence]:
+    rows = {row.label: row for row in table.manifest.rows}
+    columns = {column.name: column for column in table.manifest.columns}
+    other, found = one.get("against"), []
+    for label, name in product(one["rows"], one["columns"]):
+        cell = table.cell(label, name)
+        verdict, paper = cell.verdict("above base"), cell.paper_gain
+        if other:
+            verdict, paper = (
+                table.against(rows[label], rows[other], columns[name]),
+                cell.paper - table.cell(other, name).paper,
+            )
+            corrected([verdict] if verdict else [])
+        less = cell.ours - verdict.contrast.value if verdict else 0.0
+        what = pretty(f"{label} on {name}" + (f", against {other}" if other else ", over the base"))
+        trained = [rows[label], *([rows[other]] if other else [])]
+        missing = (
+            _missing(verdict, trained, table.manifest, table.scale, table.estimator)
+            if _can(table, columns[name])
+            else []
+        )
+        by_seed = [seed - less for seed in cell.by_seed]
+        found.append(Evidence(what, paper, verdict, by_seed, cell.picks, table.manifest.stem, missing))
+    return found
+
+
+def _can(table: Table, column: Column) -> bool:
+    """Whether something stands for a column at this scale."""
+    return any(benchmarks_at(table.scale, part) for part in column.benchmarks)
+
+
+def _gain(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) -> Evidence:
+    panel = next(panel for panel in of.panels if panel.title == one["panel"])
+    row = needed.with_panel(of.rows[0], panel)
+    runs = of.runs_of(row, scale, estimator.runs)
+    gain = gain_after_saturation(runs) if runs else None
+    train, test = (figures.paper_curve(of, panel, row) for row in of.rows)
+    paper = figures.gain_of(train, test)
+    what = pretty(f"{panel.title}, test average after saturation")
+    verdict = Verdict("gain", gain.contrast, paper, len(gain.spans)) if gain else None
+    if verdict:
+        corrected([verdict])
+    by_seed = gain.by_seed if gain else []
+    return Evidence(what, paper, verdict, by_seed, [], of.stem, _missing(verdict, [row], of, scale, estimator))
+
+
+def _curve(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) -> Evidence:
+    panel = next(panel for panel in of.panels if panel.title == one["panel"])
+    labels = [one[key] for key in ("row", "against") if key in one]
+    rows = [row for label in labels for row in of.rows if row.label == label]
+    paper = _late([figures.paper_curve(of, panel, row) for row in rows])
+    trained = [needed.with_panel(row, panel) for row in rows]
+    runs = [of.runs_of(row, scale, estimator.runs) for row in trained]
+    found = [_of_seeds(panel, row, own, alone=len(rows) == 1) for row, own in zip(rows, runs, strict=True)]
+    what = pretty(f"{rows[0].label}: {panel.title}" + (f", against {rows[1].label}" if len(rows) > 1 else ""))
+    verdict, by_seed = None, []
+    if all(found):
+        contrast = stats.contrast(*([Part(np.array(values)[:, None])] for values in found))
+        percent = figures.is_percent(figures.quantity_of(panel, rows[0]))
+        verdict = Verdict("curve", contrast, paper, min(map(len, found)))
+        if not percent:  # another model's tokens: only up or down can be compared
+            verdict.same = verdict.little = 0.0
+        corrected([verdict])
+        by_seed = [value - float(np.mean(found[1]) if len(found) > 1 else 0.0) for value in found[0]]
+    return Evidence(what, paper, verdict, by_seed, [], of.stem, _missing(verdict, trained, of, scale, estimator))
+
+
+def _of_seeds(panel: Panel, row: Row, runs: Sequence[Any], alone: bool) -> list[float]:
+    curves = (figures.curve([run], figures.quantity_of(panel, row)) for run in runs)
+    lines = [figures.as_series(curve) for curve in curves if curve is not None]
+    return [value for line in lines if not np.isnan(value := _late([line] if alone else [line, line * 0]))]
+
+
+def _late(lines: Sequence[Any]) -> float:
+    """The mean over the second half of the steps, less that of the second line, or of one alone less its first value."""
+    means = [line[line.index > line.index.max() / 2].mean() for line in lines if len(line)]
+    if len(means) < len(lines) or not means:
+        return float("nan")
+    return float(means[0] - (means[1] if len(means) > 1 else lines[0].iloc[0]))
+
+
+def _missing(verdict: Verdict | None, rows: Sequence[Row], of: Manifest, scale: str, estimator: Estimator) -> list[str]:
+    """Commands for the seeds that the verdict lacks; none where it is settled, or more seeds do not help."""
+    wanted = SEEDS
+    if verdict and verdict.word != FEW:
+        wanted = (verdict.needed or 0) if verdict.word == NOISE else 0
+    if wanted > MOST_SEEDS:
+        return []
+    lacking = (needed.missing(row, of, scale, estimator.runs, range(wanted)) for row in rows)
+    return [needed.command(runs) for runs in lacking if runs]
+
+
+def lines_of(claims: Sequence[Claim]) -> list[tuple[str, ...]]:
+    """Claim, paper, ours, verdict, what is missing: as text."""
+    return [
+        (f"{claim.claim} ({claim.where})", paper_of(claim), ours_of(claim), claim.word,
+         "; ".join(filter(None, [claim.settles, *(f"`{command}`" for command in claim.missing[:1])])))
+        for claim in claims
+    ]  # fmt: skip
+
+
+def paper_of(claim: Claim) -> str:
+    return _several([printed(one.paper, "+.1f") for one in claim.evidence])
+
+
+def ours_of(claim: Claim) -> str:
+    run = [one.ours for one in claim.evidence if one.verdict]
+    return _several([f"{interval:+.1f}" for interval in run] if len(run) == 1 else [f"{i.value:+.1f}" for i in run])
+
+
+def _several(texts: Sequence[str]) -> str:
+    return ", ".join(texts)
+
+
+def markdown(claims: Sequence[Claim]) -> str:
+    """The table of README.md."""
+    header = ("claim of the paper", "paper", "ours", "verdict", "missing to settle it")
+    return "".join(f"| {' | '.join(line)} |\n" for line in [header, ["---"] * len(header), *lines_of(claims)])
