@@ -112,12 +112,11 @@ def _last_lines(path: Path) -> list[dict]:
 
 
 def _score(lines: list[dict], scale: str) -> str:
-    """The newest accuracy of what stands for MATH500 at this scale, else of the benchmark that is evaluated last."""
-    main = protocols.paper_columns(scale).get("MATH500", ())
+    """The newest accuracy, of the benchmark that is shown."""
     for line in reversed(lines):
         tested = [key.split("/")[1] for key in line if key.startswith("eval/") and key.endswith("/accuracy")]
         if tested:
-            shown = next((benchmark for benchmark in main if benchmark in tested), tested[-1])
+            shown = protocols.shown(scale, tested)
             return f"{shown} {100 * line[f'eval/{shown}/accuracy']:.1f}"
     return ""
 

@@ -180,6 +180,11 @@ def paper_columns(scale: str) -> dict[str, tuple[str, ...]]:
     return {name: tuple([given] if isinstance(given, str) else given) for name, given in columns.items()}
 
 
+def shown(scale: str, evaluated: Sequence[str]) -> str:
+    """The benchmark that one number is shown of: what stands for MATH500 at this scale, else the last."""
+    return next((name for name in paper_columns(scale).get("MATH500", ()) if name in evaluated), evaluated[-1])
+
+
 def load(benchmark: Protocol, data_root: str | None) -> tuple[list[dict], int]:
     """The examples of a benchmark in its own order, and how many rows were left out for want of a gold.
 

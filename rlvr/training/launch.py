@@ -77,7 +77,7 @@ def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console,
                 begun = True
                 for change in provenance.changes(folder)[known:]:
                     screen.print("from here on {key}: {old} → {new}".format_map(change), highlight=False)
-                benchmark = protocols.of_run(cfg)[-1].name
+                benchmark = protocols.shown(cfg.scale.name, [row.name for row in protocols.of_run(cfg)])
                 with console.Follower(screen, folder, cfg.scale, benchmark):
                     train(_from_step(cfg, folder, step), folder)
             except BaseException as error:
