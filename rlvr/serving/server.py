@@ -122,7 +122,9 @@ async def _serve(
     backend = await _backend(options, subject, names)
     try:
         if check:
-            verdict = await gate.check(backend, next(iter(names)), *check, min(64, options.queue))
+            protocol, rows, questions = check
+            at_once = min(64, options.queue)
+            verdict = await gate.check(backend, next(iter(names)), protocol, rows, questions, at_once)
             print(f"gate: {verdict}", flush=True)
             if not verdict.open:
                 raise ConfigError(
