@@ -18,7 +18,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -34,7 +33,6 @@ from rlvr.training import console, limits, rewards
 SCRATCH = "rlvr-"
 LONGEST_TEMPORARY = 24
 REMOVAL_TRIES = 25
-RAY_TRIES = 3
 
 
 def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console, float], None]) -> int:
@@ -262,35 +260,32 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
 
 
 def _start_ray(arguments: Mapping[str, Any]) -> None:
-    """Start Ray or join its cluster; on a busy machine its own limit of 30 s is too short, so more than once.
+    """Start Ray or join its cluster, in a thread: Ray waits in C++, where no signal is heard, and takes SIGTERM for itself in
+    the main one.
 
-    In a thread: Ray waits in C++, where no signal is heard, and takes SIGTERM for itself in the main one. ConfigError where
-    no cluster answers.
+    ConfigError where no cluster answers. A start that failed is not tried again here: its clients end the process when their
+    control store stays away.
     """
     import ray
 
-    from rlvr.training import watchdog
-
-    def start(started: Future) -> None:
+    def start() -> None:
         try:
             started.set_result(ray.init(**arguments))
         except BaseException as error:
             started.set_exception(error)
 
-    for tries_left in reversed(range(RAY_TRIES)):
-        started: Future = Future()
-        threading.Thread(target=start, args=(started,), name="ray.init", daemon=True).start()
-        while not wait([started], timeout=1).done:
-            pass
-        error = started.exception()
-        if isinstance(error, ConnectionError):
-            reason = str(error).splitlines()[0][:200]
-            raise ConfigError(f"ray.address={arguments['address']}: no Ray cluster answers there ({reason})") from None
-        if error is None or not tries_left or "timed out during startup" not in str(error):
-            break
-        print(f"{error} Another try.")
-        ray.shutdown()
-        watchdog.end(set(psutil.Process().children(recursive=True)))
+    started: Future = Future()
+    threading.Thread(target=start, name="ray.init", daemon=True).start()
+    while not wait([started], timeout=1).done:
+        pass
+    error = started.exception()
+    if isinstance(error, ConnectionError):
+        reason = str(error).splitlines()[0][:200]
+        raise ConfigError(f"ray.address={arguments.get('address')}: no Ray cluster answers there ({reason})") from None
+    if "timed out during startup" in str(error):
+        raise TimeoutError(
+            "Ray did not start within its own limit of 30 s, as on a machine that is too busy: the same command tries again"
+        ) from None
     started.result()
 
 
