@@ -163,11 +163,12 @@ def load_run(folder: RunFolder) -> Run:
     settings, name = {key: _select(config, key) for key in SETTINGS}, folder.path.parent.name
     if "overrides" not in config and name == settings["experiment_name"]:
         settings["overrides"] = []  # a version that did not keep them named the folder after every change
-    commit = str(provenance.get("git", {}).get("commit", ""))[:10]
+    commit = str(provenance.get("git", {}).get("commit") or "")[:10]
     hardware = provenance.get("hardware", {})
     gpus = hardware.get("gpus") or []
     machine = f"{len(gpus)} x {gpus[0]}" if gpus else f"{hardware.get('cores', '?')} x {hardware.get('cpu', 'CPU')}"
-    words = " ".join(c for c in provenance.get("command", []) if not c.startswith(PLACES))
+    program, *arguments = provenance.get("command") or [""]
+    words = " ".join([Path(program).name, *(c for c in arguments if not c.startswith(PLACES))])
     return Run(
         config["scale"]["name"], config["base_model"]["name"], name, int(config["seed"]), settings,
         folder.status(), _hours(provenance, metrics), machine, commit, words, pd.concat(columns, axis=1).sort_index().rename_axis("step"), scores, folder,

@@ -154,7 +154,11 @@ function shares(steps, kinds) {
     const up = steps.map((_, k) => `${x(k).toFixed(1)},${below(k, i + 1).toFixed(1)}`), down = steps.map((_, k) => `${x(k).toFixed(1)},${below(k, i).toFixed(1)}`).reverse();
     made.append(svg("polygon", { points: [...up, ...down].join(" "), fill: MIX[i] }));
     at_y[i] = Math.min((below(last, i) + below(last, i + 1)) / 2 + 4, (at_y[i - 1] ?? tall + 13) - 13);
-    const name = svg("text", { x: wide + 6, y: at_y[i], "font-size": 12 });
+  });
+  // Names that the ones below pushed out at the top come back, and push the others down.
+  for (let i = kinds.length - 1, top = 11; i >= 0; i--, top += 13) at_y[i] = Math.max(at_y[i], top);
+  kinds.forEach((kind, i) => {
+    const name = svg("text", { x: wide + 8, y: at_y[i], "font-size": 12 });
     name.textContent = kind;
     made.append(svg("rect", { x: wide + 1, y: at_y[i] - 8, width: 4, height: 8, fill: MIX[i] }), name);
   });

@@ -43,7 +43,7 @@ def make_run(root, name, seed, right, train=(0.5, 1.0), n=100, **scale):
         json.dumps(
             {
                 "status": "finished",
-                "command": ["run.py", "runs_dir=/somewhere"],
+                "command": ["/a/place/run.py", "runs_dir=/somewhere"],
                 "start": "2026-01-01T00:00:00+00:00",
                 "end": "2026-01-01T01:30:00+00:00",
             }
