@@ -250,6 +250,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
         family: set = set()
         try:
             _start_ray(arguments | {"runtime_env": runtime_env})
+            limits.listen()  # Ray's C++ has taken SIGTERM meanwhile
             if address:  # asked only where it is not known: Ray ends the process when the answer takes too long
                 check_cluster(cfg, ray.cluster_resources(), address)
             runner = ray.remote(TaskRunner).options(num_cpus=0).remote()
