@@ -250,7 +250,9 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
         family: set = set()
         try:
             _start_ray(arguments | {"runtime_env": runtime_env})
-            check_cluster(cfg, ray.cluster_resources(), address)
+            limits.listen()  # Ray's C++ has taken SIGTERM meanwhile
+            if address:  # asked only where it is not known: Ray ends the process when the answer takes too long
+                check_cluster(cfg, ray.cluster_resources(), address)
             runner = ray.remote(TaskRunner).options(num_cpus=0).remote()
             watchdog.wait_for(runner.run.remote(cfg), folder, cfg.watchdog, family)
         finally:
@@ -289,9 +291,9 @@ def _start_ray(arguments: Mapping[str, Any]) -> None:
     started.result()
 
 
-def check_cluster(cfg: DictConfig, resources: Mapping[str, float], address: str | None) -> None:
+def check_cluster(cfg: DictConfig, resources: Mapping[str, float], address: str) -> None:
     """ConfigError when a Ray cluster has fewer CPU slots or devices in all than the run takes."""
-    where = f"the cluster at {address}" if address else "this machine"
+    where = f"the cluster at {address}"
     preflight.check_slots(cfg, resources.get("CPU", 0), where)
     devices, there = cfg.hardware.nodes * cfg.hardware.devices_per_node, resources.get("GPU", 0)
     if devices > there:
