@@ -52,7 +52,8 @@ def train(cfg: DictConfig) -> None:
         exit_codes.append(1)
         how = f"refused: {error}"
     finally:
-        ended.append((cfg.run_dir, how))
+        if asked > 1:
+            ended.append((cfg.run_dir if cfg.experiment_name else "no experiment", how))
 
 
 def summarise(cfg: DictConfig, folder: RunFolder, screen, wall_s: float) -> None:

@@ -24,7 +24,13 @@ from rlvr.runs.naming import run_name, science
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 # Mappings that are handed on as they are: their keys are arguments of somebody else's function.
-FREE_FORM = ("ray_kwargs.ray_init", "benchmarks", "scale.columns")
+FREE_FORM = (
+    "ray_kwargs.ray_init",
+    "benchmarks",
+    "scale.columns",
+    "actor_rollout_ref.model.override_config",
+    "critic.model.override_config",
+)
 
 
 def group_options(group: str) -> list[str]:

@@ -228,12 +228,12 @@ def test_the_run_keeps_its_reward(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.data_dir.mkdir(parents=True)
     cfg = compose("+experiment=one_shot", f"reward_rule.file={file}")
-    launch._keep_reward(cfg, folder)
+    launch._keep_reward(cfg, folder, 0)
     assert cfg.reward.custom_reward_function.reward_kwargs.file == str(folder.data_dir / "reward.py")
     (tmp_path / "r0.py").write_text("def reward(r, l, i): return 2")
     cfg.reward_rule.file = file
     with pytest.raises(ConfigError, match="differs from the one this run began with"):
-        launch._keep_reward(cfg, folder)
+        launch._keep_reward(cfg, folder, 0)
 
 
 def test_a_random_reward_repeats_itself():
