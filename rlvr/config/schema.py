@@ -224,7 +224,7 @@ DOMAINS = {
     "loss.kl loss.weight_decay": Domain(lambda v: _number(v) and v >= 0, "a number of 0 or more"),
     "loss.entropy": Domain(_number, "a number; below 0, entropy is minimised"),
     "scale.learning_rate scale.critic_learning_rate": RATE,
-    "watchdog.no_progress_minutes watchdog.placement_minutes watchdog.reward_minutes": RATE,
+    "watchdog.no_progress_minutes watchdog.placement_minutes reward_rule.seconds": RATE,
     "scale.temperature scale.high_temperature": HOT,
     "scale.top_p": Domain(lambda v: _number(v) and 0 < v <= 1, "above 0 and at most 1"),
     "scale.top_k": Domain(lambda v: _integer(v) and (v == -1 or v > 0), "-1 (all) or a whole number above 0"),

@@ -22,7 +22,7 @@ from typing import Any
 from rlvr.cli import ConfigError
 
 START_LIMIT_S = 120.0  # to import the file and what it needs
-LIMIT_S = 30.0  # for one call
+LIMIT_S = 30.0  # for one call, where nothing else is asked for
 
 
 class OwnError(Exception):
@@ -30,17 +30,20 @@ class OwnError(Exception):
 
 
 @lru_cache
-def load_function(file: str, function: str, key: str, arguments: str) -> Callable[..., Any]:
+def load_function(
+    file: str, function: str, key: str, arguments: str, limit_s: float | None = None
+) -> Callable[..., Any]:
     """`function` of the Python file `file`, for calls with plain data. ConfigError when it cannot be imported or has none.
 
-    `key` is the configuration key that named it, `arguments` what the function takes, as "(response, label, info)". A call
+    `key` is the configuration key that named it, `arguments` what the function takes, as "(response, label, info)", `limit_s` how long a call
+    may take. A call
     returns plain data (an array or tensor of one number is a number) or raises OwnError.
     """
     if not Path(file).is_file():
         raise ConfigError(f"{key}={file}: no such file; expected a Python file with a function {function}{arguments}")
     if Path(file).suffix != ".py":
         raise ConfigError(f"{key}={file}: expected a Python file, *.py")
-    called = _Function(file, function)
+    called = _Function(file, function, limit_s)
     if (problem := called.start()) is not None:
         raise ConfigError(f"{key}={file}: {problem.format(needed=f'{function}{arguments}')}")
     return called
@@ -49,8 +52,8 @@ def load_function(file: str, function: str, key: str, arguments: str) -> Callabl
 class _Function:
     """The function in its process, which is started again after a call that ended it."""
 
-    def __init__(self, file: str, function: str):
-        self.file, self.function, self.lock = file, function, Lock()
+    def __init__(self, file: str, function: str, limit_s: float | None):
+        self.file, self.function, self.limit_s, self.lock = file, function, limit_s, Lock()
         self.process: subprocess.Popen | None = None
 
     def start(self) -> str | None:
@@ -74,7 +77,7 @@ class _Function:
             with suppress(OSError):  # it has ended: reading says how
                 self.process.stdin.write(json.dumps(arguments, default=_plain).encode() + b"\n")
                 self.process.stdin.flush()
-            answer = self._read(LIMIT_S)
+            answer = self._read(self.limit_s or LIMIT_S)
         if "error" in answer:
             raise OwnError(answer["error"])
         return answer["value"]

@@ -1,10 +1,8 @@
-"""What ends a run from within its own process: Ctrl-C and SIGTERM, and the time limit of a user's reward."""
+"""What ends a run from within its own process: Ctrl-C and SIGTERM."""
 
 import os
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import psutil
 
@@ -32,25 +30,3 @@ def _asked(*_: object) -> None:
         with suppress(psutil.Error):
             process.kill()
     os._exit(INTERRUPTED)
-
-
-@contextmanager
-def time_limit(minutes: float, key: str) -> Iterator[None]:
-    """TimeoutError in the code of a `with` block that takes longer; `key` is the configuration key of the limit.
-
-    Python interrupts its own code and regular expressions, but no other C code, and only in the main thread.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def over(*_: object) -> None:
-        raise TimeoutError(f"not done after {minutes:g} minutes ({key})")
-
-    before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

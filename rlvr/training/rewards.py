@@ -64,12 +64,13 @@ def compute_scores(
     probability: float = 0.5,
     file: str | None = None,
     function: str = "reward",
+    seconds: float | None = None,
     seed: int = 0,
 ) -> list[dict]:
     """`compute_score` for a batch: equal answers are judged once, the others side by side.
 
-    `grader` is one of `rlvr.grading.GRADERS`; `probability` and `seed` belong to the random reward, `file` and `function`
-    to the user's own.
+    `grader` is one of `rlvr.grading.GRADERS`; `probability` and `seed` belong to the random reward, `file`, `function`
+    and `seconds` (of one call) to the user's own.
     """
     rows = []
     verdicts = _verdicts(solution_strs, ground_truths, extra_infos, grader)
@@ -77,7 +78,7 @@ def compute_scores(
         if info.get("split") == "test":
             reward = outcome
         elif file is not None:
-            own = load_function(file, function, "reward_rule.file", "(response, label, info)")
+            own = load_function(file, function, "reward_rule.file", "(response, label, info)", seconds)
             reward = _own(own, f"{file}:{function}", text, label, info)
         elif rule == "format":
             reward = float(reason in PARSED)

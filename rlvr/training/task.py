@@ -4,23 +4,10 @@ verl and torch are imported inside it, so that the command line stays light.
 """
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-
-from rlvr.training.limits import time_limit
 
 
 def _nothing() -> None: ...
-
-
-def _limited(score: Callable, minutes: float) -> Callable:
-    """A reward for whole batches with a time limit: the response it does not come back from is then named."""
-
-    def scored(**columns):
-        with time_limit(minutes, "watchdog.reward_minutes"):
-            return score(**columns)
-
-    return scored
 
 
 class TaskRunner:
@@ -73,8 +60,6 @@ class TaskRunner:
             if not getattr(manager_class, "asks_load_balancer", True):
                 # Its process would load verl for six seconds beside the first evaluation.
                 ray.kill(trainer.llm_server_manager.global_load_balancer)
-            if config.reward_rule.file is not None and hasattr(manager, "score"):
-                manager.score = _limited(manager.score, config.watchdog.reward_minutes)
             trainer.fit(manager)
         finally:
             wait([queue])

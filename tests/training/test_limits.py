@@ -1,11 +1,9 @@
 """Ctrl-C, SIGTERM and the time limit of a user's reward; a mended reward; too few CPU slots."""
 
 import json
-import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -16,7 +14,6 @@ from rlvr.cli import ConfigError
 from rlvr.config.compose import compose
 from rlvr.runs.folder import RunFolder
 from rlvr.training import launch
-from rlvr.training.limits import time_limit
 
 ROOT = Path(__file__).resolve().parents[2]
 WAITS = """
@@ -49,33 +46,17 @@ def test_sigterm_is_ctrl_c_and_a_second_one_ends_all_at_once(times):
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
-def test_an_endless_loop_and_an_endless_regular_expression_are_interrupted():
-    started = time.monotonic()
-    for endless in (lambda: [None for _ in iter(int, 1)], lambda: re.match("(a+)+$", "a" * 40 + "b")):
-        with (
-            pytest.raises(TimeoutError, match=r"not done after 0.005 minutes \(some.key\)"),
-            time_limit(0.005, "some.key"),
-        ):
-            endless()
-    assert time.monotonic() - started < 10
-    with time_limit(0.005, "some.key"):
-        pass
-    time.sleep(0.4)  # a limit that was kept does not strike later
-
-
 def own_reward(tmp_path, text):
     reward = tmp_path / "mine.py"
     reward.write_text(text)
     return compose(
-        "+experiment=one_shot", f"reward_rule.file={reward}", "watchdog.reward_minutes=0.005", f"runs_dir={tmp_path}"
+        "+experiment=one_shot", f"reward_rule.file={reward}", "reward_rule.seconds=0.3", f"runs_dir={tmp_path}"
     )
 
 
 def test_an_endless_reward_is_named_before_ray_starts(tmp_path):
     endless = "def reward(response, label, info):\n    while True: pass\n"
-    with pytest.raises(
-        ConfigError, match="mine.py:reward raised TimeoutError: not done after 0.005 minutes"
-    ) as refusal:
+    with pytest.raises(ConfigError, match="mine.py:reward took more than 0.3 s") as refusal:
         launch.ready(own_reward(tmp_path, endless))
     assert "\n" not in str(refusal.value)
 
