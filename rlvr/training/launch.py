@@ -247,8 +247,9 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
             arguments.setdefault("_temp_dir", f"{scratch}/ray")
         runtime_env["env_vars"] = ray_environment(cfg, folder, scratch) | (runtime_env.get("env_vars") or {})
         family: set = set()
+        over = threading.Event()
         try:
-            _start_ray(arguments | {"runtime_env": runtime_env})
+            _start_ray(arguments | {"runtime_env": runtime_env}, over)
             limits.listen()  # Ray's C++ has taken SIGTERM meanwhile
             if address:  # asked only where it is not known: Ray ends the process when the answer takes too long
                 check_cluster(cfg, ray.cluster_resources(), address)
@@ -257,12 +258,13 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
         finally:
             watchdog.add_children(family)
             ray.shutdown()
+            over.set()
             watchdog.end(family)
 
 
-def _start_ray(arguments: Mapping[str, Any]) -> None:
+def _start_ray(arguments: Mapping[str, Any], over: threading.Event) -> None:
     """Start Ray or join its cluster, in a thread: Ray waits in C++, where no signal is heard, and takes SIGTERM for itself in
-    the main one.
+    the main one. The thread stays until `over`: Ray's processes end with the thread that started them.
 
     ConfigError where no cluster answers. A start that failed is not tried again here: its clients end the process when their
     control store stays away.
@@ -272,6 +274,7 @@ def _start_ray(arguments: Mapping[str, Any]) -> None:
     def start() -> None:
         try:
             started.set_result(ray.init(**arguments))
+            over.wait()
         except BaseException as error:
             started.set_exception(error)
 
