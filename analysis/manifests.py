@@ -81,10 +81,13 @@ class Row:
     protocol: str | None = None
     note: str | None = None
 
+    def given_at(self, scale: str) -> tuple[str, ...]:
+        """What its runs override at a scale, as written."""
+        return self.overrides.get(scale, ()) if isinstance(self.overrides, dict) else self.overrides
+
     def overrides_at(self, scale: str) -> list[str]:
-        """What its runs override at a scale, as a run's configuration keeps it."""
-        given = self.overrides
-        return science(given.get(scale, ()) if isinstance(given, dict) else given)
+        """The same as a run's configuration keeps it."""
+        return science(self.given_at(scale))
 
 
 @dataclass(frozen=True)

@@ -73,11 +73,10 @@ def needed(
         if idle:
             left_out.append(f"{table.stem}: nothing to train for {'; '.join(idle)}")
         for row in rows(table):
-            given = row.overrides.get(scale, ()) if isinstance(row.overrides, dict) else row.overrides
             for seed in seeds or table.seeds or (0,):
                 if row.experiment and not _idle(row):
                     model = table.model_at(scale, row)
-                    run = Planned(row.experiment, scale, model, seed, (*given, *overrides), runs_dir)
+                    run = Planned(row.experiment, scale, model, seed, (*row.given_at(scale), *overrides), runs_dir)
                     found.setdefault(run.folder.path, run)
     return sorted(found.values(), key=lambda run: run.seed), left_out
 
@@ -96,9 +95,10 @@ def missing(row: Row, of: Manifest, scale: str, runs: Iterable[Run], seeds: Iter
     if _idle(row):
         return []
     there = {run.seed for run in of.runs_of(row, scale, runs)}
-    given = row.overrides.get(scale, ()) if isinstance(row.overrides, dict) else row.overrides
     model = of.model_at(scale, row)
-    return [Planned(str(row.experiment), scale, model, n, tuple(given), RUNS_DIR) for n in seeds if n not in there]
+    return [
+        Planned(str(row.experiment), scale, model, n, row.given_at(scale), RUNS_DIR) for n in seeds if n not in there
+    ]
 
 
 def command(runs: Sequence[Planned]) -> str:
