@@ -63,6 +63,13 @@ def test_where_a_difference_comes_from():
     assert marks("+experiment=one_shot", "scale=paper")["hardware.devices_per_node"] == "hardware"
 
 
+def test_where_answers_end_is_compared_with_the_authors():
+    key = fidelity.STOPS
+    assert marks("+experiment=one_shot", "scale=paper")[key] == ""
+    assert marks("+experiment=one_shot", "scale=paper", "+benchmarks.math500.stop=['#']")[key] == "changed"
+    assert marks("+experiment=one_shot")[key] == "scale"
+
+
 def test_a_models_own_steps_and_lengths_are_the_papers():
     found = marks("+experiment=one_shot", "scale=paper", "base_model=deepseek_r1_distill_qwen_1_5b")
     assert (found["scale.steps"], found["scale.max_response_tokens"]) == ("paper", "paper")
