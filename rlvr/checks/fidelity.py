@@ -41,6 +41,7 @@ SETTINGS = (
     Setting("advantage / std of its group", "algorithm.norm_adv_by_std_in_grpo", True, True, "§2"),
     Setting("policy loss", "loss.policy", "vanilla", "vanilla", "§2"),
     Setting("clip ratio", f"{ACTOR}.clip_ratio", None, 0.2, ""),
+    Setting("dual clip", f"{ACTOR}.clip_ratio_c", None, "none", "acts from the second update of a step on"),
     Setting("loss mean over", f"{ACTOR}.loss_agg_mode", None, "token-mean, micro-batch", "here: mini-batch"),
     Setting("KL coefficient", "loss.kl", 0.001, 0.001, "§3.1"),
     Setting("KL estimator", f"{ACTOR}.kl_loss_type", None, "low_var_kl", ""),

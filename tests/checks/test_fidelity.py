@@ -46,6 +46,7 @@ def test_the_papers_run_differs_only_where_it_is_known_to():
     found = marks("+experiment=one_shot", "scale=paper", "hardware=eight_gpus")
     assert {key: mark for key, mark in found.items() if mark} == {
         "updates_per_step": "authors",  # 1; the paper's text says 8
+        "actor_rollout_ref.actor.clip_ratio_c": "changed",  # verl 0.9's dual clip; theirs has none
         "actor_rollout_ref.actor.loss_agg_mode": "changed",  # over the mini-batch, not the micro-batch
         "seed": "changed",
         "actor_rollout_ref.actor.strategy": "hardware",  # FSDP2
