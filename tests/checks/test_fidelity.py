@@ -183,6 +183,7 @@ def test_what_may_not_fit_is_a_warning_with_the_key_to_change(overrides, machine
             {"gpu_gib": 12},
             "the weights alone are 14 GiB",
         ),
+        (["scale=smoke", "hardware=eight_gpus"], {}, "tensor_model_parallel_size=2: .* smollm2_135m has 9: set it to"),
         (["scale=paper", "base_model=qwen2_5_math_7b"], {"host_gib": 64}, "Adam's moments alone are 113 GiB"),
         (["scale=tiny"], {"free_disk_gib": 0.01}, "one checkpoint is 0.0 GiB, 0.0 are free"),
     ],
