@@ -9,10 +9,12 @@
     engine     the torch rollout engine in fp32 against the CPU's: greedy answers, log-probabilities; tokens/s in bf16
     step       one GRPO step of `shape` with random weights: rollout and update in tokens/s, MFU, peak memory
     parity     log-probabilities, loss and parameters after an update of verl's engine, GPU against CPU (timings.gpu_parity)
-    runs       one_shot, entropy_only and full_set at scale=tiny with hardware=one_gpu, and one_shot on the CPU beside it
-    resume     one_shot killed in the middle goes on and ends as the whole run did
+    runs       one_shot, entropy_only and full_set at scale=tiny with hardware=one_gpu, and one_shot on the CPU beside it:
+               scores, and how far rollout and trainer are apart (which a weight that was not sent would show)
+    resume     one_shot killed in the middle goes on from its checkpoint, with each step once
 
-Each part writes <out>/<part>.json: small files to commit. The rollout of `step` ignores end tokens, for random weights end
+Each part writes <out>/<part>.json: small files to commit; one whose check does not hold writes <part>.failed.json and is done
+again the next time. <out>/runs holds the runs themselves, which go on where they were. The rollout of `step` ignores end tokens, for random weights end
 nowhere; its update is the policy gradient alone on fp32 weights with bf16 compute, gradients recomputed layer by layer.
 """
 
@@ -30,8 +32,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
+
 from experiments.timings import apart
 from rlvr.cli import ConfigError, command, did_you_mean, option
+from rlvr.runs.folder import RunFolder, read_json, read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDS = {
@@ -46,6 +51,12 @@ SHAPES = {
     "tiny": ((192, 4, 6, 2, 512, 640), (2, 4, 16, 32, 256)),
 }
 EXPERIMENTS = ("one_shot", "entropy_only", "full_set")
+# Largest differences from the CPU in fp32 that count as agreement, by precision. On a CPU verl's engine in fp32 is within
+# 1e-5, and bf16 within 0.0021 (mean log-probability) and 0.002 (gradient norm 0.095): results/gpu_parity_cpu_parts.csv.
+AGREE = {
+    "fp32": {"log_prob_diff_max": 1e-3, "loss_diff": 1e-4, "grad_norm_diff": 1e-3},
+    "bf16": {"log_prob_diff_mean": 0.01, "loss_diff": 1e-3, "grad_norm_diff": 0.01},
+}
 
 
 @dataclass
@@ -173,38 +184,45 @@ def step(options: Options) -> dict[str, Any]:
 
 
 def parity(options: Options) -> dict[str, Any]:
+    """What verl's engine computes on the GPU beside the CPU in fp32, from `timings.gpu_parity`, and whether it agrees."""
     from experiments.timings import gpu_parity
 
     parts = ["cpu_fp32", "verl_fp32"] + (["cuda_fp32", "cuda_bf16"] if options.device == "cuda" else [])
     table = _folder(options) / "gpu_parity.csv"
-    gpu_parity.measure(gpu_parity.Options(parts, table))
-    return {"table": table.name}
+    lines = gpu_parity.measure(gpu_parity.Options(parts, table))
+    off = {
+        f"{line['part']}: {column}": line[column]
+        for line in lines
+        for column, limit in AGREE[line["part"].partition("_")[2]].items()
+        if float(line[column]) > limit
+    }
+    return {"ok": not off, "table": table.name, "beyond_limits": off}
 
 
 def runs(options: Options) -> dict[str, Any]:
-    """Of each run its last scores, and seconds of its parts."""
-    hardware = "one_gpu" if options.device == "cuda" else "cpu"
+    """Of each run its first and last scores, how far rollout and trainer were apart, and seconds of its parts."""
+    hardware = _hardware(options)
     wanted = [(name, hardware) for name in EXPERIMENTS] + ([("one_shot", "cpu")] if options.device == "cuda" else [])
-    return {f"{name}_{where}": _run(options, name, where) for name, where in wanted}
+    return {f"{name}_{where}": _summary(_run(options, name, where).metrics_path) for name, where in wanted}
 
 
 def resume(options: Options) -> dict[str, Any]:
-    """The metrics of a run killed after its first checkpoint beside those of a whole one."""
-    hardware = "one_gpu" if options.device == "cuda" else "cpu"
-    whole = _run(
-        options, "one_shot", hardware, "scale.steps=8", "scale.save_every=4", "scale.evaluate_every=4", variant="whole"
-    )
-    killed = _run(
-        options,
-        "one_shot",
-        hardware,
-        "scale.steps=8",
-        "scale.save_every=4",
-        "scale.evaluate_every=4",
-        variant="killed",
-        kill=6,
-    )
-    return {"whole": whole, "killed": killed}
+    """A run killed after its first checkpoint and started again, beside a whole one.
+
+    ok: it was killed, goes on from the checkpoint and has each step once, and up to there it is the whole run; on a CPU in
+    the end too. vLLM's random stream begins anew with the process, so on a GPU later steps are other draws.
+    """
+    hardware, short = _hardware(options), ("scale.steps=8", "scale.save_every=4", "scale.evaluate_every=4")
+    whole = _run(options, "one_shot", hardware, *short, variant="whole")
+    killed = _run(options, "one_shot", hardware, *short, variant="killed", kill=6)
+    resumed_at = [entry["step"] for entry in read_json(killed.provenance_path).get("resumed_at", [])]
+    one, other = (read_metrics(folder.metrics_path).set_index("step") for folder in (whole, killed))
+    steps = other.index.tolist()
+    columns = [name for name in one if name.startswith(("train/", "eval/", "actor/"))]
+    gap = (one[columns] - other[columns]).abs().max(axis=1)
+    same = 8 if options.device == "cpu" else 0
+    ok = resumed_at == [4] and steps == list(range(9)) and bool((gap.loc[:same] < 1e-3).all())
+    return {"ok": ok, "resumed_at": resumed_at, "steps": steps, "gap_max": {int(k): float(v) for k, v in gap.items()}}
 
 
 PARTS: dict[str, Callable[[Options], dict[str, Any]]] = {
@@ -216,36 +234,67 @@ PARTS: dict[str, Callable[[Options], dict[str, Any]]] = {
     "runs": runs,
     "resume": resume,
 }
-THROUGH_VERL = ("parity", "runs", "resume")
+PACKAGES = {"parity": ("verl", "ray"), "runs": ("verl", "ray", "vllm"), "resume": ("verl", "ray", "vllm")}
 
 
-def _run(options: Options, experiment: str, hardware: str, *overrides: str, variant: str = "check", kill: int = 0):
-    """A run's last evaluation and mean times; `kill`: it is killed once that step is done, and started again."""
-    from rlvr.runs.folder import RunFolder, read_metrics
+def lacks(part: str, options: Options) -> list[str]:
+    """What a part needs and this machine has not, each with what to do about it."""
+    import torch
 
-    runs_dir = _folder(options).resolve() / "runs"
-    words = [
-        f"+experiment={experiment}",
-        f"variant={variant}_{hardware}",
-        f"hardware={hardware}",
-        f"runs_dir={runs_dir}",
-    ]
-    if hardware != "cpu" and find_spec("flash_attn") is None:
-        words.append("hardware.attention=sdpa")
-    arguments = [sys.executable, "run.py", *words, "tracking=off", *overrides]
-    folder = RunFolder(runs_dir / "tiny" / "tiny" / f"{experiment}-{variant}_{hardware}" / "seed0")
-    if kill:
-        process = subprocess.Popen(arguments, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
-        while folder.last_step() < kill and process.poll() is None:
-            time.sleep(0.1)
+    found = []
+    if options.device == "cuda" and not torch.cuda.is_available():
+        found.append("a CUDA GPU that torch finds (device=cpu shape=tiny rehearses without)")
+    packages = [name for name in PACKAGES.get(part, ()) if options.device == "cuda" or name != "vllm"]
+    return found + [f"{name} ({NEEDS[name]})" for name in packages if find_spec(name) is None]
+
+
+def _hardware(options: Options) -> str:
+    return "one_gpu" if options.device == "cuda" else "cpu"
+
+
+def _run(
+    options: Options, experiment: str, hardware: str, *overrides: str, variant: str = "check", kill: int = 0
+) -> RunFolder:
+    """A finished run of the tiny world, begun or gone on with; `kill`: killed once that step is done, and started again."""
+    runs_dir, variant = _folder(options).resolve() / "runs", f"{variant}_{hardware}"
+    words = [f"+experiment={experiment}", f"variant={variant}", f"hardware={hardware}", f"runs_dir={runs_dir}"]
+    words += ["tracking=off", "watchdog.no_progress_minutes=10", *overrides]
+    if hardware != "cpu":  # most of Ray's slots idle, so a small machine may count more than it has
+        words.append(f"ray_kwargs.ray_init.num_cpus={max(8, os.cpu_count() or 1)}")
+        if find_spec("flash_attn") is None:
+            words.append("hardware.attention=sdpa")
+    command = [sys.executable, "run.py", *words]
+    folder = RunFolder(runs_dir / "tiny" / "tiny" / f"{experiment}-{variant}" / "seed0")
+    runs_dir.mkdir(exist_ok=True)
+    log = runs_dir / f"{experiment}-{variant}.log"
+    with open(log, "w") as output:  # to a file: a pipe stays open as long as any of Ray's processes lives
+        if kill and folder.last_step() < kill:
+            _kill_after(
+                subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=output, stderr=output), folder, kill
+            )
+        if subprocess.run(command, cwd=ROOT, stdout=output, stderr=output).returncode:
+            raise ConfigError(f"{experiment}-{variant}: {log.read_text().strip().splitlines()[-1]} (all of it: {log})")
+    return folder
+
+
+def _kill_after(process: subprocess.Popen, folder: RunFolder, step: int) -> None:
+    """SIGKILL once this step's metrics are written, and wait for what the run has left: it holds the GPU's memory."""
+    while folder.last_step() < step and process.poll() is None:
+        time.sleep(0.1)
+    if process.poll() is None:
+        family = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise ConfigError(f"{' '.join(words)}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
-    metrics = read_metrics(folder.metrics_path)
-    last = {k: v for k, v in metrics.iloc[-1].items() if re.fullmatch(r"(eval/.*/accuracy|train/accuracy)", str(k))}
-    return {str(k): float(v) for k, v in last.items()} | metrics.filter(like="time/").mean().round(3).to_dict()
+        psutil.wait_procs(family, timeout=120)
+    process.wait()
+
+
+def _summary(metrics_path: Path) -> dict[str, Any]:
+    metrics = read_metrics(metrics_path).set_index("step")
+    scores = metrics.filter(regex=r"^(eval/.*|train)/accuracy$")
+    said = {name: [float(column.dropna().iloc[place]) for place in (0, -1)] for name, column in scores.items()}
+    if "rollout/probs_diff_max" in metrics:
+        said["rollout/probs_diff_max"] = float(metrics["rollout/probs_diff_max"].max())
+    return said | metrics.filter(like="time/").mean().round(3).to_dict()
 
 
 def _seconds(action: Callable[[], object], options: Options, repeats: int = 20) -> float:
@@ -272,41 +321,42 @@ def _folder(options: Options) -> Path:
 
 
 def check(options: Options) -> int:
-    """All parts; a failed one does not stop the others. 1 where one failed. ConfigError without a GPU."""
+    """All parts; one that fails or is left out does not stop the others. 1 where one failed, or none was done."""
     import torch
 
     for name in options.parts:
         if name not in PARTS:
             raise ConfigError(f"parts={name}: {did_you_mean(name, list(PARTS))}")
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda: torch finds no GPU; device=cpu shape=tiny rehearses without one")
-    name = torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
-    options.out = options.out or Path("gpu_check", re.sub(r"\W+", "_", name))
-    options.out.mkdir(parents=True, exist_ok=True)
-    failed = []
+    failed, done = False, False
     for part in options.parts or PARTS:
+        if missing := lacks(part, options):
+            print(f"{part}: left out, lacks {'; '.join(missing)}")
+            continue
+        name = torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
+        options.out = options.out or Path("gpu_check", re.sub(r"\W+", "_", name))
+        options.out.mkdir(parents=True, exist_ok=True)
         file = options.out / f"{part}.json"
         if file.exists():
+            done = True
             print(f"{part}: done already, {file}")
-            continue
-        missing = [f"{m}: {NEEDS[m]}" for m in ("verl", "ray", "vllm") if part in THROUGH_VERL and find_spec(m) is None]
-        if options.device == "cpu":
-            missing = [text for text in missing if not text.startswith("vllm")]
-        if missing:
-            print(f"{part}: left out, needs {'; '.join(missing)}")
             continue
         started = time.perf_counter()
         try:
-            # Its own process: a part leaves no memory behind on the card.
-            found = PARTS[part](options) if part in THROUGH_VERL else apart(PARTS[part], options)
+            # Its own process: a part leaves no memory behind on the card. Those in PACKAGES start processes themselves.
+            found = PARTS[part](options) if part in PACKAGES else apart(PARTS[part], options)
         except Exception as error:
-            failed.append(part)
+            failed = True
             print(f"{part}: failed: {str(error).strip().splitlines()[-1] if str(error) else type(error).__name__}")
             continue
         found |= {"wall_s": round(time.perf_counter() - started, 1)}
-        file.write_text(json.dumps(found, indent=1) + "\n")
         print(f"{part}: {json.dumps(found)}")
-    return 1 if failed else 0
+        if found.get("ok", True):
+            done = True
+            file.write_text(json.dumps(found, indent=1) + "\n")
+        else:
+            failed = True
+            file.with_suffix(".failed.json").write_text(json.dumps(found, indent=1) + "\n")
+    return 0 if done and not failed else 1
 
 
 if __name__ == "__main__":

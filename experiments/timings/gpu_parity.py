@@ -127,8 +127,8 @@ class Options:
     out: Path = option("the table", Path("experiments/results/gpu_parity.csv"))
 
 
-def measure(options: Options) -> None:
-    """Write and print the table. ConfigError for a part that is unknown or needs a GPU that is not there."""
+def measure(options: Options) -> list[dict]:
+    """Write the table and return its lines. ConfigError for a part that is unknown or needs a GPU that is not there."""
     import torch
 
     for part in options.parts:
@@ -149,8 +149,12 @@ def measure(options: Options) -> None:
         table = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
         table.writeheader()
         table.writerows(lines)
-    print(*lines, sep="\n")
+    return lines
+
+
+def show(options: Options) -> None:
+    print(*measure(options), sep="\n")
 
 
 if __name__ == "__main__":
-    sys.exit(command(Options, measure, __doc__))
+    sys.exit(command(Options, show, __doc__))

@@ -38,7 +38,8 @@ def estimate_table(cfg: DictConfig, needed: estimate.Needs) -> Table:
         shown.add_row(name, value)
     shown.add_row("main memory", f"{needed.host_gib:.1f} GiB a node")
     shown.add_row("disk", f"{needed.disk_gib:.2f} GiB, {needed.disk_peak_gib:.2f} at its fullest (retention)")
-    source = f"measured in {needed.measured}" if needed.measured else "by formula, +- a factor of 2"
+    formula = "by formula, " + ("uncalibrated" if needed.gpu_hours else "+- a factor of 2")
+    source = f"measured in {needed.measured}" if needed.measured else formula
     total = f"{needed.hours:.1f} h" if needed.hours >= 1 else f"{60 * needed.hours:.0f} min"
     gpu_hours = f", {needed.gpu_hours:.0f} GPU-hours" if needed.gpu_hours else ""
     shown.add_row("time", f"{total}{gpu_hours}: {needed.step_s:.1f} s a step ({source})")

@@ -107,6 +107,7 @@ class Needs(NamedTuple):
     """In GiB (per GPU, per node, per run) and hours. `parts` explains the memory of a GPU; `measured` names a run."""
 
     parameters: int
+    heads: int
     update_gib: float
     rollout_gib: float
     parts: dict[str, float]
@@ -132,7 +133,7 @@ def estimate(cfg: DictConfig, machine: Machine) -> Needs | None:
     hours = (STARTUP_S[cfg.hardware.device] + cfg.scale.steps * step_s + evaluations * eval_s) / 3600
     gpus = cfg.hardware.nodes * cfg.hardware.devices_per_node if cfg.hardware.device == "cuda" else 0
     return Needs(
-        arch.parameters, update, rollout, parts, sequences, _host_gib(cfg, arch), disk, peak, step_s, hours,
+        arch.parameters, arch.heads, update, rollout, parts, sequences, _host_gib(cfg, arch), disk, peak, step_s, hours,
         gpus * hours, measured,
     )  # fmt: skip
 
@@ -287,7 +288,13 @@ def warnings(cfg: DictConfig, needed: Needs, machine: Machine) -> list[str]:
     if cfg.hardware.device == "cuda":
         memory = machine.gpu_gib or cfg.hardware.gpu.memory_gib
         where = f"hardware={cfg.hardware.name}, {memory:.0f} GiB a GPU"
-        share = weights / cfg.actor_rollout_ref.rollout.tensor_model_parallel_size
+        parts, heads = cfg.actor_rollout_ref.rollout.tensor_model_parallel_size, needed.heads
+        if heads % parts:
+            raise ConfigError(
+                f"actor_rollout_ref.rollout.tensor_model_parallel_size={parts}: vLLM shares out whole attention heads, and "
+                f"base_model {cfg.base_model.name} has {heads}: set it to a divisor of that, such as 1"
+            )
+        share = weights / parts
         if share > memory:
             raise ConfigError(
                 f"{where}: the weights alone are {share:.0f} GiB a GPU: raise actor_rollout_ref.rollout.tensor_model_parallel_size"

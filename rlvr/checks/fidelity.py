@@ -13,9 +13,11 @@ from rich.table import Table
 
 from rlvr.config.schema import CONF
 from rlvr.data import protocols
+from rlvr.data.prompts import AUTHORS_STOPS
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 BENCHMARKS = protocols.group("paper")
+STOPS = "scale.benchmarks: stop"  # no key: what the protocols of all of them say
 
 
 class Setting(NamedTuple):
@@ -39,6 +41,7 @@ SETTINGS = (
     Setting("advantage / std of its group", "algorithm.norm_adv_by_std_in_grpo", True, True, "§2"),
     Setting("policy loss", "loss.policy", "vanilla", "vanilla", "§2"),
     Setting("clip ratio", f"{ACTOR}.clip_ratio", None, 0.2, ""),
+    Setting("dual clip", f"{ACTOR}.clip_ratio_c", None, "none", "acts from the second update of a step on"),
     Setting("loss mean over", f"{ACTOR}.loss_agg_mode", None, "token-mean, micro-batch", "here: mini-batch"),
     Setting("KL coefficient", "loss.kl", 0.001, 0.001, "§3.1"),
     Setting("KL estimator", f"{ACTOR}.kl_loss_type", None, "low_var_kl", ""),
@@ -62,6 +65,7 @@ SETTINGS = (
     Setting("response tokens", "scale.max_response_tokens", "base_model.paper_response_tokens", 3072, "§3.1, B.4"),
     Setting("evaluation every", "scale.evaluate_every", 20, 20, "Fig. 1"),
     Setting("checkpoint every", "scale.save_every", 20, 20, "§3.1"),
+    Setting("answers end at", STOPS, None, list(AUTHORS_STOPS), "in evaluation; in training at the end token alone"),
     Setting("benchmarks", "scale.benchmarks", BENCHMARKS, BENCHMARKS, "§3.1"),
     Setting("shuffle", "data.shuffle", None, True, ""),
     Setting("seed", "seed", None, 1, ""),
@@ -116,6 +120,8 @@ def compare(cfg: DictConfig) -> list[dict]:
 def _value(cfg: DictConfig, key: str) -> Any:
     if key == CRITIC_UPDATES:
         return cfg.scale.prompts_per_step // cfg.critic.ppo_mini_batch_size
+    if key == STOPS:
+        return list(dict.fromkeys(stop for row in protocols.of_run(cfg) for stop in row.stop or ()))
     value = OmegaConf.select(cfg, key)
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
@@ -176,5 +182,5 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        return ", ".join(_text(item) for item in value)
+        return ", ".join(_text(item) for item in value) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

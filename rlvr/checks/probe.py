@@ -14,6 +14,7 @@ from rlvr.cli import ConfigError
 
 MAX_EXAMPLES = 4  # of a longer list the first ones are probed
 MAX_SHOWN = 8
+LIMIT_S = 600  # for all of it: a minute on a GPU, hours of a large model on a processor
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Probe:
 def probe(chosen: list[dict], model_path: str, template: str, samples: int, sampling: dict, seed: int) -> list[Probe]:
     """Sample the model on the first examples; `sampling` = {temperature, top_p, top_k, max_tokens}.
 
-    Raises ConfigError with the cause when the model cannot be loaded or sampled.
+    Raises ConfigError with the cause when the model cannot be loaded or sampled, TimeoutError when it takes too long.
     """
     from rlvr.grading import grade, last_boxed
 
@@ -59,9 +60,13 @@ def probe(chosen: list[dict], model_path: str, template: str, samples: int, samp
         "seed": seed,
         **sampling,
     }
-    process = subprocess.run(
-        [sys.executable, "-m", "rlvr.checks.probe"], input=json.dumps(request), capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "rlvr.checks.probe"]
+    try:
+        process = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(
+            f"{samples} answers to each of {len(chosen)} examples took more than {LIMIT_S:g} s on this machine"
+        ) from None
     if process.returncode:
         lines = process.stderr.strip().splitlines() or ["no message"]
         raise ConfigError(f"base_model {model_path}: cannot be sampled: {lines[-1]}")

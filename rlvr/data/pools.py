@@ -140,6 +140,8 @@ def evaluation_rows(examples: list[dict], protocol: Protocol) -> list[dict]:
     """verl's validation rows of one benchmark, each with its sampling (in verl's words: n answers) and its grader."""
     sampling = {name: getattr(protocol, name) for name in ("temperature", "top_p", "top_k", "max_tokens")}
     sampling["n"] = protocol.k
+    if protocol.stop:
+        sampling["stop"] = list(protocol.stop)
     rows = []
     for i, example in enumerate(examples):
         row = _verl_row({"index": i, "prompt": example["question"], "answer": example["answer"]}, "test", protocol.name)

@@ -8,6 +8,9 @@ hand (B.5); for Qwen2.5-Math the two agree byte for byte, and here both use the 
     qwen25-math-cot  Qwen2.5-Math's system prompt (authors: Qwen2.5-Eval/evaluation/utils.py at 21ed529)
     llama3           Llama 3's header format, with the dates the authors' evaluation states (ibid.)
     r1-distill       DeepSeek-R1-Distill, which begins its thought itself (ibid.: deepseek-distill)
+
+In evaluation an answer ends at the template's stop texts too (authors: math_eval.py), as a base model that goes on to another
+problem is otherwise judged by the box of that one. In training it ends at the end token alone, theirs and ours.
 """
 
 from functools import lru_cache
@@ -39,6 +42,11 @@ TEMPLATES: dict[str, str | None] = {
         "{% if add_generation_prompt %}<｜Assistant｜><think>\n{% endif %}"
     ),
 }
+
+
+# authors: Qwen2.5-Eval/evaluation/math_eval.py at 21ed529, whatever the template; `chat` and `none` are ours.
+AUTHORS_STOPS = ("</s>", "<|im_end|>", "<|endoftext|>")
+STOPS = {"qwen25-math-cot": AUTHORS_STOPS, "llama3": AUTHORS_STOPS, "r1-distill": AUTHORS_STOPS}
 
 
 def chat_template(name: str) -> str | None:

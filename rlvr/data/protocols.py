@@ -21,7 +21,7 @@ import yaml
 from rlvr.cli import DataError, did_you_mean
 from rlvr.data.files import read_rows
 from rlvr.data.own import answer_text
-from rlvr.data.prompts import TEMPLATES
+from rlvr.data.prompts import STOPS, TEMPLATES
 from rlvr.data.sources import data_file, hub_rows
 from rlvr.grading import last_boxed
 
@@ -51,6 +51,7 @@ class Protocol:
     top_p: float
     top_k: int
     max_tokens: int | None
+    stop: Sequence[str] | None
     scoring: str
     grader: str
     question: str
@@ -66,6 +67,7 @@ class Protocol:
             ("temperature", _number(self.temperature) and self.temperature >= 0, "0 (greedy) or more"),
             ("top_p", _number(self.top_p) and 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("max_tokens", self.max_tokens is None or _whole(self.max_tokens), "a whole number above 0"),
+            ("stop", self.stop is None or _texts(self.stop), "a list of texts such as ['</s>'], or null (the template's)"),
             ("scoring", self.scoring in SCORINGS, f"one of {', '.join(SCORINGS)}"),
             ("grader", self.grader in GRADERS or ":" in str(self.grader), "math_verify, authors or file.py:function"),
             ("template", self.template is None or self.template in TEMPLATES, f"one of {', '.join(TEMPLATES)}"),
@@ -92,11 +94,16 @@ class Protocol:
         """What decides a response and its verdict, besides the model; plain data, kept beside the samples."""
         left_out = {"name", "problems", "question", "answer", "id", "subject"} | ({"file"} if self.dataset else set())
         kept = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
-        return kept | {"seed": seed if self.temperature else 0}
+        stop = list(self.stop or ()) if self.scoring == "generate" else []
+        return kept | {"stop": stop, "seed": seed if self.temperature else 0}
 
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(v, str) and v for v in value)
 
 
 def _number(value: Any) -> bool:
@@ -155,7 +162,9 @@ def of_run(config: Mapping[str, Any]) -> list[Protocol]:
 
 def complete(row: Protocol, template: str, max_tokens: int) -> Protocol:
     """A row with what it leaves to the run."""
-    return replace(row, template=row.template or template, max_tokens=row.max_tokens or max_tokens)
+    template = row.template or template
+    stop = STOPS.get(template, ()) if row.stop is None else tuple(row.stop)
+    return replace(row, template=template, max_tokens=row.max_tokens or max_tokens, stop=stop)
 
 
 @cache

@@ -224,19 +224,24 @@ def row_seed(seed: int, benchmark: str, id: str, sample: int) -> int:
 
 def _generate(engine: Engine, requests: list[Request], done: Done) -> list[dict[str, Any]]:
     """The columns of each request that are known before it is judged."""
+    from rlvr.verl_cpu import stops
     from rlvr.verl_cpu.generation import Sampling
 
+    texts_of = {one: one.protocol.stop or () for one, _, _ in requests}
+    ids_of = {one: stops.token_ids(engine.tokenizer, texts) for one, texts in texts_of.items()}
     sampling = []
     for one, example, sample in requests:
         row = one.protocol
         seed = row_seed(one.store.asked["seed"], row.name, example["id"], sample) if row.temperature else None
-        sampling.append(Sampling(one.room[example["id"]], row.temperature, row.top_p, row.top_k, seed))
+        sampling.append(Sampling(one.room[example["id"]], row.temperature, row.top_p, row.top_k, seed, ids_of[one]))
     answers = engine.generate([one.tokens[example["id"]] for one, example, _ in requests], sampling, done)
     texts = engine.tokenizer.batch_decode([answer.token_ids for answer in answers], skip_special_tokens=True)
-    return [
-        {"response": text, "truncated": a.stop_reason != "completed", "response_tokens": len(a.token_ids)}
-        for text, a in zip(texts, answers, strict=True)
-    ]
+    columns = []
+    for (one, _, _), text, answer in zip(requests, texts, answers, strict=True):
+        response, count = stops.ended(engine.tokenizer, answer.token_ids, text, texts_of[one])
+        truncated = answer.stop_reason != "completed" and response == text
+        columns.append({"response": response, "truncated": truncated, "response_tokens": count})
+    return columns
 
 
 def _score(engine: Engine, requests: list[Request], done: Done) -> list[dict[str, Any]]:

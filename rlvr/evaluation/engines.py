@@ -228,7 +228,7 @@ class VllmEngine:
         engine = self.llm.llm_engine
         for i, (prompt, s) in enumerate(zip(prompts, sampling, strict=True)):
             params = SamplingParams(temperature=s.temperature, top_p=s.top_p, top_k=s.top_k, max_tokens=s.max_tokens,
-                                    seed=s.seed, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)  # fmt: skip
+                                    seed=s.seed, stop_token_ids=list(s.stop_token_ids), detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)  # fmt: skip
             engine.add_request(str(i), TokensPrompt(prompt_token_ids=prompt), params)
         results: list[Completion] = [Completion()] * len(prompts)
         while engine.has_unfinished_requests():

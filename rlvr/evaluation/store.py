@@ -31,11 +31,13 @@ class Store:
         self.dir = folder.eval_dir / protocol.name
         self.record_path = self.dir / "protocol.json"
         known = self.record.get("protocol") or self._trained()
+        known = known and {"stop": []} | known  # the first versions had no stop texts
         may_differ = {"grader"} if regrade else set()
         if known and (other := [k for k in self.asked if known.get(k) != self.asked[k] and k not in may_differ]):
             shown = "; ".join(f"{key}: {known.get(key)} → {self.asked[key]}" for key in other[:4])
+            same = f"benchmarks.{protocol.name}.stop=[] goes on as they were, or " if other == ["stop"] else ""
             raise DataError(
-                f"{self.dir} holds samples of another protocol ({shown}): ask for it under a name of its own, "
+                f"{self.dir} holds samples of another protocol ({shown}): {same}ask for it under a name of its own, "
                 f"benchmarks.<name>.dataset={protocol.dataset}"
             )
 
@@ -46,7 +48,8 @@ class Store:
         config = self.folder.config()
         for row in protocols.of_run(config):
             if row.name == self.protocol.name:
-                return row.record(config.get("seed", 0)) | {key: self.asked[key] for key in ("source", "revision")}
+                same = {key: self.asked[key] for key in ("source", "revision")}
+                return row.record(config.get("seed", 0)) | same | {"stop": []}
         return {}
 
     @property

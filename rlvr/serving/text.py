@@ -4,12 +4,14 @@ from typing import Any
 
 from tokenizers.decoders import DecodeStream
 
+from rlvr.verl_cpu import stops
+
 
 class Text:
     """The text of one answer. `push` takes its tokens in order; `end` gives the whole text, cut before the first stop."""
 
-    def __init__(self, tokenizer: Any, stops: list[str]):
-        self.tokenizer, self.stops = tokenizer, stops
+    def __init__(self, tokenizer: Any, stop_texts: list[str]):
+        self.tokenizer, self.stops = tokenizer, stop_texts
         self.stream = DecodeStream(skip_special_tokens=True)
         self.ids: list[int] = []
         self.text = ""
@@ -19,7 +21,7 @@ class Text:
         """The text that this token makes certain, and whether a stop text is complete."""
         self.ids.append(token)
         self.text += self.stream.step(self.tokenizer._tokenizer, token) or ""
-        at = self._stop()
+        at = stops.first(self.text, self.stops)
         # What could yet become a stop text is held back.
         end = at if at >= 0 else len(self.text) - max((self._held(stop) for stop in self.stops), default=0)
         new, self.shown = self.text[self.shown : end], max(self.shown, end)
@@ -29,10 +31,7 @@ class Text:
         """The whole text; also of bytes that never became a character."""
         whole = self.tokenizer.decode(self.ids, skip_special_tokens=True)
         self.text = whole if whole.startswith(self.text[: self.shown]) else self.text
-        return self.text if (at := self._stop()) < 0 else self.text[:at]
-
-    def _stop(self) -> int:
-        return min((at for stop in self.stops if (at := self.text.find(stop)) >= 0), default=-1)
+        return stops.cut(self.text, self.stops)
 
     def _held(self, stop: str) -> int:
         """Characters at the end of the text that `stop` begins with."""

@@ -141,25 +141,31 @@ def own_labels(cfg: DictConfig) -> bool:
 
 
 def _probe(cfg: DictConfig, prepared: data.Data, folder: RunFolder, screen: Console) -> None:
-    """Show, warn about and store (data/probe.json) what the base model answers to the examples."""
+    """Show, warn about and store (data/probe.json) what the base model answers to the examples.
+
+    Left out where that would take hours: a GPU run that is started on a machine without one, or too slow a processor.
+    """
     from rlvr.checks import probe
 
+    if cfg.hardware.device == "cuda" and not preflight.count_gpus():
+        return _not_probed(screen, "this machine has no GPU; start the run where one is, or example.probe_samples=0")
     folder.phase_path.write_text("asking the base model")
     sampling = {name: cfg.scale[name] for name in ("temperature", "top_p", "top_k")}
     sampling["max_tokens"] = cfg.scale.max_response_tokens
-    found = probe.probe(
-        prepared.chosen,
-        cfg.actor_rollout_ref.model.path,
-        cfg.base_model.template,
-        cfg.example.probe_samples,
-        sampling,
-        cfg.seed,
-    )
+    path, template, samples = cfg.actor_rollout_ref.model.path, cfg.base_model.template, cfg.example.probe_samples
+    try:
+        found = probe.probe(prepared.chosen, path, template, samples, sampling, cfg.seed)
+    except TimeoutError as error:
+        return _not_probed(screen, f"{error}; lower example.probe_samples")
     for one in found:
         screen.print(probe.table(one))
         if (warning := one.warning()) is not None:
             screen.print(f"warning: {warning}", soft_wrap=True, highlight=False)
     (folder.data_dir / "probe.json").write_text(json.dumps([asdict(one) for one in found], indent=1))
+
+
+def _not_probed(screen: Console, why: str) -> None:
+    screen.print(f"the base model is not asked what it answers to the examples: {why}", soft_wrap=True)
 
 
 def _check_reward(cfg: DictConfig, prepared: data.Data) -> None:

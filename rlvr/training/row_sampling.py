@@ -9,9 +9,11 @@ from typing import Any
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
+from rlvr.verl_cpu import stops
+
 
 class RowSamplingAgentLoop(SingleTurnAgentLoop):
-    """`extra_info.sampling` = {temperature, top_p, top_k, max_tokens} of a row replaces what the configuration says."""
+    """`extra_info.sampling` = {temperature, top_p, top_k, max_tokens, stop} of a row replaces what the configuration says."""
 
     def __init__(self, *args, **kwargs):
         # verl takes every model of type qwen2 for one with Qwen's turn tokens, and R1-Distill, which has DeepSeek's, ends at
@@ -21,4 +23,6 @@ class RowSamplingAgentLoop(SingleTurnAgentLoop):
     async def run(self, sampling_params: dict[str, Any], **kwargs) -> AgentLoopOutput:
         own = (kwargs.get("extra_info") or {}).get("sampling") or {}
         own = {name: own[name] for name in ("temperature", "top_p", "top_k", "max_tokens") if own.get(name) is not None}
+        if texts := stops.of_row(kwargs.get("extra_info") or {}):
+            own["stop_token_ids"] = list(stops.token_ids(self.tokenizer, texts))
         return await super().run({**sampling_params, **own}, **kwargs)

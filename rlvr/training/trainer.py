@@ -27,6 +27,7 @@ from rlvr.runs import retention, samples
 from rlvr.runs.folder import MetricsWriter, RunFolder
 from rlvr.training import first_step
 from rlvr.training.rewards import vote
+from rlvr.verl_cpu import stops
 
 SAMPLE_FIELDS = [
     "uid",
@@ -151,6 +152,9 @@ class RunFolderTrainer(PPOTrainerSync):
                 infos[i] if testing else self.examples[infos[i]["index"]]
             )
             limit = (infos[i].get("sampling") or {}).get("max_tokens") or self.config.data.max_response_length
+            at = stops.of_row(infos[i])
+            text, tokens = stops.ended(self.tokenizer, responses[i], texts[i], at)
+            ends = (self.tokenizer.eos_token_id, *stops.token_ids(self.tokenizer, at))
             rows.append(
                 {
                     "step": step,
@@ -161,14 +165,14 @@ class RunFolderTrainer(PPOTrainerSync):
                     "sample": int(sample),
                     "rank": about["rank"],
                     "prompt": prompt_texts[tuple(prompts[i])],
-                    "response": texts[i],
+                    "response": text,
                     "gold": golds[i],
                     "score": float(verdicts[i]["acc"]),
                     "reason": verdicts[i]["reason"],
                     "reward": rewards[i],
                     "boxed": bool(verdicts[i]["boxed"]),
-                    "truncated": len(responses[i]) >= limit and responses[i][-1] != self.tokenizer.eos_token_id,
-                    "response_tokens": len(responses[i]),
+                    "truncated": text == texts[i] and tokens >= limit and responses[i][-1] not in ends,
+                    "response_tokens": tokens,
                 }
             )
         return rows

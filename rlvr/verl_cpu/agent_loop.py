@@ -8,7 +8,7 @@ Selected by `actor_rollout_ref.rollout.agent.agent_loop_manager_class`. Departur
 1. Text, one turn, no teacher and no reward model.
 2. Every sample has its own seed, made of `rollout.seed`, the step, and the row's and the sample's place in the batch,
    so that a run repeats itself and a resumed run continues as if it had not stopped.
-3. A row may carry its own sampling in `extra_info.sampling` = {temperature, top_p, top_k, n, max_tokens}: one validation set can
+3. A row may carry its own sampling in `extra_info.sampling` = {temperature, top_p, top_k, n, max_tokens, stop}: one validation set can
    then be greedy and another an average over samples.
 4. A reward function may carry a form for whole batches as its attribute `batch` (the columns of verl's signature in
    the plural); it is then called once for all responses.
@@ -32,6 +32,7 @@ from verl.utils import hf_tokenizer, normalize_token_ids
 from verl.utils import tensordict_utils as tu
 from verl.utils.reward_score import default_compute_score
 
+from rlvr.verl_cpu import stops
 from rlvr.verl_cpu.server import server_name
 
 
@@ -93,6 +94,8 @@ class BatchedAgentLoopManager:
         sampling = {name: own.get(name, kwargs[name]) for name in ("temperature", "top_p", "top_k")}
         longest = self.rollout.response_length
         sampling["max_tokens"] = min(own.get("max_tokens") or longest, longest)
+        if validate and (texts := stops.of_row(row["extra_info"])):
+            sampling["stop_token_ids"] = stops.token_ids(self.tokenizer, texts)
         prompt = self._tokenize(row["raw_prompt"])
         seeds = (sample_seed(self.rollout.seed, step, validate, index, i) for i in range(int(own.get("n", kwargs.n))))
         return [Request(index, i, prompt, {**sampling, "seed": seed}) for i, seed in enumerate(seeds)]

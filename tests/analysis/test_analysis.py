@@ -343,9 +343,7 @@ def test_a_rows_protocol_stands_for_its_own_benchmarks(tmp_path):
 @pytest.mark.parametrize("stem", ["table05_loss_ablation", "table08_main"])
 def test_a_finished_run_at_scale_small_fills_the_papers_tables(stem, tmp_path):
     cfg = compose("+experiment=one_shot", "scale=small", "hardware=one_gpu")
-    assert cfg.base_model.name == "qwen2_5_math_1_5b" and list(cfg.scale.benchmarks) == list(
-        paper_columns("small")["Avg"]
-    )
+    assert list(cfg.scale.benchmarks) == list(paper_columns("small")["Avg"])
     folder = make_run(tmp_path, "one_shot", 0, {name: {0: 20, 10: 40} for name in cfg.scale.benchmarks})
     run = load_run(folder)
     run.scale, run.base_model = "small", cfg.base_model.name

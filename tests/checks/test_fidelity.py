@@ -17,6 +17,7 @@ from rlvr.checks.estimate import Machine
 from rlvr.cli import ConfigError
 from rlvr.config.compose import compose
 from rlvr.config.schema import CONF, experiments, group_options
+from rlvr.data import protocols
 from rlvr.training.first_step import FirstStepError
 from rlvr.training.first_step import check as check_first_step
 
@@ -46,6 +47,7 @@ def test_the_papers_run_differs_only_where_it_is_known_to():
     found = marks("+experiment=one_shot", "scale=paper", "hardware=eight_gpus")
     assert {key: mark for key, mark in found.items() if mark} == {
         "updates_per_step": "authors",  # 1; the paper's text says 8
+        "actor_rollout_ref.actor.clip_ratio_c": "changed",  # verl 0.9's dual clip; theirs has none
         "actor_rollout_ref.actor.loss_agg_mode": "changed",  # over the mini-batch, not the micro-batch
         "seed": "changed",
         "actor_rollout_ref.actor.strategy": "hardware",  # FSDP2
@@ -61,6 +63,13 @@ def test_where_a_difference_comes_from():
     assert marks("+experiment=full_set")["train_set.ranks"] == "experiment"
     assert marks("+experiment=one_shot")["scale.prompts_per_step"] == "scale"
     assert marks("+experiment=one_shot", "scale=paper")["hardware.devices_per_node"] == "hardware"
+
+
+def test_where_answers_end_is_compared_with_the_authors():
+    key = fidelity.STOPS
+    assert marks("+experiment=one_shot", "scale=paper")[key] == ""
+    assert marks("+experiment=one_shot", "scale=paper", "+benchmarks.math500.stop=['#']")[key] == "changed"
+    assert marks("+experiment=one_shot")[key] == "scale"
 
 
 def test_a_models_own_steps_and_lengths_are_the_papers():
@@ -91,6 +100,7 @@ def test_rows_are_plain_data_and_every_key_exists(experiment):
     [
         ("qwen2_5_math_1_5b", 1_543_714_304),
         ("qwen2_5_math_7b", 7_615_616_512),
+        ("qwen2_5_0_5b", 494_032_768),
         ("llama3_2_3b_instruct", 3_212_749_824),
         ("deepseek_r1_distill_qwen_1_5b", 1_777_088_000),
         ("smollm2_135m", 134_515_008),
@@ -143,6 +153,7 @@ def test_memory_of_a_gpu_adds_up():
     ("overrides", "machine", "message"),
     [
         (["scale=paper", "hardware=one_gpu"], {"gpu_gib": 24}, "an update needs about"),
+        (["scale=small", "hardware=one_gpu", "base_model=qwen2_5_math_1_5b"], {"gpu_gib": 24}, "offload_policy=true"),
         (["scale=paper", "hardware=one_gpu", "base_model=qwen2_5_math_7b"], {}, "offload_policy=true"),
         (
             ["scale=paper", "hardware=eight_gpus", "actor_rollout_ref.rollout.gpu_memory_utilization=0.99"],
@@ -175,6 +186,7 @@ def test_what_may_not_fit_is_a_warning_with_the_key_to_change(overrides, machine
             {"gpu_gib": 12},
             "the weights alone are 14 GiB",
         ),
+        (["scale=smoke", "hardware=eight_gpus"], {}, "tensor_model_parallel_size=2: .* smollm2_135m has 9: set it to"),
         (["scale=paper", "base_model=qwen2_5_math_7b"], {"host_gib": 64}, "Adam's moments alone are 113 GiB"),
         (["scale=tiny"], {"free_disk_gib": 0.01}, "one checkpoint is 0.0 GiB, 0.0 are free"),
     ],
@@ -194,6 +206,46 @@ def test_the_papers_models_fit_the_papers_machine(model):
     found = estimate.estimate(cfg, HERE)
     assert found is not None
     assert estimate.warnings(cfg, found, HERE) == []
+
+
+CARDS = {
+    24: (165, 1.0),
+    48: (362, 0.86),
+    80: (312, 2.0),
+}  # GB: bf16 TFLOP/s, TB/s of RTX 4090, L40S, A100 (data sheets)
+
+
+@pytest.mark.parametrize(
+    ("model", "memory", "hours", "more"),
+    [
+        ("qwen2_5_0_5b", 24, 1, []),
+        ("qwen2_5_0_5b", 48, 1, []),
+        ("qwen2_5_0_5b", 80, 1, []),
+        ("qwen2_5_math_1_5b", 24, 4, ["actor_rollout_ref.actor.fsdp_config.offload_policy=true"]),
+        ("qwen2_5_math_1_5b", 48, 2, []),
+        ("qwen2_5_math_1_5b", 80, 1, []),
+    ],
+)
+def test_the_small_study_fits_one_card_and_the_hours_its_file_states(model, memory, hours, more):
+    tflops, bandwidth = CARDS[memory]
+    card = f"hardware.gpu={{name: card, memory_gib: {memory}, tflops: {tflops}, bandwidth_tb_s: {bandwidth}}}"
+    small = ["+experiment=one_shot_pi13", "scale=small", "hardware=one_gpu", f"base_model={model}", "runs_dir=/no/runs"]
+    cfg = composed(*small, card, *more)
+    found = estimate.estimate(cfg, HERE)
+    assert found is not None and estimate.warnings(cfg, found, HERE) == []
+    assert round(found.hours) <= hours
+    assert max(found.update_gib, found.rollout_gib) < 0.94 * memory  # what the driver leaves of a 24 GB card
+
+
+def test_the_small_study_is_within_two_points_and_lists_what_differs():
+    """Half of the 95 % interval that sampling leaves to the mean of 500 problems, all as uncertain as can be."""
+    cfg = composed("+experiment=one_shot", "scale=small")
+    protocol = next(row for row in protocols.of_run(cfg) if (row.name,) == protocols.paper_columns("small")["MATH500"])
+    assert (protocol.dataset, protocol.limit) == ("math500", None)
+    assert 1.96 * (0.25 / protocol.answers) ** 0.5 < 0.02
+    differ = {row["setting"] for row in fidelity.compare(cfg) if row["mark"] == "scale"}
+    assert differ == {"base model", "prompts per step", "steps", "response tokens", "evaluation every", "checkpoint every",
+                      "benchmarks"}  # fmt: skip
 
 
 def finished_run(runs: Path, step_s: float, rows: int, status="finished") -> Path:
@@ -241,7 +293,11 @@ def test_the_command_compares_and_estimates_without_ray_or_torch():
     rows = [line.split() for line in done.stdout.splitlines()]
     assert ["policy", "loss", "none", "vanilla", "vanilla", "experiment", "§2"] in rows
     assert ["parameters", "1,543,714,304"] in rows
-    assert "GPU-hours" in done.stdout and "the configuration is sound" in done.stdout
+    assert (
+        "GPU-hours" in done.stdout
+        and "(by formula, uncalibrated)" in done.stdout
+        and "the configuration is sound" in done.stdout
+    )
 
 
 # --- the first step ----------------------------------------------------------------------------------------

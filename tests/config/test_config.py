@@ -204,9 +204,12 @@ def test_scale_picks_model_and_pool_and_the_command_line_overrules_it() -> None:
     assert mixed["scale"] == resolved("+experiment=one_shot")["scale"]
 
 
-def test_small_is_paper_but_for_batch_and_steps() -> None:
-    paper, small = (resolved("+experiment=one_shot", f"scale={scale}")["scale"] for scale in ("paper", "small"))
-    assert {key for key in paper if paper[key] != small[key]} == {"name", "steps", "prompts_per_step"}
+def test_small_is_paper_but_for_its_size() -> None:
+    paper, small = (resolved("+experiment=one_shot", f"scale={scale}") for scale in ("paper", "small"))
+    assert {key for key in paper["scale"] if paper["scale"][key] != small["scale"][key]} == {
+        "name", "steps", "prompts_per_step", "max_response_tokens", "evaluate_every", "save_every", "benchmarks", "columns"
+    }  # fmt: skip
+    assert small["pool"] == paper["pool"] and small["base_model"]["name"] == "qwen2_5_0_5b"
 
 
 def test_reward_rule_reaches_the_reward() -> None:
@@ -531,7 +534,7 @@ def test_the_command_is_light(arguments: list[str]) -> None:
 def test_a_budget_below_one_answer_is_refused_on_a_gpu():
     r1 = ("+experiment=one_shot", "scale=paper", "base_model=deepseek_r1_distill_qwen_1_5b")
     with pytest.raises(
-        ConfigError, match="actor.ppo_max_token_len_per_gpu=8192: a prompt and its answer may have 9216"
+        ConfigError, match="actor.ppo_max_token_len_per_gpu=4096: a prompt and its answer may have 9216"
     ):
         check(compose(*r1, "hardware=one_gpu"))
     check(compose(*r1, "hardware=eight_gpus"))

@@ -2,9 +2,11 @@
 
 import json
 import re
+from io import StringIO
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from rlvr.checks.probe import Probe, probe
 from rlvr.cli import ConfigError
@@ -126,6 +128,25 @@ def test_the_probe_asks_the_base_model():
     assert 0 <= found.solved == found.answers.get("7", 0) / 32
     with pytest.raises(ConfigError, match="base_model /nowhere/model: cannot be sampled"):
         probe(rows, "/nowhere/model", "none", 1, sampling, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["hardware=eight_gpus", "ray.address=10.0.0.1:6379"], "this machine has no GPU; start the run where one is"),
+        ([], "64 answers to each of 1 examples took more than 0.01 s on this machine"),
+    ],
+)
+def test_a_probe_that_would_take_hours_is_left_out_and_the_run_goes_on(tmp_path, monkeypatch, overrides, message):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("rlvr.checks.probe.LIMIT_S", 0.01)
+    cfg = compose(
+        "+experiment=one_shot", "example.question=What is 3+4?", "example.answer=7", f"runs_dir={tmp_path}", *overrides
+    )
+    folder, said = RunFolder(tmp_path), StringIO()
+    launch._probe(cfg, prepare(cfg), folder, Console(file=said))
+    assert message in said.getvalue() and "example.probe_samples" in said.getvalue()
+    assert not (folder.data_dir / "probe.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from rlvr.cli import DataError
 from rlvr.data import protocols as benchmarks
+from rlvr.data.pools import evaluation_rows
 
 ROOT = str(Path(__file__).resolve().parents[3] / "shared" / "data")
 needs_data = pytest.mark.skipif(not Path(ROOT).exists(), reason="the authors' files are not beside the checkout")
@@ -37,6 +38,22 @@ def test_protocols_of_the_paper():
         "olympiadbench": (675, 1, 0.0, 1.0, 3072),
         "aime25": (30, 8, 0.6, 1.0, 3072),
     }
+
+
+def test_answers_end_where_the_authors_end_them_unless_the_template_is_not_theirs():
+    def stops(template, **changes):
+        run = {"base_model": {"template": template}, "scale": {"benchmarks": ["math500"], "max_response_tokens": 3072}}
+        (protocol,) = benchmarks.of_run(run | {"benchmarks": {"math500": changes}})
+        rows = evaluation_rows([{"id": "1", "question": "q", "answer": "a", "subject": ""}], protocol)
+        assert rows[0]["extra_info"]["sampling"].get("stop", []) == protocol.record(0)["stop"]
+        return protocol.record(0)["stop"]
+
+    authors = ["</s>", "<|im_end|>", "<|endoftext|>"]
+    assert [stops(name) for name in ("qwen25-math-cot", "llama3", "r1-distill")] == [authors] * 3
+    assert [stops(name) for name in ("chat", "none")] == [[], []]
+    assert (stops("qwen25-math-cot", stop=[]), stops("chat", stop=["#"])) == ([], ["#"])
+    with pytest.raises(DataError, match="benchmarks.math500.stop=#: expected a list of texts"):
+        stops("chat", stop="#")
 
 
 @pytest.mark.parametrize(("group", "tokens"), [("r1_8k", 8192), ("r1_32k", 32768)])

@@ -229,6 +229,41 @@ def test_a_prompt_that_fills_the_context_is_an_error(run, monkeypatch, capsys):
     assert not list(run.eval_dir.rglob("*.parquet"))
 
 
+def test_an_answer_ends_at_the_stop_texts_of_its_protocol(run, capsys):
+    """`one` is a single token of the tiny model, ` is` and `so on` are several."""
+    assert command(run, "steps=0") == 0
+    free = samples_of(run, "a", 0)
+    tokenizer = engines.start("torch", str(MODEL)).tokenizer
+    word = free[0]["response"].split()[1]
+    single, several = tokenizer.tokenize(word)[0], free[1]["response"][5:12]
+    assert len(tokenizer.tokenize(several)) > 1
+    same = ["benchmarks.b.dataset=validation", "benchmarks.b.limit=12", "benchmarks.b.max_tokens=24"]
+    texts = [single, several]
+    assert evaluate.main([f"run={run.path}", "steps=0", *same, f"benchmarks.b.stop={json.dumps(texts)}"]) == 0
+    rows = samples_of(run, "b", 0)
+    for row, longer in zip(rows, free, strict=True):
+        first = min((at for stop in texts if (at := longer["response"].find(stop)) >= 0), default=None)
+        assert row["response"] == longer["response"][:first]
+        assert row["truncated"] == (longer["truncated"] and first is None)
+        assert row["response_tokens"] == longer["response_tokens"] or first is not None
+    assert [row["response_tokens"] < longer["response_tokens"] for row, longer in zip(rows, free, strict=True)].count(
+        True
+    ) > 1
+    assert json.loads((run.eval_dir / "b/protocol.json").read_text())["protocol"]["stop"] == texts
+
+
+def test_what_was_evaluated_before_there_were_stop_texts_goes_on_without(run, capsys):
+    assert command(run, "steps=0") == 0
+    path = run.eval_dir / "a/protocol.json"
+    record = json.loads(path.read_text())
+    assert record["protocol"].pop("stop") == []
+    path.write_text(json.dumps(record))
+    assert command(run, "steps=0") == 0
+    assert "all of it is there already" in capsys.readouterr().out
+    assert command(run, "steps=0", "benchmarks.a.stop=[Question]") == 1
+    assert "stop: [] → ['Question']): benchmarks.a.stop=[] goes on as they were" in capsys.readouterr().err
+
+
 def own_benchmark(tmp_path, grader):
     """Four problems, and a grader of this text; the run's own limit of tokens."""
     rows = [{"q": f"Question: What is {i}+4?", "a": i + 4} for i in range(4)]

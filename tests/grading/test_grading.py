@@ -270,6 +270,14 @@ def test_a_batch_scores_as_one_by_one():
     assert [row["score"] for row in single] == [1, 0, 0]
 
 
+def test_a_test_row_is_judged_up_to_its_stop_text_and_a_training_row_to_its_end():
+    runs_on = boxed("7") + "<|im_end|>\nNext: " + boxed("8")
+    sampling = {"sampling": {"stop": ["</s>", "<|im_end|>"]}}
+    assert compute_score("math500", runs_on, "7", {"split": "test"} | sampling)["score"] == 1
+    assert compute_score("math500", runs_on, "7", {"split": "test", "sampling": {"n": 1}})["score"] == 0
+    assert compute_score("train", runs_on, "8", {"index": 0})["score"] == 1
+
+
 # ------------------------------------------------------------------ hostile input
 
 
