@@ -2,6 +2,7 @@
 
     python -m analysis.report [runs=runs] [results=results] [out=report]
     python -m analysis.report table=5 missing=true      # the runs that Table 5 lacks, as commands; draws nothing
+    python -m analysis.report readme=true               # README.md's claims anew, from the committed results alone
 
     index.html                    claims, headline figure, tables, figures, runs and their cost; at most 1 MB
     paper.html                    the paper's figures of which there are no runs here
@@ -38,13 +39,14 @@ from analysis.estimates import Estimator, Pick, inflation
 from analysis.manifests import Manifest, check_columns, load_manifests, paper_data
 from analysis.post_saturation import around_saturation
 from analysis.responses import REPEATED_SHARE
-from analysis.results import RESULTS, Run, load, spread, step_files, untracked
+from analysis.results import RESULTS, ROOT, Run, load, spread, step_files, untracked
 from analysis.tables import FEW, SEEDS, Cell, Table
 from rlvr.cli import ConfigError, command, did_you_mean, option
 from rlvr.runs import samples
 from rlvr.stats import Interval, printed
 
 PAGE = Path(__file__).parent / "page"
+README = ROOT / "README.md"
 HEADLINE = "figure02_post_saturation"
 OPEN = ("table05_loss_ablation", "table08_main")  # the other tables unfold on a click
 PART = 500
@@ -223,18 +225,12 @@ def claim_for_page(claim: Claim, drawn: set[str], tables: set[str]) -> dict[str,
     alone = run[0] if len(run) == 1 else None
     marks = alone.by_seed if alone else [one.ours.value for one in run]
     interval = alone.ours if alone else Interval(float("nan"))
-    ours = (
-        claims.ours_of(claim)
-        if len(run) < 3
-        else f"{min(o.ours.value for o in run):+.1f} to {max(o.ours.value for o in run):+.1f}"
-    )
-    papers = [one.paper for one in claim.evidence]
-    paper = claims.paper_of(claim) if len(papers) < 4 else f"{min(papers):+.1f} to {max(papers):+.1f}"
     evidence = [(one.what, printed(one.paper, "+.1f"), f"{one.ours:+.1f}", one.word, link_to(one.picks), one.source)
                 for one in claim.evidence]  # fmt: skip
     return {
-        "claim": claim.claim, "where": claim.where, "word": claim.word, "mark": CLAIM_MARKS[claim.mark], "paper": paper,
-        "ours": ours, "strip": strip(marks, interval, alone.paper if alone else float("nan"), span, True) if run else "",
+        "claim": claim.claim, "where": claim.where, "word": claim.word, "mark": CLAIM_MARKS[claim.mark],
+        "paper": claims.paper_of(claim), "ours": claims.ours_of(claim) if run else "",
+        "strip": strip(marks, interval, alone.paper if alone else float("nan"), span, True) if run else "",
         "evidence": evidence, "missing": claim.missing, "settles": claim.settles, "scale": claim.scale,
         "figure": claim.figure if claim.figure in drawn else None, "tables": tables,
     }  # fmt: skip
@@ -336,6 +332,7 @@ class Options:
     table: str | None = option("only this table or figure: 5, figure02, or its name in experiments/", None)
     missing: bool = option("print the runs that are missing, as commands, and draw nothing", False)
     scale: str = option("of the missing runs", "tiny")
+    readme: bool = option("judge the claims by the committed results, for README.md, and draw nothing", False)
 
 
 def chosen(name: str | None, manifests: Sequence[Manifest]) -> list[Manifest]:
@@ -362,6 +359,10 @@ def print_missing(manifests: Sequence[Manifest], scale: str, runs: Sequence[Run]
 def report(options: Options) -> None:
     """Load the runs, write the folder, say where it is; on a terminal with a line of progress for each part."""
     manifests = load_manifests()
+    if options.readme:
+        judged = claims.judge(claims.read(manifests), manifests, Estimator(load(None, options.results)[0]))
+        README.write_text(claims.in_readme(README.read_text(), judged))
+        return
     own = chosen(options.table, manifests)
     screen = Console()
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())

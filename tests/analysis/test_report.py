@@ -269,5 +269,20 @@ def test_claims_of_the_committed_runs():
     entropy = judged["The entropy loss alone lifts accuracy"]
     assert entropy.word == "too few seeds"
     assert entropy.missing == ["python run.py -m +experiment=entropy_only scale=tiny seed=1,2"]
-    lines = claims.markdown(list(judged.values())).splitlines()
-    assert len(lines) == 2 + len(judged) and all(line.count("|") == 6 for line in lines)
+    table, _, idle = claims.markdown(list(judged.values())).partition("\nNot run yet: ")
+    lines = table.splitlines()
+    assert all(line.count("|") == 6 for line in lines)
+    assert len(lines) - 2 + len(idle.split("; ")) == len(judged) and gain.claim in idle
+    assert "| 3 | direction reproduced |" in next(line for line in lines if lifts.claim in line)
+
+
+def test_readme_shows_the_claims_of_the_committed_results(tmp_path, monkeypatch):
+    shown = report.README.read_text()
+    begin, end = (shown.index(marker) for marker in (claims.BEGIN, claims.END))
+    copy = tmp_path / "README.md"
+    copy.write_text(f"{shown[:begin]}{claims.BEGIN}of yesterday\n{shown[end:]}")
+    monkeypatch.setattr(report, "README", copy)
+    assert command(report.Options, report.report, None, ["readme=true"]) == 0
+    assert copy.read_text() == shown, "run: python -m analysis.report readme=true"
+    copy.write_text("no markers")
+    assert command(report.Options, report.report, None, ["readme=true"]) == 1
