@@ -197,22 +197,28 @@ def table_for_page(tables: Sequence[Table]) -> dict[str, Any]:
         run = [any(cells[i].is_run for cells in table.cells) for i in range(len(manifest.columns))]
         part: dict[str, Any] = {"note": table_files.described(table), "rows": [], "idle": []}
         part["columns"] = [column.name for column, shown in zip(manifest.columns, run, strict=True) if shown]
-        for cells in table.cells:
+        part["columns"] += [fact.name for fact in manifest.facts]
+        for row, cells in zip(manifest.rows, table.cells, strict=True):
             label = style.pretty(cells[0].row)
             if any(cell.is_run for cell in cells):
                 shown = zip(cells, manifest.columns, run, strict=True)
-                part["rows"].append(
-                    (label, [cell_for_page(cell, column.subject) for cell, column, there in shown if there])
-                )
+                own = [cell_for_page(cell, column.subject) for cell, column, there in shown if there]
+                part["rows"].append((label, own + [{"ours": o, "paper": paper} for _, o, paper in table.facts(row)]))
             else:
                 part["idle"].append((label, cells[0].why))
         parts.append(part)
     known = paper_data(manifest.paper)["discrepancy"].dropna() if manifest.paper else pd.Series(dtype=str)
-    numbers = [(style.pretty(cells[0].row), [printed(cell.paper, "g") for cell in cells]) for cells in tables[0].cells]
+    numbers = [
+        (
+            style.pretty(row.label),
+            [printed(c.paper, "g") for c in cells] + [paper for _, _, paper in tables[0].facts(row)],
+        )
+        for row, cells in zip(manifest.rows, tables[0].cells, strict=True)
+    ]
     return {
         "stem": manifest.stem, "name": name_of(manifest), "title": manifest.title, "parts": parts,
         "open": manifest.stem in OPEN, "discrepancies": [f"row {row}: {text}" for row, text in known.items()],
-        "has_runs": any(part["rows"] for part in parts), "columns": [column.name for column in manifest.columns],
+        "has_runs": any(part["rows"] for part in parts), "columns": [*(c.name for c in manifest.columns), *(fact.name for fact in manifest.facts)],
         "numbers": numbers if manifest.paper else [],
     }  # fmt: skip
 

@@ -64,7 +64,9 @@ def make_run(root, name, seed, right, train=(0.5, 1.0), n=100, **scale):
             )
             samples.write(folder.eval_path(benchmark, step), columns | {"response_tokens": [10] * len(ids)})
     for step in (10, 20):
-        columns = sample_columns(step=[step] * 2, rank=[1, 1], score=[0.0, 1.0], response=["It is 4."] * 2)
+        columns = sample_columns(
+            step=[step] * 2, rank=[1, 1], score=[0.0, 1.0], response=["It is 4."] * 2, subject="Algebra"
+        )
         samples.write(folder.rollouts_path(step), columns)
     return folder
 
@@ -236,6 +238,34 @@ def test_above_base_and_against_the_reference_are_two_verdicts_from_three_seeds(
     assert any("against one: above" in line[-1] for line in lines)
 
 
+@pytest.mark.parametrize(
+    "stem, row, facts",
+    [
+        # Chosen at step 10 with seed 0 and step 20 with seed 1; the paper's facts are those of its table.
+        (
+            "table03_examples",
+            "{pi1}",
+            [("best MATH500 at step", "10, 20 of 60", "1860"), ("type of example", "Algebra", "Alg.")],
+        ),
+        ("table05_loss_ablation", "PG + WD + KL + Ent (all)", [("training converges", "1 of 2, from step 20", "YES")]),
+        ("table09_best_each", "{pi1}", [("best average at step", "20 of 60", "1540")]),
+    ],
+)
+def test_what_a_table_says_of_its_rows_in_words(tmp_path, stem, row, facts):
+    for seed, right in enumerate(({0: 30, 10: 60, 20: 50}, {0: 30, 10: 40, 20: 50})):
+        tests = {"tiny500": right, "tiny_hard": {0: 20, 10: 20, 20: 60}}
+        make_run(tmp_path / "runs", "one_shot", seed, tests, train=(0.5, 1.0 - seed / 2))
+    runs, _ = load(tmp_path / "runs", tmp_path / "none")
+    table = Table(next(m for m in load_manifests() if m.stem == stem), "tiny", Estimator(runs))
+    rows = {one.label: one for one in table.manifest.rows}
+    assert table.facts(rows[row]) == facts
+    assert {ours for name in ("Base", "no loss") if name in rows for _, ours, _ in table.facts(rows[name])} == {""}
+    table_files.write([table], tmp_path)
+    for name, ours, paper in facts:
+        assert f"|  | {name} | {ours} |  |  |  | {paper} |  |  |" in (tmp_path / f"{stem}.md").read_text()
+        assert f"ours {ours}; paper {paper}" in (tmp_path / f"{stem}.csv").read_text()
+
+
 def test_validation_chooses_beside_the_papers_rule(tmp_path):
     tests = {
         "tiny500": {0: 30, 10: 60, 20: 50},
@@ -362,6 +392,7 @@ def test_a_finished_run_at_scale_small_fills_the_papers_tables(stem, tmp_path):
         (("best_average", "best_averge"), "selection best_averge: did you mean best_average?"),
         (("experiment: one_shot}", "experimnt: one_shot}"), "did you mean experiment?"),
         (("paper: 5", "paper: 55"), "table08.csv has 1..7"),
+        (("reference:", "facts: [{name: a, paper: size, ours: step}]\nreference:"), "ours step: did you mean steps?"),
         (("Minerva", "Minrva"), "column Minrva: did you mean Minerva?"),
         (("reference: one", "reference: two"), "reference two"),
         (("label: not run", "label: all"), "label occurs twice: all"),
