@@ -128,13 +128,29 @@ def evolution(run: Run) -> list[dict[str, Any]]:
     return lines
 
 
-def store_run(run: Run, stored: Sequence[str], root: Path) -> None:
+def untrained(runs: Sequence[Run]) -> dict[tuple[str, str, str], Pick]:
+    """By scale, base model and benchmark the answers at step 0 of the first run that has them: those of all its kin."""
+    found: dict[tuple[str, str, str], Pick] = {}
+    for pick in (Pick(run, name, 0) for run in runs for name in run.scores):
+        if stored_path(pick) is not None:
+            found.setdefault((pick.run.scale, pick.run.base_model, pick.benchmark), pick)
+    return found
+
+
+def store_run(run: Run, stored: Sequence[str], bases: dict[str, str], root: Path) -> None:
+    """bases: by benchmark, as in a link, the run with the untrained model's answers."""
     evaluations = []
     for name, scores in run.scores.items():
         accuracy = [float(printed(100 * a, ".1f")) for a in scores.accuracy()]
         evaluations.append({"benchmark": name, "steps": scores.steps.tolist(), "accuracy": accuracy})
     about = {"id": run.id, "settings": {key: str(value) for key, value in flat(run.settings).items()}} | run.about()
-    about |= {"stored": list(stored), "evaluations": evaluations, "evolution": evolution(run), "kinds": KINDS}
+    about |= {
+        "bases": bases,
+        "stored": list(stored),
+        "evaluations": evaluations,
+        "evolution": evolution(run),
+        "kinds": KINDS,
+    }
     script(root / "data" / in_link(run.id) / "run.js", root, about)
 
 
@@ -300,9 +316,13 @@ def build(
             picks |= {pick for table in tables for cells in table.cells for cell in cells for pick in cell.picks}
         judged = claims.judge(claimed, manifests, estimator)
         (out / "claims.md").write_text(claims.markdown(judged))
+        bases = untrained(runs)
+        picks |= set(bases.values())
         for run in track(runs, description="answers"):
             own = sorted((p.benchmark, p.step) for p in picks if p.run is run and stored_path(p) is not None)
-            store_run(run, [store_responses(Pick(run, *evaluation), out) for evaluation in own], out)
+            stored = [store_responses(Pick(run, *evaluation), out) for evaluation in own]
+            kin = {key[2]: pick for key, pick in bases.items() if key[:2] == (run.scale, run.base_model)}
+            store_run(run, stored, {in_link(name): in_link(pick.run.id) for name, pick in kin.items()}, out)
         saturation, flattered = around_saturation(runs), inflation(runs)
         for name, frame in {"post_saturation": saturation, "selection_inflation": flattered}.items():
             frame.to_csv(out / "tables" / f"{name}.csv", index=False, float_format="%.4g")

@@ -179,6 +179,29 @@ def test_a_run_page_shows_how_its_answers_change(built, page):
     assert page.errors == []
 
 
+def test_a_run_page_marks_where_base_and_tuned_answers_differ(built, page):
+    root, index = built
+    runs, _ = load(root / "runs", root / "none")
+    page.goto((index.parent / "run.html").as_uri() + "#tiny.tiny.one_shot.seed0")
+    page.wait_for_selector("#pairs section")
+    page.select_option("#tuned", "tiny500, step 60")
+    page.wait_for_function("document.querySelector('#pairs section').textContent.startsWith('tiny500/')")
+    base, run = runs[0], next(run for run in runs if run.id == "tiny/tiny/one_shot/seed0")
+    before, after = base.scores["tiny500"].at(0), run.scores["tiny500"].at(60)
+    assert f"mended ({sum((before == 0) & (after == 1))})" in page.text_content("#change")
+    assert page.text_content("#pairs-count") == f"base: step 0 of {report.in_link(base.id)}"
+    assert page.locator("#pairs mark").count() > 0
+    # Without what is marked both are the same text; with it, each is its own.
+    halves = """() => [...document.querySelectorAll('#pairs .pair')].map((pair) => [...pair.querySelectorAll('pre')].map(
+        (pre) => [pre.textContent, [...pre.querySelectorAll('span')].map((span) => span.textContent).join('')]))"""
+    pairs = page.evaluate(halves)
+    assert len(pairs) == min(50, sum((before == 0) & (after == 1)))
+    assert all(left[1] == right[1] and left[0] != right[0] for left, right in pairs)
+    page.select_option("#change", "broken")
+    assert page.locator("#pairs section").count() == min(50, sum((before == 1) & (after == 0)))
+    assert page.errors == []
+
+
 def test_claims_and_headline_are_the_first_screen(built, page):
     _, index = built
     for width, height in ((1300, 900), (400, 800)):
