@@ -476,3 +476,35 @@ def test_curves_have_bands_over_seeds_and_problems(runs_dir, tmp_path):
     assert (curve.low[1], curve.high[1]) == pytest.approx((interval.low, interval.high))
     assert figures.curve(runs, "subject/MATH500/Algebra").mean[0] != curve.mean[0]
     assert figures.curve(runs, "accuracy/Minerva") is None
+
+
+def test_names_at_curves_ends_stay_near_them_in_order_and_do_not_touch():
+    assert figures.apart([0.2, 0.8], [0.1, 0.1]) == pytest.approx([0.2, 0.8])
+    # Two that would touch share the difference; a heap at the bottom or the top is moved inside.
+    assert figures.apart([0.5, 0.5, 0.9], [0.1, 0.1, 0.1]) == pytest.approx([0.45, 0.55, 0.9])
+    assert figures.apart([0.0, 0.01, 0.12], [0.1] * 3) == pytest.approx([0.05, 0.15, 0.25])
+    assert figures.apart([1.0, 1.0], [0.2, 0.1]) == pytest.approx([0.85, 1.0])
+
+
+def test_an_experiment_looks_the_same_in_every_figure_and_grey_print_tells_curves_apart():
+    drawn = [m for m in load_manifests() if m.panels]
+    seen = {}
+    for manifest in drawn:
+        lines = figures.lines_of(manifest, manifest.panels[0], None, [])
+        for row, line in zip(manifest.rows, lines, strict=True):
+            if row.experiment in ("one_shot", "full_set", "two_shot") and row.quantity is None:
+                assert seen.setdefault(row.experiment, line.look) == line.look, manifest.stem
+        without_colour = {str((line.look["ls"], line.look["marker"])) for line in lines}
+        assert len(without_colour) == len(lines), manifest.stem
+    assert len(seen) == 3
+
+
+def test_a_small_change_does_not_fill_a_panel_and_the_papers_curves_have_their_names(tmp_path):
+    run = load_run(make_run(tmp_path, "one_shot", 0, {"tiny500": {0: 30, 20: 31}, "tiny_hard": {0: 0, 20: 1}}))
+    manifest = next(m for m in load_manifests() if m.stem == "figure14_format_reward_one_shot")
+    fig = figures.draw(manifest, "tiny", figures.shown_panels(manifest, "tiny", [run]))
+    of_paper, of_ours = fig.axes[:2]
+    names = [sorted(text.get_text().split("\n")[0][2:] for text in ax.texts) for ax in (of_paper, of_ours)]
+    assert names == [["format", "format, no", "outcome"], ["outcome"]]
+    assert np.ptp(of_ours.get_ylim()) == pytest.approx(figures.LEAST_SPAN)
+    assert fig.axes[3].get_ylim() == (0, figures.LEAST_SPAN)
