@@ -242,11 +242,16 @@ def table_for_page(tables: Sequence[Table]) -> dict[str, Any]:
 def claim_for_page(claim: Claim, drawn: set[str], tables: set[str]) -> dict[str, Any]:
     """One row of the first screen."""
     run = [one for one in claim.evidence if one.verdict]
-    values = [value for one in run for value in (one.ours.value, one.paper, *one.by_seed)]
-    span = (min([0.0, *values]), max([0.0, *values]))
     alone = run[0] if len(run) == 1 else None
     marks = alone.by_seed if alone else [one.ours.value for one in run]
     interval = alone.ours if alone else Interval(float("nan"))
+    values = [
+        0.0,
+        interval.low,
+        interval.high,
+        *(value for one in run for value in (one.paper, *one.by_seed, one.ours.value)),
+    ]
+    span = (float(np.nanmin(values)), float(np.nanmax(values)))
     evidence = [(one.what, printed(one.paper, "+.1f"), f"{one.ours:+.1f}", one.word, link_to(one.picks), one.source)
                 for one in claim.evidence]  # fmt: skip
     return {
