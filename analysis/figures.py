@@ -31,7 +31,7 @@ FEW_POINTS = 12
 FEW_MARKERS = 6
 LEAST_SPAN = 10.0  # points: a smaller change than that must not fill a panel
 MOST_SEED_LINES = 3
-LABEL_WIDTH = 16
+LABEL_WIDTH = 14
 SHARES = ("accuracy", "subject", "boxed")
 SATURATION: dict[str, Any] = {"color": "0.2", "lw": 1, "ls": (0, (2, 2))}
 
@@ -170,8 +170,8 @@ def label_ends(ax: Axes, ends: Sequence[tuple[Line, float | None]], tall: float 
     """Each curve's name at its end, in its hue; names that would touch are moved apart. tall: of the axes, in points."""
     low, high = ax.get_ylim()
     found = sorted((((end - low) / (high - low), line) for line, end in ends if end is not None), key=lambda e: e[0])
-    names = [f"{style.MARKERS[line.look['marker']]} {line.label}" for _, line in found]
-    texts = [fill(name, LABEL_WIDTH, break_long_words=False, subsequent_indent="    ") for name in names]
+    names = [fill(line.label, LABEL_WIDTH, break_long_words=False).replace("\n", "\n    ") for _, line in found]
+    texts = [f"{style.MARKERS[line.look['marker']]} {name}" for (_, line), name in zip(found, names, strict=True)]
     heights = [9.5 * (text.count("\n") + 1) / tall for text in texts]
     for (end, line), text, y in zip(found, texts, apart([end for end, _ in found], heights), strict=True):
         look: dict[str, Any] = {
