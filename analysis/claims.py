@@ -26,13 +26,14 @@ from analysis.estimates import Estimator, Pick, gain_after_saturation
 from analysis.manifests import CLAIMS, MANIFESTS, Column, Manifest, ManifestError, Panel, Row, benchmarks_at
 from analysis.style import pretty
 from analysis.tables import FEW, NOISE, SEEDS, Table, Verdict, corrected
-from rlvr.cli import did_you_mean
+from rlvr.cli import ConfigError, did_you_mean
 from rlvr.runs.folder import LOADER
 from rlvr.stats import Interval, Part, printed
 
 NOT_RUN = "not run"
 KEYS = {"claim", "where", "figure", "cells", "gains", "curves"}
 MOST_SEEDS = 20  # a command for more is no plan
+BEGIN, END = "<!-- claims: python -m analysis.report readme=true -->\n", "<!-- end of claims -->\n"
 
 
 @dataclass
@@ -50,6 +51,10 @@ class Evidence:
     @property
     def ours(self) -> Interval:
         return self.verdict.contrast.interval if self.verdict else Interval(float("nan"))
+
+    @property
+    def seeds(self) -> int:
+        return self.verdict.seeds if self.verdict else 0
 
     @property
     def word(self) -> str:
@@ -241,29 +246,49 @@ def _missing(verdict: Verdict | None, rows: Sequence[Row], of: Manifest, scale: 
     return [needed.command(runs) for runs in lacking if runs]
 
 
-def lines_of(claims: Sequence[Claim]) -> list[tuple[str, ...]]:
-    """Claim, paper, ours, verdict, what is missing: as text."""
-    return [
-        (f"{claim.claim} ({claim.where})", paper_of(claim), ours_of(claim), claim.word,
-         "; ".join(filter(None, [claim.settles, *(f"`{command}`" for command in claim.missing[:1])])))
-        for claim in claims
-    ]  # fmt: skip
-
-
 def paper_of(claim: Claim) -> str:
-    return _several([printed(one.paper, "+.1f") for one in claim.evidence])
+    return _several([one.paper for one in claim.evidence])
 
 
 def ours_of(claim: Claim) -> str:
-    run = [one.ours for one in claim.evidence if one.verdict]
-    return _several([f"{interval:+.1f}" for interval in run] if len(run) == 1 else [f"{i.value:+.1f}" for i in run])
+    """One number with its interval, or below SEEDS seeds that of each; several numbers without."""
+    one = claim.evidence[0]
+    if len(claim.evidence) > 1:
+        return _several([each.ours.value for each in claim.evidence])
+    if one.seeds >= SEEDS:
+        return f"{one.ours:+.1f}"
+    return _several(one.by_seed if one.seeds and len(one.by_seed) == one.seeds else [one.ours.value])
 
 
-def _several(texts: Sequence[str]) -> str:
-    return ", ".join(texts)
+def seeds_of(claim: Claim) -> str:
+    """Of what is run, fewest and most."""
+    counts = [one.seeds for one in claim.evidence if one.seeds]
+    return "-".join(map(str, sorted({min(counts), max(counts)})))
+
+
+def _several(values: Sequence[float]) -> str:
+    """Each of a few values, of many the lowest and the highest; NaN is what was not run."""
+    if len(values) < 4:
+        return ", ".join(printed(value, "+.1f") or NOT_RUN for value in values)
+    known = [value for value in values if not np.isnan(value)]
+    return f"{printed(min(known), '+.1f')} to {printed(max(known), '+.1f')}" if known else NOT_RUN
 
 
 def markdown(claims: Sequence[Claim]) -> str:
-    """The table of README.md."""
-    header = ("claim of the paper", "paper", "ours", "verdict", "missing to settle it")
-    return "".join(f"| {' | '.join(line)} |\n" for line in [header, ["---"] * len(header), *lines_of(claims)])
+    """A table of the claims that something of was run, then a line with the others."""
+    run = [claim for claim in claims if claim.word != NOT_RUN]
+    scales = "/".join(sorted({claim.scale for claim in run}))
+    header = ("claim of the paper", "paper", f"ours, scale={scales}", "seeds", "verdict")
+    lines = [(f"{c.claim} ({c.where})", paper_of(c), ours_of(c), seeds_of(c), c.word) for c in run]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in [header, ["---"] * len(header), *lines])
+    idle = [claim.claim for claim in claims if claim.word == NOT_RUN]
+    return (table if run else "") + (f"\nNot run yet: {'; '.join(idle)}.\n" if idle else "")
+
+
+def in_readme(text: str, claims: Sequence[Claim]) -> str:
+    """The text of README.md with the claims between its two markers. ConfigError where it lacks them."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ConfigError(f"README.md: no claims between markers: expected {BEGIN.strip()}, then {END.strip()}")
+    return f"{before}{begin}\n{markdown(claims)}\n{end}{after}"

@@ -28,8 +28,10 @@ from analysis.results import SATURATED, Run, first_reaching
 from rlvr.stats import mean_intervals, printed
 
 FEW_POINTS = 12
+FEW_MARKERS = 6
+LEAST_SPAN = 10.0  # points: a smaller change than that must not fill a panel
 MOST_SEED_LINES = 3
-LABEL_WIDTH = 15
+LABEL_WIDTH = 14
 SHARES = ("accuracy", "subject", "boxed")
 SATURATION: dict[str, Any] = {"color": "0.2", "lw": 1, "ls": (0, (2, 2))}
 
@@ -129,10 +131,11 @@ class Line:
 
 
 def lines_of(manifest: Manifest, panel: Panel, scale: str | None, runs: Sequence[Run]) -> list[Line]:
+    looks = style.of_lines([row.experiment for row in manifest.rows])
     return [
-        Line(style.pretty(row.label), style.of_line(i), quantity_of(panel, row), paper_curve(manifest, panel, row),
+        Line(style.pretty(row.label), look, quantity_of(panel, row), paper_curve(manifest, panel, row),
              runs_of(manifest, panel, row, scale, runs))
-        for i, row in enumerate(manifest.rows)
+        for row, look in zip(manifest.rows, looks, strict=True)
     ]  # fmt: skip
 
 
@@ -140,8 +143,7 @@ def draw_ours(ax: Axes, line: Line) -> float | None:
     """Mean, and seeds or band; returns where the mean ends, None without runs."""
     if (ours := line.ours) is None:
         return None
-    few = len(ours.steps) < FEW_POINTS
-    ax.plot(ours.steps, ours.mean, marker="o" if few else None, zorder=3, **line.look)
+    ax.plot(ours.steps, ours.mean, markevery=_marked(len(ours.steps)), zorder=3, **line.look)
     if 1 < len(line.runs) <= MOST_SEED_LINES:
         for run in line.runs:
             if (one := curve([run], line.quantity)) is not None:
@@ -154,35 +156,73 @@ def draw_ours(ax: Axes, line: Line) -> float | None:
 def draw_paper(ax: Axes, line: Line) -> float | None:
     if line.paper.empty:
         return None
-    ax.plot(line.paper, color=style.light(line.look["color"]), ls=line.look["ls"], lw=1.2, zorder=1)
+    look = line.look | {"color": style.light(line.look["color"])}
+    ax.plot(line.paper, markevery=_marked(len(line.paper)), lw=1.2, zorder=1, **look)
     return float(line.paper.iloc[-1])
 
 
+def _marked(points: int) -> int:
+    """Every so many points a marker: each of a few."""
+    return 1 if points < FEW_POINTS else -(-points // FEW_MARKERS)
+
+
 def label_ends(ax: Axes, ends: Sequence[tuple[Line, float | None]], tall: float = 72 * 1.55) -> None:
-    """Each curve's name at its end, in its colour; names that would touch are moved apart. tall: of the axes, in points."""
+    """Each curve's name at its end, in its hue; names that would touch are moved apart. tall: of the axes, in points."""
     low, high = ax.get_ylim()
     found = sorted((((end - low) / (high - low), line) for line, end in ends if end is not None), key=lambda e: e[0])
-    texts = [fill(line.label, LABEL_WIDTH, break_long_words=False) for _, line in found]
+    names = [fill(line.label, LABEL_WIDTH, break_long_words=False).replace("\n", "\n    ") for _, line in found]
+    texts = [f"{style.MARKERS[line.look['marker']]} {name}" for (_, line), name in zip(found, names, strict=True)]
     heights = [9.5 * (text.count("\n") + 1) / tall for text in texts]
-    at, floor = [], 0.0
-    for (end, _), height in zip(found, heights, strict=True):
-        at.append(max(end, floor + height / 2))
-        floor = at[-1] + height / 2
-    if at and (over := floor - 1.05) > 0:
-        ceiling = floor - over
-        for i in reversed(range(len(at))):
-            at[i] = min(at[i], ceiling - heights[i] / 2)
-            ceiling = at[i] - heights[i] / 2
-    for (end, line), text, y in zip(found, texts, at, strict=True):
-        look: dict[str, Any] = {"color": line.look["color"], "lw": 0.5, "shrinkA": 0, "shrinkB": 0, "arrowstyle": "-"}
+    for (end, line), text, y in zip(found, texts, apart([end for end, _ in found], heights), strict=True):
+        look: dict[str, Any] = {
+            "color": line.look["color"],
+            "lw": 0.5,
+            "shrinkA": 0,
+            "shrinkB": 0,
+            "arrowstyle": "-",
+            "relpos": (0, 0.5),
+        }
         ax.annotate(text, (1, end), (1.03, y), "axes fraction", "axes fraction", arrowprops=look, fontsize=7.5,
-                    color=line.look["color"], va="center", linespacing=0.95)  # fmt: skip
+                    color=style.dark(line.look["color"]), va="center", linespacing=0.95)  # fmt: skip
+
+
+def apart(wanted: Sequence[float], heights: Sequence[float], ceiling: float = 1.05) -> list[float]:
+    """The middles of labels in rising order, as near to what is wanted as fits between 0 and the ceiling without a touch."""
+    blocks: list[list[tuple[float, float]]] = []
+
+    def bottom(block: list[tuple[float, float]]) -> float:
+        tall = sum(height for _, height in block)
+        return max(min(float(np.mean([middle for middle, _ in block])) - tall / 2, ceiling - tall), 0.0)
+
+    for one in zip(wanted, heights, strict=True):
+        blocks.append([one])
+        while len(blocks) > 1 and bottom(blocks[-2]) + sum(h for _, h in blocks[-2]) > bottom(blocks[-1]):
+            last = blocks.pop()
+            blocks[-1] = blocks[-1] + last
+    found = []
+    for block in blocks:
+        floor = bottom(block)
+        for _, height in block:
+            found.append(floor + height / 2)
+            floor += height
+    return found
 
 
 def mark_saturation(ax: Axes, runs: Sequence[Run]) -> None:
     for run in runs:
         if run.saturation is not None:
             ax.axvline(run.saturation, **SATURATION, zorder=4)
+            ax.annotate(
+                f" 99 % at {run.saturation}", (run.saturation, 0.5), xycoords=("data", "axes fraction"), fontsize=7
+            )
+
+
+def widen(ax: Axes, least: float) -> None:
+    """At least so much from bottom to top, and nothing below 0 that is added: a small change must not fill a panel."""
+    low, high = ax.get_ylim()
+    if high - low < least:
+        low = max((low + high - least) / 2, 0.0)
+        ax.set_ylim(low, low + least)
 
 
 def draw_panel(
@@ -199,9 +239,15 @@ def draw_panel(
         ax.margins(y=0.08)
         if of_saturation:
             ax.set_ylim(0, 103)
+        else:
+            widen(ax, LEAST_SPAN if percent else 1.0 if ax.dataLim.height == 0 else 0.0)
     if of_saturation:
         mark_saturation(of_ours, lines[0].runs)
-    label_ends(of_ours, ours if any(end is not None for _, end in ours) else theirs)
+    if len(axes) > 1:
+        label_ends(of_paper, theirs)
+        label_ends(of_ours, ours)
+    else:
+        label_ends(of_ours, [own if own[1] is not None else other for own, other in zip(ours, theirs, strict=True)])
     unit = "%" if percent else ""
     of_paper.set_ylabel(unit)
     title = style.pretty(panel.title)
@@ -210,8 +256,8 @@ def draw_panel(
         return
     kind, _, column = lines[0].quantity.partition("/")
     names = benchmarks_at(scale, column.partition("/")[0]) if kind in SHARES else ()
-    count = max(len(line.runs) for line in lines)
-    told = f"ours{': ' + ' + '.join(names) if names else ''}, {seeds(count)}"
+    counts = sorted({len(line.runs) for line in lines if line.runs})
+    told = f"ours{': ' + ' + '.join(names) if names else ''}, {seeds(*counts)}"
     gains = [gain_sentence(lines[0].runs), paper_gain(lines[0].paper, lines[1].paper)] if of_saturation else ["", ""]
     if len(axes) == 1:
         of_ours.set_title("\n".join(filter(None, [f"{title} ({told}; light: paper)", *gains])))
@@ -225,7 +271,7 @@ def gain_sentence(runs: Sequence[Run]) -> str:
     if gain := gain_after_saturation(runs):
         start, to = ("/".join(map(str, sorted(set(ends)))) for ends in zip(*gain.spans, strict=True))
         of_all = "" if len(gain.spans) == len(runs) else f" ({len(gain.spans)} of {len(runs)} seeds)"
-        return f"steps {start} to {to}:\n{gain.points:+.1f} points{of_all}"
+        return f"after saturation, steps {start} to {to}:\n{gain.points:+.1f} points{of_all}"
     never = all(run.saturation is None for run in runs)
     return "training never reaches 99 %" if never else "no evaluation after 99 %"
 
@@ -246,11 +292,12 @@ def paper_gain(train: pd.Series, test: pd.Series) -> str:
     after = after_saturation(train, test)
     if after.empty:
         return "never reaches 99 %"
-    return f"steps {after.index[0]} to {after.index[-1]}: {gain_of(train, test):+.1f} points"
+    return f"after saturation, steps {after.index[0]} to {after.index[-1]}:\n{gain_of(train, test):+.1f} points"
 
 
-def seeds(count: int) -> str:
-    return f"{count} seed{'s' if count > 1 else ''}"
+def seeds(*counts: int) -> str:
+    """`1 seed`, or of several curves `1 to 3 seeds`."""
+    return f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seed{'s' if counts[-1] > 1 else ''}"
 
 
 def shown_panels(manifest: Manifest, scale: str | None, runs: Sequence[Run]) -> list[tuple[Panel, list[Line]]]:

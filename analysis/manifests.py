@@ -19,6 +19,7 @@ A table has rows (what is trained) and columns (what is measured); a figure has 
                 no runs with its overrides of the scale (longer ones), those of the plain experiment are drawn
     quantity    accuracy, boxed, response_tokens, pass_at_8; in figures also accuracy/<column>, subject/<benchmark>/<subject>,
                 reflections, or a column of metrics.jsonl
+    facts       what a table says of its rows in words: {name, paper: a column of the paper's file, ours: one of FACTS, column}
     reference   the row that others are compared with
     paper_base  the paper's row that its gains are counted from, where no row of ours is the untrained model
 """
@@ -45,6 +46,7 @@ SELECTIONS = ("best_average", "best_each", "validation", "last", "step")
 GROUPS = ("tiny", "paper", "arc", "r1_8k", "r1_32k")
 KINDS = ("table", "figure", "post_saturation")
 PAPER_STEPS = 2000
+FACTS = ("steps", "subjects", "converged")  # chosen for a column; trained on; training accuracy saturates
 CLAIMS = "claims.yaml"  # no table: analysis/claims.py
 
 
@@ -101,6 +103,14 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Fact:
+    name: str
+    paper: str
+    ours: str
+    column: str | None = None
+
+
+@dataclass(frozen=True)
 class Manifest:
     stem: str
     kind: str
@@ -108,6 +118,7 @@ class Manifest:
     rows: tuple[Row, ...]
     columns: tuple[Column, ...] = ()
     panels: tuple[Panel, ...] = ()
+    facts: tuple[Fact, ...] = ()
     paper: str | None = None
     base_model: str = MAIN_MODEL
     selection: str = "last"
@@ -144,7 +155,7 @@ def load_manifest(path: Path) -> Manifest:
         if key not in given:
             raise ManifestError(f"{where}: has no {key}")
     given["columns"] = [{"name": c} if isinstance(c, str) else c for c in given.get("columns", [])]
-    for key, kind in (("rows", Row), ("columns", Column), ("panels", Panel)):
+    for key, kind in (("rows", Row), ("columns", Column), ("panels", Panel), ("facts", Fact)):
         given[key] = tuple(_build(where, one, kind) for one in given.get(key, []))
     manifest = Manifest(**given | {"stem": path.stem, "seeds": tuple(given.get("seeds", []))})
     _one_of(where, "kind", manifest.kind, KINDS)
@@ -197,6 +208,11 @@ def _check_paper(where: str, manifest: Manifest, paper: str) -> None:
     data = paper_data(paper)
     for column in manifest.columns:
         _one_of(where, "column", column.name, data.columns)
+    for fact in manifest.facts:
+        _one_of(where, f"{fact.name}: paper", fact.paper, data.columns)
+        _one_of(where, f"{fact.name}: ours", fact.ours, FACTS)
+        if fact.ours == "steps":
+            _one_of(where, f"{fact.name}: column", fact.column, (column.name for column in manifest.columns))
     for panel in manifest.panels:
         _one_of(where, "panel", panel.paper or panel.title, data["panel"])
     for row in manifest.rows:

@@ -2,6 +2,7 @@
 
     python -m analysis.report [runs=runs] [results=results] [out=report]
     python -m analysis.report table=5 missing=true      # the runs that Table 5 lacks, as commands; draws nothing
+    python -m analysis.report readme=true               # README.md's claims anew, from the committed results alone
 
     index.html                    claims, headline figure, tables, figures, runs and their cost; at most 1 MB
     paper.html                    the paper's figures of which there are no runs here
@@ -38,13 +39,14 @@ from analysis.estimates import Estimator, Pick, inflation
 from analysis.manifests import Manifest, check_columns, load_manifests, paper_data
 from analysis.post_saturation import around_saturation
 from analysis.responses import REPEATED_SHARE
-from analysis.results import RESULTS, Run, load, spread, step_files, untracked
+from analysis.results import RESULTS, ROOT, Run, load, spread, step_files, untracked
 from analysis.tables import FEW, SEEDS, Cell, Table
 from rlvr.cli import ConfigError, command, did_you_mean, option
 from rlvr.runs import samples
 from rlvr.stats import Interval, printed
 
 PAGE = Path(__file__).parent / "page"
+README = ROOT / "README.md"
 HEADLINE = "figure02_post_saturation"
 OPEN = ("table05_loss_ablation", "table08_main")  # the other tables unfold on a click
 PART = 500
@@ -126,13 +128,29 @@ def evolution(run: Run) -> list[dict[str, Any]]:
     return lines
 
 
-def store_run(run: Run, stored: Sequence[str], root: Path) -> None:
+def untrained(runs: Sequence[Run]) -> dict[tuple[str, str, str], Pick]:
+    """By scale, base model and benchmark the answers at step 0 of the first run that has them: those of all its kin."""
+    found: dict[tuple[str, str, str], Pick] = {}
+    for pick in (Pick(run, name, 0) for run in runs for name in run.scores):
+        if stored_path(pick) is not None:
+            found.setdefault((pick.run.scale, pick.run.base_model, pick.benchmark), pick)
+    return found
+
+
+def store_run(run: Run, stored: Sequence[str], bases: dict[str, str], root: Path) -> None:
+    """bases: by benchmark, as in a link, the run with the untrained model's answers."""
     evaluations = []
     for name, scores in run.scores.items():
         accuracy = [float(printed(100 * a, ".1f")) for a in scores.accuracy()]
         evaluations.append({"benchmark": name, "steps": scores.steps.tolist(), "accuracy": accuracy})
     about = {"id": run.id, "settings": {key: str(value) for key, value in flat(run.settings).items()}} | run.about()
-    about |= {"stored": list(stored), "evaluations": evaluations, "evolution": evolution(run), "kinds": KINDS}
+    about |= {
+        "bases": bases,
+        "stored": list(stored),
+        "evaluations": evaluations,
+        "evolution": evolution(run),
+        "kinds": KINDS,
+    }
     script(root / "data" / in_link(run.id) / "run.js", root, about)
 
 
@@ -195,22 +213,28 @@ def table_for_page(tables: Sequence[Table]) -> dict[str, Any]:
         run = [any(cells[i].is_run for cells in table.cells) for i in range(len(manifest.columns))]
         part: dict[str, Any] = {"note": table_files.described(table), "rows": [], "idle": []}
         part["columns"] = [column.name for column, shown in zip(manifest.columns, run, strict=True) if shown]
-        for cells in table.cells:
+        part["columns"] += [fact.name for fact in manifest.facts]
+        for row, cells in zip(manifest.rows, table.cells, strict=True):
             label = style.pretty(cells[0].row)
             if any(cell.is_run for cell in cells):
                 shown = zip(cells, manifest.columns, run, strict=True)
-                part["rows"].append(
-                    (label, [cell_for_page(cell, column.subject) for cell, column, there in shown if there])
-                )
+                own = [cell_for_page(cell, column.subject) for cell, column, there in shown if there]
+                part["rows"].append((label, own + [{"ours": o, "paper": paper} for _, o, paper in table.facts(row)]))
             else:
                 part["idle"].append((label, cells[0].why))
         parts.append(part)
     known = paper_data(manifest.paper)["discrepancy"].dropna() if manifest.paper else pd.Series(dtype=str)
-    numbers = [(style.pretty(cells[0].row), [printed(cell.paper, "g") for cell in cells]) for cells in tables[0].cells]
+    numbers = [
+        (
+            style.pretty(row.label),
+            [printed(c.paper, "g") for c in cells] + [paper for _, _, paper in tables[0].facts(row)],
+        )
+        for row, cells in zip(manifest.rows, tables[0].cells, strict=True)
+    ]
     return {
         "stem": manifest.stem, "name": name_of(manifest), "title": manifest.title, "parts": parts,
         "open": manifest.stem in OPEN, "discrepancies": [f"row {row}: {text}" for row, text in known.items()],
-        "has_runs": any(part["rows"] for part in parts), "columns": [column.name for column in manifest.columns],
+        "has_runs": any(part["rows"] for part in parts), "columns": [*(c.name for c in manifest.columns), *(fact.name for fact in manifest.facts)],
         "numbers": numbers if manifest.paper else [],
     }  # fmt: skip
 
@@ -218,23 +242,22 @@ def table_for_page(tables: Sequence[Table]) -> dict[str, Any]:
 def claim_for_page(claim: Claim, drawn: set[str], tables: set[str]) -> dict[str, Any]:
     """One row of the first screen."""
     run = [one for one in claim.evidence if one.verdict]
-    values = [value for one in run for value in (one.ours.value, one.paper, *one.by_seed)]
-    span = (min([0.0, *values]), max([0.0, *values]))
     alone = run[0] if len(run) == 1 else None
     marks = alone.by_seed if alone else [one.ours.value for one in run]
     interval = alone.ours if alone else Interval(float("nan"))
-    ours = (
-        claims.ours_of(claim)
-        if len(run) < 3
-        else f"{min(o.ours.value for o in run):+.1f} to {max(o.ours.value for o in run):+.1f}"
-    )
-    papers = [one.paper for one in claim.evidence]
-    paper = claims.paper_of(claim) if len(papers) < 4 else f"{min(papers):+.1f} to {max(papers):+.1f}"
+    values = [
+        0.0,
+        interval.low,
+        interval.high,
+        *(value for one in run for value in (one.paper, *one.by_seed, one.ours.value)),
+    ]
+    span = (float(np.nanmin(values)), float(np.nanmax(values)))
     evidence = [(one.what, printed(one.paper, "+.1f"), f"{one.ours:+.1f}", one.word, link_to(one.picks), one.source)
                 for one in claim.evidence]  # fmt: skip
     return {
-        "claim": claim.claim, "where": claim.where, "word": claim.word, "mark": CLAIM_MARKS[claim.mark], "paper": paper,
-        "ours": ours, "strip": strip(marks, interval, alone.paper if alone else float("nan"), span, True) if run else "",
+        "claim": claim.claim, "where": claim.where, "word": claim.word, "mark": CLAIM_MARKS[claim.mark],
+        "paper": claims.paper_of(claim), "ours": claims.ours_of(claim) if run else "",
+        "strip": strip(marks, interval, alone.paper if alone else float("nan"), span, True) if run else "",
         "evidence": evidence, "missing": claim.missing, "settles": claim.settles, "scale": claim.scale,
         "figure": claim.figure if claim.figure in drawn else None, "tables": tables,
     }  # fmt: skip
@@ -298,9 +321,13 @@ def build(
             picks |= {pick for table in tables for cells in table.cells for cell in cells for pick in cell.picks}
         judged = claims.judge(claimed, manifests, estimator)
         (out / "claims.md").write_text(claims.markdown(judged))
+        bases = untrained(runs)
+        picks |= set(bases.values())
         for run in track(runs, description="answers"):
             own = sorted((p.benchmark, p.step) for p in picks if p.run is run and stored_path(p) is not None)
-            store_run(run, [store_responses(Pick(run, *evaluation), out) for evaluation in own], out)
+            stored = [store_responses(Pick(run, *evaluation), out) for evaluation in own]
+            kin = {key[2]: pick for key, pick in bases.items() if key[:2] == (run.scale, run.base_model)}
+            store_run(run, stored, {in_link(name): in_link(pick.run.id) for name, pick in kin.items()}, out)
         saturation, flattered = around_saturation(runs), inflation(runs)
         for name, frame in {"post_saturation": saturation, "selection_inflation": flattered}.items():
             frame.to_csv(out / "tables" / f"{name}.csv", index=False, float_format="%.4g")
@@ -336,6 +363,7 @@ class Options:
     table: str | None = option("only this table or figure: 5, figure02, or its name in experiments/", None)
     missing: bool = option("print the runs that are missing, as commands, and draw nothing", False)
     scale: str = option("of the missing runs", "tiny")
+    readme: bool = option("judge the claims by the committed results, for README.md, and draw nothing", False)
 
 
 def chosen(name: str | None, manifests: Sequence[Manifest]) -> list[Manifest]:
@@ -362,6 +390,10 @@ def print_missing(manifests: Sequence[Manifest], scale: str, runs: Sequence[Run]
 def report(options: Options) -> None:
     """Load the runs, write the folder, say where it is; on a terminal with a line of progress for each part."""
     manifests = load_manifests()
+    if options.readme:
+        judged = claims.judge(claims.read(manifests), manifests, Estimator(load(None, options.results)[0]))
+        README.write_text(claims.in_readme(README.read_text(), judged))
+        return
     own = chosen(options.table, manifests)
     screen = Console()
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())

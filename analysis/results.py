@@ -150,7 +150,8 @@ def load_run(folder: RunFolder) -> Run:
     config, provenance = folder.config(), read_json(folder.provenance_path)
     metrics = read_metrics(folder.metrics_path).set_index("step")
     scores: dict[str, Scores] = {}
-    columns: list[pd.DataFrame] = [_degenerate_rollouts(folder)]
+    degenerate_shares, subjects = _rollouts(folder)
+    columns: list[pd.DataFrame] = [degenerate_shares]
     baselines = sorted(folder.baseline_path("").glob("*/eval"))
     for prefix, evaluated in [("", folder.eval_dir), *((f"{path.parent.name}/", path) for path in baselines)]:
         for path in sorted(evaluated.glob("*")):
@@ -161,6 +162,7 @@ def load_run(folder: RunFolder) -> Run:
     read = {column for frame in columns for column in frame}
     columns.append(metrics.drop(columns=[column for column in metrics if column in read]))
     settings, name = {key: _select(config, key) for key in SETTINGS}, folder.path.parent.name
+    settings["train_set.subjects"] = subjects
     if "overrides" not in config and name == settings["experiment_name"]:
         settings["overrides"] = []  # a version that did not keep them named the folder after every change
     commit = str(provenance.get("git", {}).get("commit") or "")[:10]
@@ -217,12 +219,15 @@ def _evaluations(files: Mapping[int, Path]) -> tuple[Scores, pd.DataFrame]:
     return scores, pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _degenerate_rollouts(folder: RunFolder) -> pd.DataFrame:
+def _rollouts(folder: RunFolder) -> tuple[pd.DataFrame, list[str]]:
+    """The share of degenerate answers by step, and the subjects of the examples, from a few steps."""
     files = step_files(folder.rollouts_dir)
-    texts = {s: samples.read(files[s], ["response"])["response"][:TEXT_ROWS] for s in spread(list(files), TEXT_STEPS)}
+    read = {step: samples.read(files[step], ["response"], ["subject"]) for step in spread(list(files), TEXT_STEPS)}
+    texts = {step: columns["response"][:TEXT_ROWS] for step, columns in read.items()}
+    subjects = {subject for columns in read.values() for subject in columns.get("subject", ()) if subject}
     base = TextModel(next(iter(texts.values()), []))
     shares = {step: degenerate(responses, base).mean() for step, responses in texts.items()}
-    return pd.Series(shares, name="train/degenerate", dtype=float).to_frame()
+    return pd.Series(shares, name="train/degenerate", dtype=float).to_frame(), sorted(subjects)
 
 
 def untracked(items: Iterable, **about: Any) -> Iterable:

@@ -14,12 +14,17 @@ HEADER = ("", "", "ours", "95 %", "seeds", "on validation", "paper", "difference
 
 def lines_of(table: Table) -> list[tuple[str, ...]]:
     """The lines of a table as they are printed; what was not run is empty."""
-    return [
-        (cell.row if i == 0 else "", cell.column, printed(cell.ours, ".1f"), cell.interval.range(".1f"),
-         " ".join(printed(seed, ".1f") for seed in cell.by_seed), printed(cell.on_validation.value, ".1f"),
-         printed(cell.paper, ".1f"), printed(cell.difference, "+.1f"), sentences(cell.verdicts))
-        for cells in table.cells for i, cell in enumerate(cells)
-    ]  # fmt: skip
+    lines: list[tuple[str, ...]] = []
+    for row, cells in zip(table.manifest.rows, table.cells, strict=True):
+        of_row = [
+            (cell.column, printed(cell.ours, ".1f"), cell.interval.range(".1f"),
+             " ".join(printed(seed, ".1f") for seed in cell.by_seed), printed(cell.on_validation.value, ".1f"),
+             printed(cell.paper, ".1f"), printed(cell.difference, "+.1f"), sentences(cell.verdicts))
+            for cell in cells
+        ]  # fmt: skip
+        of_row += [(name, ours, "", "", "", paper, "", "") for name, ours, paper in table.facts(row)]
+        lines += [(row.label if i == 0 else "", *line) for i, line in enumerate(of_row)]
+    return lines
 
 
 def sentences(verdicts: Sequence[Verdict]) -> str:

@@ -180,8 +180,32 @@ class Table:
         return next(cell for cells in self.cells for cell in cells if (cell.row, cell.column) == (row, column))
 
     def frame(self) -> pd.DataFrame:
-        """One line for each number, all that a cell says."""
-        return pd.DataFrame([cell.line() for cells in self.cells for cell in cells])
+        """One line for each number, all that a cell says; and for each fact."""
+        lines = [cell.line() for cells in self.cells for cell in cells]
+        for row in self.manifest.rows:
+            for name, ours, paper in self.facts(row):
+                about = {"row": row.label, "column": name, "scale": self.scale}
+                lines.append(about | {"why": f"ours {ours or 'not run'}; paper {paper}"})
+        return pd.DataFrame(lines)
+
+    def facts(self, row: Row) -> list[tuple[str, str, str]]:
+        """What the table says of a row in words: name, ours (empty where it is not run), the paper's."""
+        runs = [] if row.base or row.baseline else self._runs[row.label]
+        found = []
+        for fact in self.manifest.facts:
+            ours = ""
+            if runs and fact.ours == "steps":
+                steps = self.cell(row.label, str(fact.column)).steps
+                ours = f"{steps} of {runs[0].settings['scale.steps']}" if steps else ""
+            elif runs and fact.ours == "subjects":
+                subjects = {subject for run in runs for subject in run.settings.get("train_set.subjects", ())}
+                ours = "General" if len(subjects) > 2 else ", ".join(sorted(subjects))
+            elif runs:
+                at = sorted(run.saturation for run in runs if run.saturation is not None)
+                ours = f"{len(at)} of {len(runs)}" + (f", from step {', '.join(map(str, at))}" if at else "")
+            paper = "" if row.paper is None else str(paper_data(str(self.manifest.paper)).at[row.paper, fact.paper])
+            found.append((fact.name, ours, paper))
+        return found
 
     def _quantity(self, row: Row, column: Column) -> str:
         return column.quantity or row.quantity or self.manifest.quantity

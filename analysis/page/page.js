@@ -16,6 +16,16 @@ function load(path) {
 }
 function arrived(path, data) { waiting[path](data); }  // every data file calls this
 
+async function answersOf(run, benchmark, step) {
+  const rows = [];
+  for (let i = 0, parts = 1; i < parts; i++) {
+    const part = await load(`data/${run}/${benchmark}-${step}-${i}.js`);
+    parts = part.parts;
+    for (const values of part.rows) rows.push(Object.fromEntries(FIELDS.map((name, k) => [name, values[k]])));
+  }
+  return rows;
+}
+
 function element(tag, text, kind) {
   const made = document.createElement(tag);
   if (text !== undefined) made.textContent = text;
@@ -101,11 +111,7 @@ async function showResponses() {
     try {
       for (const [run, benchmark, step] of chosen) {
         const from = chosen.length > 1 ? run.split(".").pop() : "";
-        for (let i = 0, parts = 1; i < parts; i++) {
-          const part = await load(`data/${run}/${benchmark}-${step}-${i}.js`);
-          parts = part.parts;
-          for (const values of part.rows) rows.push({ ...Object.fromEntries(FIELDS.map((name, k) => [name, values[k]])), from });
-        }
+        rows.push(...(await answersOf(run, benchmark, step)).map((row) => ({ ...row, from })));
       }
     } catch (error) { at("count").textContent = error.message; return; }
     choices("verdict", rows.map((row) => row.reason));
@@ -170,6 +176,78 @@ function shares(steps, kinds) {
   return made;
 }
 
+const MOST_COMPARED = 4e6;
+function marked(texts) {
+  // Two texts as <pre>, their words outside the longest common subsequence in <mark>.
+  const [a, b] = texts.map((text) => text.match(/\s+|\w+|[^\s\w]/g) || []), same = [new Set(), new Set()];
+  let start = 0, cut = 0;
+  while (start < Math.min(a.length, b.length) && a[start] === b[start]) start++;
+  while (cut < Math.min(a.length, b.length) - start && a[a.length - 1 - cut] === b[b.length - 1 - cut]) cut++;
+  const n = a.length - start - cut, m = b.length - start - cut;
+  if (n * m <= MOST_COMPARED) {  // of longer ones all between the equal ends is marked
+    const wide = m + 1, best = new Uint16Array((n + 1) * wide);
+    for (let i = n - 1; i >= 0; i--) for (let j = m - 1; j >= 0; j--)
+      best[i * wide + j] = a[start + i] === b[start + j] ? best[(i + 1) * wide + j + 1] + 1 : Math.max(best[(i + 1) * wide + j], best[i * wide + j + 1]);
+    for (let i = 0, j = 0; i < n && j < m;) {
+      if (a[start + i] === b[start + j]) { same[0].add(start + i++); same[1].add(start + j++); }
+      else if (best[(i + 1) * wide + j] >= best[i * wide + j + 1]) i++; else j++;
+    }
+  }
+  return [a, b].map((words, k) => {
+    const made = element("pre");
+    let last;
+    words.forEach((word, i) => {
+      const kept = i < start || i >= words.length - cut || same[k].has(i), tag = kept ? "SPAN" : "MARK";
+      if (!last || last.tagName !== tag) { last = element(tag); made.append(last); }
+      last.textContent += word;
+    });
+    return made;
+  });
+}
+const CHANGES = { mended: (base, tuned) => base < 1 && tuned >= 1, broken: (base, tuned) => base >= 1 && tuned < 1,
+  "wrong twice": (base, tuned) => base < 1 && tuned < 1, "right twice": (base, tuned) => base >= 1 && tuned >= 1 };
+
+function showPairs(run, slug) {
+  // Base and tuned answer to the same problem, side by side.
+  const tuned = run.stored.map((stem) => [stem.slice(0, stem.lastIndexOf("-")), +stem.slice(stem.lastIndexOf("-") + 1)])
+    .filter(([benchmark, step]) => step > 0 && benchmark in run.bases);
+  if (!tuned.length) { at("pairs").textContent = "The answers of this run, or of its base, are not at hand."; return; }
+  at("tuned").append(...tuned.map(([benchmark, step]) => element("option", `${benchmark}, step ${step}`)));
+  at("tuned").selectedIndex = tuned.length - 1;
+  let found = {}, shown = 0;
+  const more = () => {
+    const pairs = found[at("change").value];
+    for (const rows of pairs.slice(shown, shown + PAGE)) {
+      const box = element("section"), pair = element("div", undefined, "pair"), texts = marked(rows.map((row) => row.response));
+      rows.forEach((row, k) => {
+        const half = element("article", undefined, row.score >= 1 ? "right" : "wrong");
+        half.append(element("small", `${k ? "tuned" : "base"}: ${row.reason} · ${row.tokens} tokens`), texts[k]);
+        pair.append(half);
+      });
+      box.append(element("small", `${rows[0].id} · ${rows[0].subject} (label ${rows[0].gold})`), element("pre", rows[0].prompt, "prompt"), pair);
+      at("pairs").append(box);
+    }
+    shown = Math.min(shown + PAGE, pairs.length);
+    at("more").hidden = shown >= pairs.length;
+  };
+  const draw = () => { at("pairs").replaceChildren(); shown = 0; more(); };
+  const choose = async () => {
+    const [benchmark, step] = tuned[at("tuned").selectedIndex], key = (row) => `${row.id} ${row.sample}`;
+    let base, ours;
+    try { [base, ours] = [await answersOf(run.bases[benchmark], benchmark, 0), await answersOf(slug, benchmark, step)]; }
+    catch (error) { at("pairs-count").textContent = error.message; return; }
+    const before = new Map(base.map((row) => [key(row), row])), pairs = ours.filter((row) => before.has(key(row))).map((row) => [before.get(key(row)), row]);
+    found = Object.fromEntries(Object.entries(CHANGES).map(([name, is]) => [name, pairs.filter(([b, t]) => is(b.score, t.score))]));
+    at("change").replaceChildren(...Object.keys(found).map((name) => { const one = element("option", `${name} (${found[name].length})`); one.value = name; return one; }));
+    at("pairs-count").textContent = `base: step 0 of ${run.bases[benchmark]}`;
+    draw();
+  };
+  at("tuned").onchange = choose;
+  at("change").onchange = draw;
+  at("more").onclick = more;
+  choose();
+}
+
 async function showRun() {
   window.onhashchange = () => location.reload();
   const slug = location.hash.slice(1);
@@ -189,6 +267,7 @@ async function showRun() {
   at("step").oninput = draw;
   if (steps.length) draw(); else at("evolution").textContent = "The answers of this run are not at hand.";
   at("download").onclick = () => download(steps, slug + "-training.jsonl");
+  showPairs(run, slug);
   const link = (benchmark, step, text) => {
     if (!run.stored.includes(`${benchmark}-${step}`)) return text;
     const made = element("a", text);

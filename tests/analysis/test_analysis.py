@@ -64,7 +64,9 @@ def make_run(root, name, seed, right, train=(0.5, 1.0), n=100, **scale):
             )
             samples.write(folder.eval_path(benchmark, step), columns | {"response_tokens": [10] * len(ids)})
     for step in (10, 20):
-        columns = sample_columns(step=[step] * 2, rank=[1, 1], score=[0.0, 1.0], response=["It is 4."] * 2)
+        columns = sample_columns(
+            step=[step] * 2, rank=[1, 1], score=[0.0, 1.0], response=["It is 4."] * 2, subject="Algebra"
+        )
         samples.write(folder.rollouts_path(step), columns)
     return folder
 
@@ -236,6 +238,34 @@ def test_above_base_and_against_the_reference_are_two_verdicts_from_three_seeds(
     assert any("against one: above" in line[-1] for line in lines)
 
 
+@pytest.mark.parametrize(
+    "stem, row, facts",
+    [
+        # Chosen at step 10 with seed 0 and step 20 with seed 1; the paper's facts are those of its table.
+        (
+            "table03_examples",
+            "{pi1}",
+            [("best MATH500 at step", "10, 20 of 60", "1860"), ("type of example", "Algebra", "Alg.")],
+        ),
+        ("table05_loss_ablation", "PG + WD + KL + Ent (all)", [("training converges", "1 of 2, from step 20", "YES")]),
+        ("table09_best_each", "{pi1}", [("best average at step", "20 of 60", "1540")]),
+    ],
+)
+def test_what_a_table_says_of_its_rows_in_words(tmp_path, stem, row, facts):
+    for seed, right in enumerate(({0: 30, 10: 60, 20: 50}, {0: 30, 10: 40, 20: 50})):
+        tests = {"tiny500": right, "tiny_hard": {0: 20, 10: 20, 20: 60}}
+        make_run(tmp_path / "runs", "one_shot", seed, tests, train=(0.5, 1.0 - seed / 2))
+    runs, _ = load(tmp_path / "runs", tmp_path / "none")
+    table = Table(next(m for m in load_manifests() if m.stem == stem), "tiny", Estimator(runs))
+    rows = {one.label: one for one in table.manifest.rows}
+    assert table.facts(rows[row]) == facts
+    assert {ours for name in ("Base", "no loss") if name in rows for _, ours, _ in table.facts(rows[name])} == {""}
+    table_files.write([table], tmp_path)
+    for name, ours, paper in facts:
+        assert f"|  | {name} | {ours} |  |  |  | {paper} |  |  |" in (tmp_path / f"{stem}.md").read_text()
+        assert f"ours {ours}; paper {paper}" in (tmp_path / f"{stem}.csv").read_text()
+
+
 def test_validation_chooses_beside_the_papers_rule(tmp_path):
     tests = {
         "tiny500": {0: 30, 10: 60, 20: 50},
@@ -360,6 +390,7 @@ def test_a_finished_run_at_scale_small_fills_the_papers_tables(stem, tmp_path):
         (("best_average", "best_averge"), "selection best_averge: did you mean best_average?"),
         (("experiment: one_shot}", "experimnt: one_shot}"), "did you mean experiment?"),
         (("paper: 5", "paper: 55"), "table08.csv has 1..7"),
+        (("reference:", "facts: [{name: a, paper: size, ours: step}]\nreference:"), "ours step: did you mean steps?"),
         (("Minerva", "Minrva"), "column Minrva: did you mean Minerva?"),
         (("reference: one", "reference: two"), "reference two"),
         (("label: not run", "label: all"), "label occurs twice: all"),
@@ -443,3 +474,35 @@ def test_curves_have_bands_over_seeds_and_problems(runs_dir, tmp_path):
     assert (curve.low[1], curve.high[1]) == pytest.approx((interval.low, interval.high))
     assert figures.curve(runs, "subject/MATH500/Algebra").mean[0] != curve.mean[0]
     assert figures.curve(runs, "accuracy/Minerva") is None
+
+
+def test_names_at_curves_ends_stay_near_them_in_order_and_do_not_touch():
+    assert figures.apart([0.2, 0.8], [0.1, 0.1]) == pytest.approx([0.2, 0.8])
+    # Two that would touch share the difference; a heap at the bottom or the top is moved inside.
+    assert figures.apart([0.5, 0.5, 0.9], [0.1, 0.1, 0.1]) == pytest.approx([0.45, 0.55, 0.9])
+    assert figures.apart([0.0, 0.01, 0.12], [0.1] * 3) == pytest.approx([0.05, 0.15, 0.25])
+    assert figures.apart([1.0, 1.0], [0.2, 0.1]) == pytest.approx([0.85, 1.0])
+
+
+def test_an_experiment_looks_the_same_in_every_figure_and_grey_print_tells_curves_apart():
+    drawn = [m for m in load_manifests() if m.panels]
+    seen = {}
+    for manifest in drawn:
+        lines = figures.lines_of(manifest, manifest.panels[0], None, [])
+        for row, line in zip(manifest.rows, lines, strict=True):
+            if row.experiment in ("one_shot", "full_set", "two_shot") and row.quantity is None:
+                assert seen.setdefault(row.experiment, line.look) == line.look, manifest.stem
+        without_colour = {str((line.look["ls"], line.look["marker"])) for line in lines}
+        assert len(without_colour) == len(lines), manifest.stem
+    assert len(seen) == 3
+
+
+def test_a_small_change_does_not_fill_a_panel_and_the_papers_curves_have_their_names(tmp_path):
+    run = load_run(make_run(tmp_path, "one_shot", 0, {"tiny500": {0: 30, 20: 31}, "tiny_hard": {0: 0, 20: 1}}))
+    manifest = next(m for m in load_manifests() if m.stem == "figure14_format_reward_one_shot")
+    fig = figures.draw(manifest, "tiny", figures.shown_panels(manifest, "tiny", [run]))
+    of_paper, of_ours = fig.axes[:2]
+    names = [sorted(text.get_text().split("\n")[0][2:] for text in ax.texts) for ax in (of_paper, of_ours)]
+    assert names == [["format", "format, no", "outcome"], ["outcome"]]
+    assert np.ptp(of_ours.get_ylim()) == pytest.approx(figures.LEAST_SPAN)
+    assert fig.axes[3].get_ylim() == (0, figures.LEAST_SPAN)

@@ -179,6 +179,29 @@ def test_a_run_page_shows_how_its_answers_change(built, page):
     assert page.errors == []
 
 
+def test_a_run_page_marks_where_base_and_tuned_answers_differ(built, page):
+    root, index = built
+    runs, _ = load(root / "runs", root / "none")
+    page.goto((index.parent / "run.html").as_uri() + "#tiny.tiny.one_shot.seed0")
+    page.wait_for_selector("#pairs section")
+    page.select_option("#tuned", "tiny500, step 60")
+    page.wait_for_function("document.querySelector('#pairs section').textContent.startsWith('tiny500/')")
+    base, run = runs[0], next(run for run in runs if run.id == "tiny/tiny/one_shot/seed0")
+    before, after = base.scores["tiny500"].at(0), run.scores["tiny500"].at(60)
+    assert f"mended ({sum((before == 0) & (after == 1))})" in page.text_content("#change")
+    assert page.text_content("#pairs-count") == f"base: step 0 of {report.in_link(base.id)}"
+    assert page.locator("#pairs mark").count() > 0
+    # Without what is marked both are the same text; with it, each is its own.
+    halves = """() => [...document.querySelectorAll('#pairs .pair')].map((pair) => [...pair.querySelectorAll('pre')].map(
+        (pre) => [pre.textContent, [...pre.querySelectorAll('span')].map((span) => span.textContent).join('')]))"""
+    pairs = page.evaluate(halves)
+    assert len(pairs) == min(50, sum((before == 0) & (after == 1)))
+    assert all(left[1] == right[1] and left[0] != right[0] for left, right in pairs)
+    page.select_option("#change", "broken")
+    assert page.locator("#pairs section").count() == min(50, sum((before == 1) & (after == 0)))
+    assert page.errors == []
+
+
 def test_claims_and_headline_are_the_first_screen(built, page):
     _, index = built
     for width, height in ((1300, 900), (400, 800)):
@@ -269,5 +292,20 @@ def test_claims_of_the_committed_runs():
     entropy = judged["The entropy loss alone lifts accuracy"]
     assert entropy.word == "too few seeds"
     assert entropy.missing == ["python run.py -m +experiment=entropy_only scale=tiny seed=1,2"]
-    lines = claims.markdown(list(judged.values())).splitlines()
-    assert len(lines) == 2 + len(judged) and all(line.count("|") == 6 for line in lines)
+    table, _, idle = claims.markdown(list(judged.values())).partition("\nNot run yet: ")
+    lines = table.splitlines()
+    assert all(line.count("|") == 6 for line in lines)
+    assert len(lines) - 2 + len(idle.split("; ")) == len(judged) and gain.claim in idle
+    assert "| 3 | direction reproduced |" in next(line for line in lines if lifts.claim in line)
+
+
+def test_readme_shows_the_claims_of_the_committed_results(tmp_path, monkeypatch):
+    shown = report.README.read_text()
+    begin, end = (shown.index(marker) for marker in (claims.BEGIN, claims.END))
+    copy = tmp_path / "README.md"
+    copy.write_text(f"{shown[:begin]}{claims.BEGIN}of yesterday\n{shown[end:]}")
+    monkeypatch.setattr(report, "README", copy)
+    assert command(report.Options, report.report, None, ["readme=true"]) == 0
+    assert copy.read_text() == shown, "run: python -m analysis.report readme=true"
+    copy.write_text("no markers")
+    assert command(report.Options, report.report, None, ["readme=true"]) == 1

@@ -1,0 +1,141 @@
+"""Which example to train on: does a score of an example order the gains of training on it alone?
+
+    python -m experiments.which_example [of=which_example] [runs=runs] [results=results]
+
+For each row of a table of one-example runs (experiments/which_example.yaml) its gain: greedy accuracy on `validation` at the last
+step less that of the untrained model, mean of the seeds. Beside it the scores of its example:
+
+    variance       historical variance, by which the pool is ranked (rlvr/tiny/ranking.csv)
+    rate           p, how often the base model solves it; rate_variance: p (1 - p)
+    only_good      p times the share of its right answers that reason: the column `right_reasons` of `base`
+
+Spearman's rank correlation of each with the gain, its 95 % interval from a bootstrap over examples, once over the odd rows (to fix
+a score on) and once over the even ones (to judge it by). Writes <out>.csv and <out>.png.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from analysis.estimates import VALIDATION, accuracies
+from analysis.manifests import MANIFESTS, Manifest, load_manifest
+from analysis.results import RESULTS, ROOT, Run, load
+from rlvr.cli import ConfigError, command, option
+from rlvr.stats import Interval
+
+SCORES = ("variance", "rate", "rate_variance", "only_good")
+HALVES = ("odd", "even")
+DRAWS = 10_000
+
+
+@dataclass
+class Options:
+    of: str = option("the table, by its name in experiments/", "which_example")
+    runs: Path = option("folder with the run folders", Path("runs"))
+    results: Path = option("the committed results", RESULTS)
+    scale: str = option("of the runs", "tiny")
+    base: Path = option("the base model's answers to the pool", ROOT / "experiments/results/tiny_v2_pool_base.csv")
+    ranking: Path = option("the ranking that the runs were made with", ROOT / "rlvr/tiny/ranking.csv")
+    scores: list[str] = option("which of the scores; all that are at hand", [])
+    out: Path = option("the table and the figure, without their ending", Path("which_example"))
+
+
+def correlation(score: ArrayLike, gain: ArrayLike, draws: int = DRAWS, seed: int = 0) -> Interval:
+    """Spearman's, with the middle 95 % of a bootstrap over examples. score, gain: "examples"; NaN below three of them."""
+    from scipy.stats import rankdata
+
+    score, gain = np.asarray(score), np.asarray(gain)
+    count = len(score)
+    if count < 3:
+        return Interval(float("nan"))
+    picks = np.vstack([np.arange(count), np.random.default_rng(seed).integers(count, size=(draws, count))])
+    a, b = (rankdata(values[picks], axis=1) - (count + 1) / 2 for values in (score, gain))
+    with np.errstate(invalid="ignore"):  # a draw of equal values has no correlation
+        rho = (a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    if np.isnan(rho[0]):
+        return Interval(float("nan"))
+    return Interval(float(rho[0]), *map(float, np.nanquantile(rho[1:], [0.025, 0.975])))
+
+
+def gains(table: Manifest, scale: str, runs: Sequence[Run]) -> pd.DataFrame:
+    """By row of the table: half, rank of its example, seeds, gain in points; without the rows that have no run."""
+    lines = []
+    for number, row in enumerate((row for row in table.rows if row.experiment), 1):
+        found = table.runs_of(row, scale, runs)
+        of_seeds = [100 * accuracies(run, [VALIDATION]) for run in found]
+        changes = [curve.iloc[-1] - curve[0] for curve in of_seeds if len(curve) > 1 and 0 in curve]
+        ranks = {run.settings["train_set.name"] for run in found}
+        if changes and (rank := re.fullmatch(r"pi(\d+)", " ".join(ranks))):
+            half = HALVES[(number - 1) % 2]
+            lines.append((row.label, half, int(rank[1]), len(changes), float(np.mean(changes))))
+    return pd.DataFrame(lines, columns=["row", "half", "rank", "seeds", "gain"])
+
+
+def with_scores(lines: pd.DataFrame, ranking: Path, base: Path) -> pd.DataFrame:
+    """The same with the scores of each example; one that `base` has no columns for is left out."""
+    ranked, answers = pd.read_csv(ranking).set_index("rank"), pd.read_csv(base).set_index("index")
+    of_rank = ranked.loc[lines["rank"]]
+    own = answers.loc[of_rank["index"]]
+    scores = {"variance": of_rank["variance"], "rate": own["rate"], "rate_variance": own["rate"] * (1 - own["rate"])}
+    scores |= {"only_good": own["right_reasons"]} if "right_reasons" in own else {}
+    return lines.assign(**{name: values.to_numpy() for name, values in scores.items()})
+
+
+def draw(lines: pd.DataFrame, found: pd.DataFrame, out: Path) -> None:
+    """A panel for each score: its value and the gain, a dot for each example; those that judge it are filled."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    from analysis import style
+
+    names = list(dict.fromkeys(found["score"]))
+    with rc_context(fname=style.RC):
+        fig = Figure(figsize=(2.7 * len(names), 2.8), layout="constrained")
+        for ax, name in zip(fig.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+            for half, face in zip(HALVES, ("none", style.PALETTE[0]), strict=True):
+                own = lines[lines["half"] == half]
+                ax.scatter(own[name], own["gain"], 18, facecolors=face, edgecolors=style.PALETTE[0], zorder=3)
+            rho = found[found["score"] == name].set_index("half")["said"]
+            ax.set_title("\n".join([name, *(f"{half} rows: {rho[half]}" for half in HALVES)]))
+            ax.axhline(0, color="0.5", lw=0.8)
+        fig.axes[0].set_ylabel("gain on validation, points")
+        fig.supxlabel("score of the example; open: odd rows, filled: even rows", fontsize=8)
+        fig.savefig(out)
+
+
+def judge(options: Options) -> None:
+    """Write the table and the figure. ConfigError where there are no runs, or a score is not known."""
+    path = MANIFESTS / f"{options.of}.yaml"
+    if not path.exists():
+        raise ConfigError(f"of={options.of}: no such table in {MANIFESTS}")
+    runs, _ = load(options.runs, options.results)
+    lines = gains(load_manifest(path), options.scale, runs)
+    if lines.empty:
+        raise ConfigError(f"of={options.of}: none of its rows is run; python -m experiments.launch {options.of}")
+    lines = with_scores(lines, options.ranking, options.base)
+    there = [name for name in SCORES if name in lines]
+    for name in options.scores:
+        if name not in there:
+            raise ConfigError(
+                f"scores={name}: expected some of {', '.join(there)} (only_good: base with right_reasons)"
+            )
+    found = []
+    for name in options.scores or there:
+        for half in HALVES:
+            own = lines[lines["half"] == half]
+            rho = correlation(own[name], own["gain"])
+            found.append((name, half, len(own), rho.value, rho.low, rho.high, f"{rho:+.2f}" or "too few"))
+    table = pd.DataFrame(found, columns=["score", "half", "examples", "spearman", "low", "high", "said"])
+    table.drop(columns="said").to_csv(f"{options.out}.csv", index=False, float_format="%.4g", lineterminator="\n")
+    draw(lines, table, Path(f"{options.out}.png"))
+    print(table.drop(columns="said").to_string(index=False, float_format="{:.2f}".format))
+
+
+if __name__ == "__main__":
+    sys.exit(command(Options, judge, __doc__))
