@@ -22,10 +22,10 @@ AS_ANOTHER = re.compile(r"about (?P<minutes>\d+( to \d+)?) min a run at scale=(?
 
 @cache
 def plain_runs() -> dict[str, dict[str, list[Run]]]:
-    """Finished runs without a variant: experiment -> scale -> one run a seed."""
+    """Finished runs without a variant or an override: experiment -> scale -> one run a seed."""
     found: dict[str, dict[str, list[Run]]] = {}
     for run in read_csv(RESULTS):
-        if run.status == "finished" and run.settings["variant"] is None:
+        if run.status == "finished" and run.settings["variant"] is None and not run.settings.get("overrides"):
             found.setdefault(run.settings["experiment_name"], {}).setdefault(run.scale, []).append(run)
     return found
 
