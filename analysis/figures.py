@@ -347,7 +347,7 @@ def draw_run(run: Run, benchmarks: Sequence[str]) -> Figure:
     fig = Figure(figsize=(6.4, 3.6), layout="constrained")
     ax = fig.subplots()
     wanted = [("train/accuracy", "training accuracy")]
-    wanted += [(f"accuracy/{name}", f"{name}, n = {len(run.scores[name].ids)}") for name in benchmarks]
+    wanted += [(f"accuracy/{name}", f"{name} ({len(run.scores[name].ids)})") for name in benchmarks]
     none = pd.Series(dtype=float)
     lines = [Line(label, style.of_line(i), quantity, none, [run]) for i, (quantity, label) in enumerate(wanted)]
     ends = [(line, draw_ours(ax, line)) for line in lines]
