@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -87,7 +88,7 @@ def test_a_run_that_writes_nothing_is_ended_and_a_clock_that_jumps_ends_none(tmp
 
     monkeypatch.setattr(watchdog.ray, "wait", look)
     monkeypatch.setattr(watchdog, "dead_processes", list)
-    monkeypatch.setattr(watchdog.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: now[0]))  # not the time of other threads
     limits = OmegaConf.create({"no_progress_minutes": 10, "placement_minutes": 1000})
     with pytest.raises(watchdog.NoProgress, match=r"for 11 minutes \(watchdog.no_progress_minutes=10\)"):
         watchdog.wait_for(None, folder, limits, set())
@@ -101,7 +102,7 @@ def test_what_a_cluster_does_not_grant_is_an_error_with_its_numbers(tmp_path, mo
     monkeypatch.setattr(watchdog.ray, "wait", lambda tasks, timeout: ([], tasks))
     monkeypatch.setattr(watchdog.ray.util, "placement_group_table", lambda: groups)
     monkeypatch.setattr(watchdog, "dead_processes", list)
-    monkeypatch.setattr(watchdog.time, "monotonic", lambda: next(looks))
+    monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: next(looks)))
     limits = OmegaConf.create({"no_progress_minutes": 10, "placement_minutes": 1})
     with pytest.raises(watchdog.NotPlaced, match="has not granted 2 x {'CPU': 3.0, 'GPU': 1.0} within 1 minutes"):
         watchdog.wait_for(None, RunFolder(tmp_path), limits, set())
