@@ -2,7 +2,7 @@
 
     python -m analysis.report [runs=runs] [results=results] [out=report]
     python -m analysis.report table=5 missing=true      # the runs that Table 5 lacks, as commands; draws nothing
-    python -m analysis.report readme=true               # README.md's claims anew, from the committed results alone
+    python -m analysis.report readme=true               # README.md's claims and the experiments' headers anew, from results/
 
     index.html                    claims, headline figure, tables, figures, runs and their cost; at most 1 MB
     paper.html                    the paper's figures of which there are no runs here
@@ -33,7 +33,7 @@ from jinja2 import Environment, FileSystemLoader
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from analysis import claims, figures, needed, style, table_files
+from analysis import claims, figures, headers, needed, style, table_files
 from analysis.claims import Claim
 from analysis.estimates import Estimator, Pick, inflation
 from analysis.manifests import Manifest, check_columns, load_manifests, paper_data
@@ -363,7 +363,9 @@ class Options:
     table: str | None = option("only this table or figure: 5, figure02, or its name in experiments/", None)
     missing: bool = option("print the runs that are missing, as commands, and draw nothing", False)
     scale: str = option("of the missing runs", "tiny")
-    readme: bool = option("judge the claims by the committed results, for README.md, and draw nothing", False)
+    readme: bool = option(
+        "write README.md's claims and the experiments' headers from the committed results, draw nothing", False
+    )
 
 
 def chosen(name: str | None, manifests: Sequence[Manifest]) -> list[Manifest]:
@@ -391,7 +393,9 @@ def report(options: Options) -> None:
     """Load the runs, write the folder, say where it is; on a terminal with a line of progress for each part."""
     manifests = load_manifests()
     if options.readme:
-        judged = claims.judge(claims.read(manifests), manifests, Estimator(load(None, options.results)[0]))
+        committed = load(None, options.results)[0]
+        headers.write(committed)
+        judged = claims.judge(claims.read(manifests), manifests, Estimator(committed))
         README.write_text(claims.in_readme(README.read_text(), judged))
         return
     own = chosen(options.table, manifests)
