@@ -39,9 +39,11 @@ def line(scale: str, runs: Sequence[Run]) -> str:
 
 
 def rendered(text: str, runs: Mapping[str, Sequence[Run]]) -> str:
-    """The text of an experiment file with one `# Ours:` line for each scale in `runs`."""
+    """The text of an experiment file with one `# Ours:` line for each scale in `runs`; without any such line, as it is."""
     lines = text.splitlines(keepends=True)
-    at = next(i for i, written in enumerate(lines) if written.startswith("# Ours: "))
+    at = next((i for i, written in enumerate(lines) if written.startswith("# Ours: ")), None)
+    if at is None:
+        return text
     others = [written for written in lines if not written.startswith("# Ours: ")]
     return "".join([*others[:at], *(f"{line(scale, runs[scale])}\n" for scale in sorted(runs)), *others[at:]])
 
@@ -50,4 +52,5 @@ def write(runs: Iterable[Run]) -> None:
     """Bring the file of every experiment that was run in step with its runs."""
     for experiment, of_scale in plain_runs(runs).items():
         path = ROOT / "conf" / "experiment" / f"{experiment}.yaml"
-        path.write_text(rendered(path.read_text(), of_scale))
+        if path.exists():
+            path.write_text(rendered(path.read_text(), of_scale))
