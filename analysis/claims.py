@@ -33,6 +33,7 @@ from rlvr.stats import Interval, Part, printed
 NOT_RUN = "not run"
 KEYS = {"claim", "where", "figure", "cells", "gains", "curves"}
 MOST_SEEDS = 20  # a command for more is no plan
+MOST_NUMBERS = 3  # side by side in one cell
 BEGIN, END = "<!-- claims: python -m analysis.report readme=true -->\n", "<!-- end of claims -->\n"
 
 
@@ -78,7 +79,8 @@ class Claim:
         run = [word for word in words if word not in (NOT_RUN, FEW)]
         if not run:
             return f"{words.count(FEW)} of {len(words)} run, {FEW}"
-        return f"{sum('reproduced' in word and 'not' not in word for word in run)} of {len(words)} reproduced"
+        open_ = f", {len(words) - len(run)} open" if len(run) < len(words) else ""
+        return f"{sum('reproduced' in word and 'not' not in word for word in run)} of {len(run)} reproduced{open_}"
 
     @property
     def mark(self) -> str:
@@ -251,10 +253,13 @@ def paper_of(claim: Claim) -> str:
 
 
 def ours_of(claim: Claim) -> str:
-    """One number with its interval, or below SEEDS seeds that of each; several numbers without."""
-    one = claim.evidence[0]
-    if len(claim.evidence) > 1:
-        return _several([each.ours.value for each in claim.evidence])
+    """Each of a few numbers with its interval, or below SEEDS seeds that of each seed; of many the lowest and the highest."""
+    if len(claim.evidence) > MOST_NUMBERS:
+        return _several([one.ours.value for one in claim.evidence])
+    return "; ".join(_ours(one) for one in claim.evidence)
+
+
+def _ours(one: Evidence) -> str:
     if one.seeds >= SEEDS:
         return f"{one.ours:+.1f}"
     return _several(one.by_seed if one.seeds and len(one.by_seed) == one.seeds else [one.ours.value])
@@ -268,7 +273,7 @@ def seeds_of(claim: Claim) -> str:
 
 def _several(values: Sequence[float]) -> str:
     """Each of a few values, of many the lowest and the highest; NaN is what was not run."""
-    if len(values) < 4:
+    if len(values) <= MOST_NUMBERS:
         return ", ".join(printed(value, "+.1f") or NOT_RUN for value in values)
     known = [value for value in values if not np.isnan(value)]
     return f"{printed(min(known), '+.1f')} to {printed(max(known), '+.1f')}" if known else NOT_RUN

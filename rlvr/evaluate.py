@@ -103,7 +103,7 @@ def evaluate(options: Options) -> int:
         else:
             run_all(engine, subject.models, asked, screen)
         rows = summary.write(subject.folder, [one.protocol.name for one in asked], o.reflection_words)
-    screen.print(summary.table(rows, {one.protocol.name: one.protocol.metric for one in asked}))
+    screen.print(summary.table(rows, {one.protocol.name: one.protocol.metric for one in asked}, screen))
     screen.print(f"metrics: {subject.folder.eval_dir / 'summary.csv'}", soft_wrap=True, highlight=False)
     if o.min_gain is not None:
         return check(subject, [one.store for one in asked], o.min_gain, o.confidence, screen)

@@ -6,6 +6,8 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from rlvr.evaluation import metrics
@@ -26,6 +28,7 @@ COLUMNS = (
     "tokens/s",
     "s/answer",
 )
+FEWEST = 4  # columns that say how good a model is
 
 
 def grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -38,8 +41,18 @@ def grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     return shown
 
 
-def table(rows: list[dict], quoted: Mapping[str, str]) -> Table:
-    """One row per benchmark and step: the metric quoted, with its interval, and what explains it."""
+def fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], screen: Console) -> Table:
+    """The grid without the last columns for which the screen is too narrow."""
+    shown = grid(columns, rows)
+    wide = screen.options.update(max_width=1000)
+    while len(columns) > FEWEST and Measurement.get(screen, wide, shown).maximum > screen.width:
+        columns, rows = columns[:-1], [cells[:-1] for cells in rows]
+        shown = grid(columns, rows)
+    return shown
+
+
+def table(rows: list[dict], quoted: Mapping[str, str], screen: Console) -> Table:
+    """One row per benchmark and step: the metric quoted, with its interval, and what explains it, as far as it fits."""
     metric_of: dict[tuple[str, int], dict[str, dict]] = {}
     for row in rows:
         if not row["subject"]:
@@ -56,7 +69,7 @@ def table(rows: list[dict], quoted: Mapping[str, str]) -> Table:
             ("response_tokens", ".0f"), ("repetition", ".2f"), ("tokens_per_s", ",.0f"), ("seconds_per_answer", ".3g"))]  # fmt: skip
         accuracy = found["accuracy"]
         cells.append([name, str(step), str(accuracy["problems"]), metrics.percent(accuracy), *shares, *means])
-    return grid(COLUMNS, cells)
+    return fitting(COLUMNS, cells, screen)
 
 
 def write(folder: RunFolder, names: list[str], words: Sequence[str] = ()) -> list[dict]:

@@ -214,7 +214,7 @@ def test_claims_and_headline_are_the_first_screen(built, page):
     row = page.locator("#claims tr", has_text="One example lifts accuracy a lot")
     assert "too few seeds" in row.text_content() and "at least 3 seeds" in row.text_content()
     row.locator("summary").last.click()
-    assert row.locator("code").text_content() == "python run.py +experiment=one_shot scale=tiny seed=2"
+    assert row.locator("code").first.text_content() == "python run.py +experiment=one_shot scale=tiny seed=2"
     assert "one_shot/seed9: cannot be read (why)" in page.text_content("main")
 
 
@@ -281,14 +281,14 @@ def test_claims_of_the_committed_runs():
     runs, _ = load(None, RESULTS / "tiny_v1")
     manifests = load_manifests()
     judged = {claim.claim: claim for claim in claims.judge(claims.read(manifests), manifests, Estimator(runs))}
-    lifts = judged["One example lifts accuracy a lot"]
-    assert lifts.word == "direction reproduced" and lifts.missing == []
+    lifts = judged["One example lifts accuracy a lot (pi1; pi13)"]
+    assert lifts.word == "1 of 1 reproduced, 1 open" and lifts.evidence[0].missing == []
     assert len(lifts.evidence[0].by_seed) == 3
     assert np.mean(lifts.evidence[0].by_seed) == pytest.approx(lifts.evidence[0].ours.value)
-    assert judged["One example does as well as the whole pool"].word == "not reproduced"
+    assert judged["One example does as well as the whole pool (pi1; pi13)"].word == "0 of 1 reproduced, 1 open"
     # Evaluated on half of the average after saturation only: nothing to count a gain from.
-    gain = judged["Test accuracy goes on rising after training accuracy has saturated"]
-    assert (gain.word, gain.missing) == (claims.NOT_RUN, [])
+    gain = judged["Test accuracy goes on rising after training accuracy has saturated (pi1; pi13)"]
+    assert gain.word == claims.NOT_RUN and all("one_shot_pi13" in line for line in gain.missing)
     entropy = judged["The entropy loss alone lifts accuracy"]
     assert entropy.word == "too few seeds"
     assert entropy.missing == ["python run.py -m +experiment=entropy_only scale=tiny seed=1,2"]
@@ -296,7 +296,7 @@ def test_claims_of_the_committed_runs():
     lines = table.splitlines()
     assert all(line.count("|") == 6 for line in lines)
     assert len(lines) - 2 + len(idle.split("; ")) == len(judged) and gain.claim in idle
-    assert "| 3 | direction reproduced |" in next(line for line in lines if lifts.claim in line)
+    assert "| 3 | 1 of 1 reproduced, 1 open |" in next(line for line in lines if lifts.claim in line)
 
 
 def test_readme_shows_the_claims_of_the_committed_results(tmp_path, monkeypatch):

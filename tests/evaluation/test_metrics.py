@@ -1,10 +1,13 @@
 """Metrics against numbers worked out by hand."""
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from rlvr.data.protocols import reflection_words
-from rlvr.evaluation import judging, metrics
+from rlvr.evaluation import judging, metrics, summary
 
 
 def columns(scores, answers=None, reasons=None, subjects=None):
@@ -109,3 +112,13 @@ def test_a_paired_gain_by_hand():
     assert metrics.paired_gain(before, after, 0.8).low > gain.low
     with pytest.raises(ValueError, match="share no problem"):
         metrics.paired_gain(before, {"id": ["x"], "score": np.ones(1)})
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_narrow_screen_loses_columns_and_no_number_is_cut(width):
+    cells = ["validation", "20", "500", "60.6 (56.3–64.8)", "60.6", "89.2", "11.0", "50", "0.09", "10,500", "0.0741"]
+    screen = Console(width=width, record=True, file=io.StringIO())
+    screen.print(summary.fitting(summary.COLUMNS, [cells], screen))
+    head, row = screen.export_text().splitlines()
+    assert "…" not in head + row and "60.6 (56.3–64.8)" in row
+    assert ("s/answer" in head) == (width == 120)

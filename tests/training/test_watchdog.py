@@ -1,24 +1,31 @@
 """A run whose processes die ends with the cause, and goes on when it is started again.
 
-The victim is chosen by its role while the run trains (after two steps). To pass, the run must end by itself with a non-zero
-code within LIMIT_S, name what died or why it failed in its last lines, leave no process of its own, and finish, each step
-exactly once, when the same command is given again. LIMIT_S: two looks at the processes and the grace that a better cause
-gets (rlvr/training/watchdog.py), the end of Ray, and a busy machine with two test processes. Other victims by hand:
+In CI one process of one role is killed (kill -9) while the run trains. By hand, N processes at random: the role is drawn from
+`ROLES`, the moment from the 45 s after that process appears, which cover start, evaluation, training and saving:
 
-    KILL=gcs_server,ray::TransferQueueController,ray::TorchServer pytest tests/training/test_watchdog.py
+    N=20 pytest -n0 -s tests/training/test_watchdog.py
+    KILL=gcs_server,ray::TransferQueueController pytest -n0 -s tests/training/test_watchdog.py
+
+To pass, the run must end by itself within LIMIT_S with a non-zero code and say in its last lines what died or why it failed,
+or else go on and finish (Ray replaces some of its processes); leave no process of its own; and, when the same command is given
+again, finish with each step exactly once and with the numbers of a run that nothing was done to. LIMIT_S: two looks at the
+processes and the grace that a better cause gets (rlvr/training/watchdog.py), the end of Ray, and a busy machine with two test
+processes.
 """
 
 import os
+import random
 import subprocess
 import sys
 import time
 from types import SimpleNamespace
 
+import pandas as pd
 import psutil
 import pytest
 from omegaconf import OmegaConf
 
-from rlvr.runs.folder import RunFolder, metrics_lines
+from rlvr.runs.folder import RunFolder, metrics_lines, read_metrics
 from rlvr.training import watchdog
 
 LIMIT_S = 60
@@ -30,47 +37,98 @@ SMALL += [
     "scale.save_every=4",
     "tracking=off",
 ]
+STEPS = list(range(17))
+ROLES = (
+    "run.py",
+    "gcs_server",
+    "raylet/raylet",
+    "monitor.py",
+    "dashboard.py",
+    "ray::DashboardAgent",
+    "ray::RuntimeEnvAgent",
+)
+ROLES += ("ray::IDLE", "ray::TaskRunner", "ray::TransferQueueController", "ray::TorchServer", "ray::WorkerDict")
+ROLES += ("ray::SimpleStorageUnit",)
+RANDOM = random.Random(os.environ.get("SEED", "1"))
+KILLS = [(role, None) for role in os.environ.get("KILL", "ray::SimpleStorageUnit").split(",")]
+if "N" in os.environ:
+    KILLS = [(RANDOM.choice(ROLES), round(RANDOM.uniform(0, 45), 1)) for _ in range(int(os.environ["N"]))]
 
 
-def started(tmp_path, root):
-    command = [sys.executable, "run.py", "+experiment=one_shot", *SMALL, f"runs_dir={tmp_path}"]
-    with open(tmp_path / "output", "w") as output:  # a pipe would be kept open by processes that outlive the driver
+def started(runs_dir, root):
+    runs_dir.mkdir(exist_ok=True)
+    command = [sys.executable, "run.py", "+experiment=one_shot", *SMALL, f"runs_dir={runs_dir}"]
+    with open(runs_dir / "output", "w") as output:  # a pipe would be kept open by processes that outlive the driver
         return subprocess.Popen(command, cwd=root, stdout=output, stderr=output)
 
 
+def folder_in(runs_dir):
+    return RunFolder(runs_dir / "tiny" / "tiny" / "one_shot-small" / "seed0")
+
+
 def family(driver):
-    """What the driver has started, by name; Ray's workers call themselves after the actor they run."""
-    return {p.pid: " ".join(p.cmdline()) for p in psutil.Process(driver.pid).children(recursive=True)}
+    """What the driver has started and itself, by name; Ray's workers call themselves after the actor they run."""
+    processes = [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]
+    return {process.pid: " ".join(process.cmdline()) for process in processes if process.is_running()}
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("role", os.environ.get("KILL", "ray::SimpleStorageUnit").split(","))
-def test_a_dead_process_ends_the_run_and_the_run_goes_on(role, tmp_path, request):
-    root = request.config.rootpath
-    folder = RunFolder(tmp_path / "tiny" / "tiny" / "one_shot-small" / "seed0")
+def killed(driver, folder, role, after_s):
+    """Kill the process of that role: so long after it appears, or once five steps are done. The run's processes by then."""
+    deadline = time.monotonic() + 300
+    seen = None
+    while driver.poll() is None and time.monotonic() < deadline:
+        members = family(driver)
+        victim = next((pid for pid, name in members.items() if role in name), None)
+        seen = time.monotonic() if victim and seen is None else seen
+        if victim and (folder.last_step() >= 5 if after_s is None else time.monotonic() - seen >= after_s):
+            psutil.Process(victim).kill()
+            return members
+        time.sleep(0.1)
+    raise AssertionError(f"no {role} to kill: the run has ended with {driver.poll()}")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, request):
+    """The metrics of the same run, with nothing killed."""
+    runs_dir = tmp_path_factory.mktemp("undisturbed")
+    assert started(runs_dir, request.config.rootpath).wait(600) == 0
+    return read_metrics(folder_in(runs_dir).metrics_path)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("role", "after_s"), KILLS)
+def test_a_dead_process_ends_the_run_and_the_run_goes_on(role, after_s, tmp_path, request):
+    root, folder = request.config.rootpath, folder_in(tmp_path)
     driver = started(tmp_path, root)
     try:
-        deadline = time.monotonic() + 300
-        while folder.last_step() < 5 and driver.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        members = family(driver)
-        victim = next(pid for pid, name in members.items() if role in name)
-        psutil.Process(victim).kill()
-        killed = time.monotonic()
-        assert driver.wait(LIMIT_S) == 1
-        print(f"{role}: {time.monotonic() - killed:.0f} s from the kill to the end")
+        members = killed(driver, folder, role, after_s)
+        at, step = time.monotonic(), folder.last_step()
+        ended = driver.wait(300)
+        took = time.monotonic() - at
     finally:
         driver.kill()
     said = (tmp_path / "output").read_text().splitlines()
-    assert "Error" in said[-2] or "Died" in said[-2], said[-4:]
-    assert "full log:" in said[-1]
+    print(f"\n{role}, {after_s} s, step {step}: code {ended} after {took:.1f} s: {said[-2:]}")
+    if role == "run.py":
+        assert ended == -9
+    elif ended:
+        assert ended == 1 and took < LIMIT_S
+        assert "Error" in said[-2] or "Died" in said[-2], said[-4:]
+        assert "full log:" in said[-1]
+    else:
+        assert role not in ("ray::SimpleStorageUnit", "gcs_server")
     gone = time.monotonic() + LIMIT_S
     while (left := [pid for pid in members if psutil.pid_exists(pid)]) and time.monotonic() < gone:
         time.sleep(0.5)
     assert not left, [members[pid] for pid in left]
     again = started(tmp_path, root)
     assert again.wait(600) == 0, (tmp_path / "output").read_text()
-    assert [line["step"] for line in metrics_lines(folder.metrics_path)] == list(range(17))
+    assert [line["step"] for line in metrics_lines(folder.metrics_path)] == STEPS
+    assert sorted(int(path.stem.removeprefix("step")) for path in folder.rollouts_dir.glob("*.parquet")) == STEPS[1:]
+    if after_s is not None:
+        expected = request.getfixturevalue("undisturbed")
+        numbers = [name for name in expected if not name.startswith("time/")]
+        pd.testing.assert_frame_equal(read_metrics(folder.metrics_path)[numbers], expected[numbers])
 
 
 def test_a_run_that_writes_nothing_is_ended_and_a_clock_that_jumps_ends_none(tmp_path, monkeypatch):
