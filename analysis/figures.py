@@ -209,12 +209,13 @@ def apart(wanted: Sequence[float], heights: Sequence[float], ceiling: float = 1.
 
 
 def mark_saturation(ax: Axes, runs: Sequence[Run]) -> None:
-    for run in runs:
-        if run.saturation is not None:
-            ax.axvline(run.saturation, **SATURATION, zorder=4)
-            ax.annotate(
-                f" 99 % at {run.saturation}", (run.saturation, 0.5), xycoords=("data", "axes fraction"), fontsize=7
-            )
+    """A line at each seed's saturation, and right of the last one says where they are."""
+    steps = sorted(run.saturation for run in runs if run.saturation is not None)
+    for step in steps:
+        ax.axvline(step, **SATURATION, zorder=4)
+    if steps:
+        told = " to ".join(map(str, dict.fromkeys((steps[0], steps[-1]))))
+        ax.annotate(f" 99 % at {told}", (steps[-1], 0.5), xycoords=("data", "axes fraction"), fontsize=7)
 
 
 def widen(ax: Axes, least: float) -> None:

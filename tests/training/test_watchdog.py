@@ -18,6 +18,7 @@ import random
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pandas as pd
@@ -68,8 +69,12 @@ def folder_in(runs_dir):
 
 def family(driver):
     """What the driver has started and itself, by name; Ray's workers call themselves after the actor they run."""
-    processes = [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]
-    return {process.pid: " ".join(process.cmdline()) for process in processes if process.is_running()}
+    found = {}
+    with suppress(psutil.Error):  # the driver has ended
+        for process in [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]:
+            with suppress(psutil.Error):
+                found[process.pid] = " ".join(process.cmdline())
+    return found
 
 
 def killed(driver, folder, role, after_s):
@@ -84,7 +89,7 @@ def killed(driver, folder, role, after_s):
             psutil.Process(victim).kill()
             return members
         time.sleep(0.1)
-    raise AssertionError(f"no {role} to kill: the run has ended with {driver.poll()}")
+    return {}
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +107,9 @@ def test_a_dead_process_ends_the_run_and_the_run_goes_on(role, after_s, tmp_path
     driver = started(tmp_path, root)
     try:
         members = killed(driver, folder, role, after_s)
+        if not members and after_s is not None and driver.poll() == 0:
+            pytest.skip(f"the run had finished before {role} was to be killed")
+        assert members, f"no {role} to kill: code {driver.poll()}"
         at, step = time.monotonic(), folder.last_step()
         ended = driver.wait(300)
         took = time.monotonic() - at
