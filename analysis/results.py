@@ -148,7 +148,10 @@ def run_at(path: Path) -> Run:
 def load_run(folder: RunFolder) -> Run:
     """Everything but the responses of one run."""
     config, provenance = folder.config(), read_json(folder.provenance_path)
-    metrics = read_metrics(folder.metrics_path).set_index("step")
+    metrics = read_metrics(folder.metrics_path)
+    if metrics.empty:
+        raise ConfigError("no step is done yet")
+    metrics = metrics.set_index("step")
     scores: dict[str, Scores] = {}
     degenerate_shares, subjects = _rollouts(folder)
     columns: list[pd.DataFrame] = [degenerate_shares]
@@ -276,6 +279,8 @@ def _load_or_reason(folder: RunFolder) -> Run | str:
     """A run, or in one line why it cannot be read: whatever lies in one folder, the others are drawn."""
     try:
         return load_run(folder)
+    except ConfigError as error:
+        return f"{'/'.join(folder.path.parts[-4:])}: {error}"
     except Exception as error:
         why = " ".join(f"{type(error).__name__}: {error}".split())
         return f"{'/'.join(folder.path.parts[-4:])}: cannot be read ({why.replace(f'{folder.path}/', '')[:160]})"

@@ -5,7 +5,7 @@
 One line for each finished run at scale=tiny, evaluated step and group of problems of `benchmark`: all; within or beyond the
 base model's reach; and by the habit of the base model's own answer (reason, terse, guess, code, stall; rlvr/tiny/habits.py).
 `accuracy`, `base` and the shares of habits in the answers are fractions; `right_reasons` is the share of answers that
-reason and are right.
+reason and are right. Runs that `out` has already stay where their folder is gone.
 """
 
 import sys
@@ -76,9 +76,13 @@ def tabulate(options: Options) -> None:
             lines += lines_of(folder, options.benchmark, reach)
     if not lines:
         raise ConfigError(f"runs={options.runs}: no finished run at scale=tiny with answers to {options.benchmark}")
+    table = pd.DataFrame(lines)
+    if options.out.exists():
+        before = pd.read_csv(options.out)
+        table = pd.concat([before[~before["run"].isin(table["run"])], table]).sort_values("run", kind="stable")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(lines).to_csv(options.out, index=False, float_format="%.4g", lineterminator="\n")
-    print(f"{options.out}: {len({line['run'] for line in lines})} runs")
+    table.to_csv(options.out, index=False, float_format="%.4g", lineterminator="\n")
+    print(f"{options.out}: {table['run'].nunique()} runs")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 
 import atexit
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -43,8 +44,8 @@ class VerlSearchPath(SearchPathPlugin):
 
 @cache
 def _own_dir() -> Path:
-    """Where choices are written that only this process knows."""
-    folder = Path(tempfile.mkdtemp(prefix="rlvr-conf-"))
+    """Where choices are written that only this process knows; its name says whose it is, so that the next run can remove it."""
+    folder = Path(tempfile.mkdtemp(prefix=f"rlvr-{os.getpid()}-conf-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "base_model").mkdir()
     return folder

@@ -336,6 +336,12 @@ def test_a_damaged_folder_is_left_out_by_name(runs_dir, tmp_path, name):
     assert len(left_out) == 1 and left_out[0].startswith("tiny/tiny/one_shot/seed0: cannot be read (")
 
 
+def test_a_run_that_has_only_begun_is_left_out_with_that_reason(runs_dir, tmp_path):
+    (runs_dir / "tiny/tiny/one_shot/seed0/metrics.jsonl").write_text("")
+    _, left_out = load(runs_dir, tmp_path / "none")
+    assert left_out == ["tiny/tiny/one_shot/seed0: no step is done yet"]
+
+
 def test_a_benchmark_of_one_problem_is_drawn(tmp_path):
     make_run(tmp_path, "one_shot", 0, TESTS | {"mine": {0: 0, 10: 1, 20: 1}})
     folder = make_run(tmp_path, "full_set", 0, {"mine": {0: 0, 10: 1, 20: 1}}, n=1)
