@@ -29,6 +29,7 @@ from rlvr.evaluation.store import Store
 from rlvr.runs import provenance
 from rlvr.runs.folder import DamagedFile, RunFolder, RunFolderError, open_run, read_json, write_atomically
 from rlvr.training import console, limits, rewards
+from rlvr.training.guardian import guarded
 
 SCRATCH = "rlvr-"
 LONGEST_TEMPORARY = 24
@@ -315,7 +316,7 @@ def check_cluster(cfg: DictConfig, resources: Mapping[str, float], address: str)
 def scratch_folder() -> Iterator[str]:
     """A temporary folder for Ray's session and for what verl and W&B leave behind, removed at the end of a `with` block.
 
-    Those of drivers that were killed are removed too: the name says whose it is.
+    Those that killed drivers left are removed too: the name says whose it is.
     """
     # Ray's sockets lie deep below it, and the path of a socket has at most 107 characters.
     base = Path(tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST_TEMPORARY else "/tmp")
@@ -325,7 +326,8 @@ def scratch_folder() -> Iterator[str]:
             shutil.rmtree(left, ignore_errors=True)
     folder = tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-", dir=base)
     try:
-        yield folder
+        with guarded(folder):
+            yield folder
     finally:
         for _ in range(REMOVAL_TRIES):  # Ray's agents outlive its shutdown by a moment, and write
             shutil.rmtree(folder, ignore_errors=True)

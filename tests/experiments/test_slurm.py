@@ -1,7 +1,8 @@
 """`experiments.launch launch=slurm` against a real Slurm on this machine, where its programs are installed; skipped elsewhere.
 
     apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge
-    REAL_RUNS=1 pytest tests/experiments/test_slurm.py       # with real training; else a run.py that only keeps its folder
+    REAL_RUNS=1 pytest -n0 tests/experiments/test_slurm.py   # with real training; else a run.py that only keeps its folder,
+                                                             # and no job of two nodes (both are this machine)
 
 Two runs go through `sbatch`; one task is requeued by `scontrol requeue`, one by SIGUSR2, both under way. To pass, both must
 stop in order, go on from their checkpoint and finish, each step exactly once, and a second launch must find them, queued and
@@ -30,7 +31,6 @@ CONF = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort=16817
-SlurmdPort=16818
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
@@ -39,11 +39,11 @@ CredType=cred/munge
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 StateSaveLocation={place}/state
-SlurmdSpoolDir={place}/spool
+SlurmdSpoolDir={place}/spool%n
 SlurmctldPidFile={place}/slurmctld.pid
-SlurmdPidFile={place}/slurmd.pid
+SlurmdPidFile={place}/slurmd%n.pid
 SlurmctldLogFile={place}/slurmctld.log
-SlurmdLogFile={place}/slurmd.log
+SlurmdLogFile={place}/slurmd%n.log
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 JobRequeue=1
@@ -52,8 +52,10 @@ SlurmdParameters=config_overrides
 SwitchType=switch/none
 JobCompType=jobcomp/none
 AccountingStorageType=accounting_storage/none
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
-PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port=16818 CPUs={cpus} State=UNKNOWN
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port=16819 CPUs={cpus} State=UNKNOWN
+PartitionName=main Nodes=n1 Default=YES MaxTime=INFINITE State=UP
+PartitionName=both Nodes=n1,n2 MaxTime=INFINITE State=UP
 """
 SMALL = ["scale.steps=8", "scale.prompts_per_step=2", "scale.samples_per_prompt=4", "scale.benchmarks=[tiny500]"]
 SMALL += ["+benchmarks.tiny500.limit=4", "scale.save_every=2", "scale.evaluate_every=8"]
@@ -105,12 +107,12 @@ def test_without_slurm_it_is_said():
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
-    """A Slurm of one node for this test alone, with its own key, ports and folders."""
+    """A Slurm of two nodes, both this machine, for this test alone, with its own key, ports and folders."""
     missing = [name for name in (*DAEMONS, "sbatch") if shutil.which(name) is None]
     if missing or os.getuid():
         pytest.skip(f"needs root and Slurm's programs; not here: {', '.join(missing) or 'root'}")
     place = tmp_path / "slurm"
-    for folder in ("state", "spool"):
+    for folder in ("state", "spooln1", "spooln2"):
         (place / folder).mkdir(parents=True)
     conf = place / "slurm.conf"
     host = socket.gethostname().partition(".")[0]
@@ -123,7 +125,12 @@ def cluster(tmp_path, monkeypatch):
     munge += [f"--log-file={place}/munge.log", f"--seed-file={place}/munge.seed", "--foreground", "--force"]
     processes = []
     try:
-        for command in (["munged", *munge], ["slurmctld", "-D"], ["slurmd", "-D"]):
+        for command in (
+            ["munged", *munge],
+            ["slurmctld", "-D"],
+            ["slurmd", "-D", "-N", "n1"],
+            ["slurmd", "-D", "-N", "n2"],
+        ):
             processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
             time.sleep(1)
         wait_until(lambda: "idle" in run("sinfo", "--noheader", "--format=%t"), 60)
@@ -183,3 +190,42 @@ def test_two_runs_through_sbatch_are_requeued_and_finish(cluster, tmp_path, monk
         assert [start["step"] >= 2 for start in read_json(folder.provenance_path)["resumed_at"]] == [True]
     wait_until(lambda: not run("squeue", "--noheader"), 120)
     assert "2 runs: 2 there already" in launched()
+
+
+@pytest.mark.skipif(
+    "REAL_RUNS" not in os.environ, reason="trains: REAL_RUNS=1 pytest -n0 tests/experiments/test_slurm.py"
+)
+@pytest.mark.timeout(2 * LIMIT_S)
+def test_a_job_of_two_nodes_starts_and_ends_its_own_ray(cluster, tmp_path, capsys):
+    """Two data-parallel workers, one on each node; requeued once by SIGUSR2, it ends Ray, starts it again and goes on."""
+    runs_dir, table, setup = tmp_path / "runs", tmp_path / "mine.yaml", tmp_path / "setup.sh"
+    table.write_text(
+        "kind: table\ntitle: Mine\ncolumns: [MATH500]\nseeds: [0]\nrows:\n  - {label: one, experiment: one_shot}\n"
+    )
+    setup.write_text("""export RAY_OVERRIDE_RESOURCES='{"CPU": 6, "GPU": 1}'\n""")  # what a node with one device has
+    arguments = [str(table), f"runs_dir={runs_dir}", "launch=slurm", "launch.partition=both", "tracking=off", *SMALL]
+    arguments += [
+        "hardware=cpu_two_workers",
+        "hardware.nodes=2",
+        "hardware.devices_per_node=1",
+        f"launch.setup={setup}",
+    ]
+    arguments[arguments.index("scale.prompts_per_step=2")] = "scale.prompts_per_step=4"
+    assert command(launch.Options, launch.launch, "", arguments) == 0, "".join(capsys.readouterr())
+    [(path, task)] = slurm.queued(runs_dir).items()
+    folder, log = RunFolder(path), next((runs_dir / "slurm").glob("*")) / "0.log"
+    wait_until(lambda: folder.last_step() >= 3, LIMIT_S)
+    run("scancel", "--signal=USR2", "--batch", task)
+    wait_until(lambda: folder.ending() == "interrupted", 120)
+    wait_until(lambda: f"{task} PENDING" in run("squeue", "--array", "--noheader", "--format=%i %T"), 120)
+    wait_until(lambda: not rays(), 60)
+    run("scontrol", "update", f"JobId={task}", "StartTime=now")
+    wait_until(lambda: folder.state == "finished", LIMIT_S)
+    assert [line["step"] for line in metrics_lines(folder.metrics_path)] == list(range(9)), log.read_text()
+    wait_until(lambda: not run("squeue", "--noheader"), 120)
+    wait_until(lambda: not rays(), 60)
+
+
+def rays() -> list[str]:
+    """Raylets of `ray start`, by their command lines; those of runs lie in folders of their own."""
+    return [line for line in run("ps", "-eo", "args").splitlines() if "raylet/raylet" in line and "/tmp/ray/" in line]

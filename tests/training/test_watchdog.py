@@ -1,7 +1,7 @@
 """A run whose processes die ends with the cause, and goes on when it is started again.
 
 In CI one process of one role is killed (kill -9) while the run trains. By hand, N processes at random: the role is drawn from
-`ROLES`, the moment from the 45 s after that process appears, which cover start, evaluation, training and saving:
+`ROLES`, the moment from the 30 s after that process appears, which cover start, evaluation, training and saving:
 
     N=20 pytest -n0 -s tests/training/test_watchdog.py
     KILL=gcs_server,ray::TransferQueueController pytest -n0 -s tests/training/test_watchdog.py
@@ -27,7 +27,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from rlvr.runs.folder import RunFolder, metrics_lines, read_metrics
-from rlvr.training import watchdog
+from rlvr.training import guardian, watchdog
 
 LIMIT_S = 60
 SMALL = ["scale.benchmarks=[tiny500]", "+benchmarks.tiny500.limit=8", "scale.prompts_per_step=2", "variant=small"]
@@ -53,7 +53,7 @@ ROLES += ("ray::SimpleStorageUnit",)
 RANDOM = random.Random(os.environ.get("SEED", "1"))
 KILLS = [(role, None) for role in os.environ.get("KILL", "ray::SimpleStorageUnit").split(",")]
 if "N" in os.environ:
-    KILLS = [(RANDOM.choice(ROLES), round(RANDOM.uniform(0, 45), 1)) for _ in range(int(os.environ["N"]))]
+    KILLS = [(RANDOM.choice(ROLES), round(RANDOM.uniform(0, 30), 1)) for _ in range(int(os.environ["N"]))]
 
 
 def started(runs_dir, root):
@@ -137,6 +137,45 @@ def test_a_dead_process_ends_the_run_and_the_run_goes_on(role, after_s, tmp_path
         expected = request.getfixturevalue("undisturbed")
         numbers = [name for name in expected if not name.startswith("time/")]
         pd.testing.assert_frame_equal(read_metrics(folder.metrics_path)[numbers], expected[numbers])
+
+
+DRIVER = """
+import os, subprocess, sys, time
+from rlvr.training.guardian import guarded
+with guarded(sys.argv[1]):
+    child = subprocess.Popen(["sh", "-c", "sleep 1000 & sleep 1000"], start_new_session=True)
+    print(child.pid, flush=True)
+    time.sleep(float(sys.argv[2]))
+os.kill(child.pid, 0)
+os._exit(7)
+"""
+
+
+def test_what_a_killed_driver_started_is_ended_and_its_folder_goes(tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(scratch), "600"], stdout=subprocess.PIPE, text=True)
+    child = psutil.Process(int(driver.stdout.readline()))
+    time.sleep(2.5 * guardian.POLL_S)  # it has looked
+    members = [child, *child.children()]
+    assert len(members) == 3
+    driver.kill()
+    gone, left = psutil.wait_procs(members, timeout=30)
+    assert not left
+    deadline = time.monotonic() + 30
+    while scratch.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not scratch.exists()
+
+
+def test_a_driver_that_ends_in_order_needs_no_guardian(tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(scratch), "1"], stdout=subprocess.PIPE, text=True)
+    child = psutil.Process(int(driver.stdout.readline()))
+    assert driver.wait(30) == 7 and scratch.exists() and child.is_running()
+    for process in [*child.children(), child]:
+        process.kill()
 
 
 def test_a_run_that_writes_nothing_is_ended_and_a_clock_that_jumps_ends_none(tmp_path, monkeypatch):

@@ -1,0 +1,60 @@
+"""Ends what a killed driver leaves behind: its processes, and its scratch folder.
+
+A driver that is killed (kill -9, or by the kernel when memory is short) cleans up nothing. Ray's raylet goes with it, but the
+agents that Ray has just started wait minutes for a control store that is gone. So the driver starts this file as a program, and alone
+holds the other end of its standard input: when that closes, the driver has ended.
+"""
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import psutil
+
+POLL_S = 2.0  # between two looks at what the driver has started
+
+
+@contextmanager
+def guarded(folder: str) -> Iterator[None]:
+    """While a `with` block runs, a process waits to clean up in this one's place; `folder` is removed then."""
+    command = [sys.executable, "-I", __file__, folder]
+    guardian = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        yield
+    finally:
+        guardian.kill()
+        guardian.communicate()
+
+
+def started_by(process: psutil.Process) -> set[psutil.Process]:
+    """All that it has started and that runs, at any depth."""
+    with suppress(psutil.Error):
+        return set(process.children(recursive=True))
+    return set()
+
+
+def main(folder: str) -> None:
+    """Wait for the end of the process that started this one, then end what it has started and remove the folder."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the driver, which ends in order
+        signal.signal(number, signal.SIG_IGN)
+    driver, family = psutil.Process(os.getppid()), set[psutil.Process]()
+    while not select.select([sys.stdin], [], [], POLL_S)[0]:
+        family |= started_by(driver)
+    for member in list(family):
+        family |= started_by(member)
+    family.discard(psutil.Process())
+    for member in family:
+        with suppress(psutil.Error):
+            if member.is_running():  # its number may be another's by now
+                member.kill()
+    psutil.wait_procs(family, timeout=10)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
