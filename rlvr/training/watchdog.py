@@ -17,6 +17,7 @@ from rlvr.runs.folder import RunFolder
 
 POLL_S = 2.0
 GRACE_S = 8.0
+NEEDED = ("gcs_server", "raylet")  # of Ray's own processes
 EXPECTED = ("RAY_KILL", "OUT_OF_SCOPE", "REF_DELETED")  # ends that somebody asked for
 
 
@@ -79,7 +80,8 @@ def dead_processes() -> list[str]:
     from ray._private import state, worker
 
     node = worker._global_node
-    own = [kind for kind, _ in node.dead_processes()] if node is not None and node.head else []
+    ended = node.dead_processes() if node is not None and node.head else []
+    own = [kind for kind, _ in ended if kind in NEEDED]  # without dashboard, log monitor and autoscaler a run goes on
     if own:
         return own  # without its control store Ray cannot be asked about actors
     names = []
