@@ -1,8 +1,8 @@
-"""Ends what a killed driver leaves behind: its processes, and its scratch folder.
+"""Ends what a driver leaves behind: its processes, and its scratch folder.
 
-A driver that is killed (kill -9, or by the kernel when memory is short) cleans up nothing. Ray's raylet goes with it, but the
-agents that Ray has just started wait minutes for a control store that is gone. So the driver starts this file as a program, and alone
-holds the other end of its standard input: when that closes, the driver has ended.
+Ray's agents outlive it: for a moment where it ended in order, for minutes where its control store was killed, and where the driver
+itself was (kill -9, or by the kernel when memory is short) nothing cleans up. So the driver starts this file as a program, and
+alone holds the other end of its standard input: when that closes, the driver has done with its run, or has ended.
 """
 
 import os
@@ -16,19 +16,20 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-POLL_S = 2.0  # between two looks at what the driver has started
+POLL_S = 1.0  # between two looks at what the driver has started
+END_S = 10.0  # for killed processes to go
 
 
 @contextmanager
 def guarded(folder: str) -> Iterator[None]:
-    """While a `with` block runs, a process waits to clean up in this one's place; `folder` is removed then."""
+    """After the `with` block, and if this process ends in it, all that it has started meanwhile is killed and `folder` removed."""
     command = [sys.executable, "-I", __file__, folder]
     guardian = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     try:
         yield
     finally:
-        guardian.kill()
-        guardian.communicate()
+        with suppress(subprocess.TimeoutExpired):
+            guardian.communicate(timeout=2 * END_S)
 
 
 def started_by(process: psutil.Process) -> set[psutil.Process]:
@@ -52,7 +53,7 @@ def main(folder: str) -> None:
         with suppress(psutil.Error):
             if member.is_running():  # its number may be another's by now
                 member.kill()
-    psutil.wait_procs(family, timeout=10)
+    psutil.wait_procs(family, timeout=END_S)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -33,7 +33,6 @@ from rlvr.training.guardian import guarded
 
 SCRATCH = "rlvr-"
 LONGEST_TEMPORARY = 24
-REMOVAL_TRIES = 25
 
 
 def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console, float], None]) -> int:
@@ -253,7 +252,6 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
         else:
             arguments.setdefault("_temp_dir", f"{scratch}/ray")
         runtime_env["env_vars"] = ray_environment(cfg, folder, scratch) | (runtime_env.get("env_vars") or {})
-        family: set = set()
         over = threading.Event()
         try:
             _start_ray(arguments | {"runtime_env": runtime_env}, over)
@@ -261,12 +259,10 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
             if address:  # asked only where it is not known: Ray ends the process when the answer takes too long
                 check_cluster(cfg, ray.cluster_resources(), address)
             runner = ray.remote(TaskRunner).options(num_cpus=0).remote()
-            watchdog.wait_for(runner.run.remote(cfg), folder, cfg.watchdog, family)
+            watchdog.wait_for(runner.run.remote(cfg), folder, cfg.watchdog)
         finally:
-            watchdog.add_children(family)
             ray.shutdown()
             over.set()
-            watchdog.end(family)
 
 
 def _start_ray(arguments: Mapping[str, Any], over: threading.Event) -> None:
@@ -325,15 +321,8 @@ def scratch_folder() -> Iterator[str]:
         if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
             shutil.rmtree(left, ignore_errors=True)
     folder = tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-", dir=base)
-    try:
-        with guarded(folder):
-            yield folder
-    finally:
-        for _ in range(REMOVAL_TRIES):  # Ray's agents outlive its shutdown by a moment, and write
-            shutil.rmtree(folder, ignore_errors=True)
-            if not Path(folder).exists():
-                break
-            time.sleep(0.2)
+    with guarded(folder):
+        yield folder
 
 
 def wandb_id(folder: RunFolder) -> str:

@@ -6,10 +6,8 @@ by itself ends the run with the trainer's own error, which says more: it has `GR
 """
 
 import time
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import ray
 from omegaconf import DictConfig
 
@@ -33,14 +31,14 @@ class NotPlaced(RuntimeError):
     """Ray has not given the run what it asked for; the message has the numbers."""
 
 
-def wait_for(task: ray.ObjectRef, folder: RunFolder, limits: DictConfig, family: set[psutil.Process]) -> None:
-    """Wait for the trainer. Raises what it raised, or ProcessDied, NotPlaced or NoProgress. What runs meanwhile is added to
-    `family`. limits: `watchdog` of the configuration.
+def wait_for(task: ray.ObjectRef, folder: RunFolder, limits: DictConfig) -> None:
+    """Wait for the trainer. Raises what it raised, or ProcessDied, NotPlaced or NoProgress.
+
+    limits: `watchdog` of the configuration.
     """
     started = wrote = time.monotonic()
     seen, last = None, last_written(folder)
     while not ray.wait([task], timeout=POLL_S)[0]:
-        add_children(family)
         now = time.monotonic()
         if dead := dead_processes():
             seen = now if seen is None else seen
@@ -60,18 +58,6 @@ def wait_for(task: ray.ObjectRef, folder: RunFolder, limits: DictConfig, family:
                 f"(watchdog.no_progress_minutes={limits.no_progress_minutes:g}); run.log says what it last did"
             )
     ray.get(task)
-
-
-def add_children(family: set[psutil.Process]) -> None:
-    family |= set(psutil.Process().children(recursive=True))
-
-
-def end(family: set[psutil.Process]) -> None:
-    """End what is left of a run's processes: some of Ray's agents outlive it for minutes when its control store is killed."""
-    for process in family:
-        with suppress(psutil.Error):
-            if process.is_running():
-                process.kill()
 
 
 def dead_processes() -> list[str]:
