@@ -4,7 +4,7 @@ In CI one process of one role is killed (kill -9) while the run trains. By hand,
 `ROLES`, the moment from the 30 s after that process appears, which cover start, evaluation, training and saving:
 
     N=20 pytest -n0 -s tests/training/test_watchdog.py
-    KILL=gcs_server,ray::TransferQueueController pytest -n0 -s tests/training/test_watchdog.py
+    KILL=gcs_server@10,ray::TransferQueueController pytest -n0 -s tests/training/test_watchdog.py
 
 To pass, the run must end by itself within LIMIT_S with a non-zero code and say in its last lines what died or why it failed,
 or else go on and finish (Ray replaces some of its processes); leave no process of its own; and, when the same command is given
@@ -51,7 +51,9 @@ ROLES = (
 ROLES += ("ray::IDLE", "ray::TaskRunner", "ray::TransferQueueController", "ray::TorchServer", "ray::WorkerDict")
 ROLES += ("ray::SimpleStorageUnit",)
 RANDOM = random.Random(os.environ.get("SEED", "1"))
-KILLS = [(role, None) for role in os.environ.get("KILL", "ray::SimpleStorageUnit").split(",")]
+KILLS = [(role, float(after) if after else None) for role, _, after in (
+    kill.partition("@") for kill in os.environ.get("KILL", "ray::SimpleStorageUnit").split(",")
+)]  # fmt: skip
 if "N" in os.environ:
     KILLS = [(RANDOM.choice(ROLES), round(RANDOM.uniform(0, 30), 1)) for _ in range(int(os.environ["N"]))]
 
