@@ -17,6 +17,7 @@ import time
 import pandas as pd
 import psutil
 import pytest
+import ray
 
 from rlvr.runs.folder import RunFolder, metrics_lines, read_metrics
 
@@ -37,7 +38,7 @@ def free_port() -> int:
 @pytest.fixture
 def cluster():
     """The address of a head node, and what starts a second node and returns its process; all of it ended afterwards."""
-    address = f"{socket.gethostbyname(socket.gethostname())}:{free_port()}"
+    address = f"{ray.util.get_node_ip_address()}:{free_port()}"  # what Ray itself takes a loopback address for
     ip, port = address.split(":")
     started = []
 
