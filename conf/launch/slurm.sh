@@ -18,13 +18,20 @@ trap : TERM
 helpers=()
 if [ "${SLURM_JOB_NUM_NODES:-1}" -gt 1 ]; then
     head=$(hostname -I | cut -d ' ' -f 1):$((20000 + SLURM_JOB_ID % 20000))
+    others=$((SLURM_JOB_NUM_NODES - 1))
+    # A token for this job alone: nobody else on these nodes can join its Ray.
+    export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
+    RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
+    [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
     "$RLVR_PYTHON" -m ray.scripts.scripts start --head --node-ip-address="${head%:*}" --port="${head#*:}" --block &
     helpers+=($!)
-    srun --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks-per-node=1 --exclude="$SLURMD_NODENAME" \
+    srun --nodes=$others --ntasks=$others --ntasks-per-node=1 --exclude="$SLURMD_NODENAME" \
         "$RLVR_PYTHON" -m ray.scripts.scripts start --address="$head" --block &
     helpers+=($!)
     until [ "$("$RLVR_PYTHON" -m ray.scripts.scripts status --address="$head" 2> /dev/null | grep -c node_)" -ge "$SLURM_JOB_NUM_NODES" ]; do
-        kill -0 "${helpers[@]}" 2> /dev/null || { echo "error: Ray did not start on all nodes"; exit 1; }
+        for helper in "${helpers[@]}"; do
+            kill -0 "$helper" 2> /dev/null || { echo "error: Ray did not start on all nodes"; kill "${helpers[@]}" 2> /dev/null; exit 1; }
+        done
         sleep 2
     done
     arguments+=("ray.address=$head")

@@ -249,6 +249,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
         if address:  # what there is, the cluster says
             arguments = {k: v for k, v in arguments.items() if k not in ("num_cpus", "num_gpus", "include_dashboard")}
             arguments["address"] = address
+            _use_token()
         else:
             arguments.setdefault("_temp_dir", f"{scratch}/ray")
         runtime_env["env_vars"] = ray_environment(cfg, folder, scratch) | (runtime_env.get("env_vars") or {})
@@ -263,6 +264,16 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
         finally:
             ray.shutdown()
             over.set()
+
+
+def _use_token() -> None:
+    """Show a cluster the token that Ray has made in this home: `ray start` asks for it as soon as one is there, and `ray.init`
+    shows it only to a cluster that it finds by itself.
+    """
+    with suppress(ImportError):  # a Ray without tokens
+        from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 def _start_ray(arguments: Mapping[str, Any], over: threading.Event) -> None:
