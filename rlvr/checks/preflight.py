@@ -51,9 +51,10 @@ def check_slots(cfg: DictConfig, there: float, where: str) -> None:
     if needed > there:
         units = cfg.transfer_queue.backend.SimpleStorage.num_data_storage_units
         fewer = f"{key}=1 saves {units - 1}, and " if units > 1 else ""
+        more = "`ray start --num-cpus`" if ray_address(cfg) else f"ray_kwargs.ray_init.num_cpus={needed}"
         raise ConfigError(
             f"hardware={cfg.hardware.name}: needs {needed} CPU slots of Ray, {where} has {there:g}: {fewer}"
-            f"ray_kwargs.ray_init.num_cpus={needed} counts more than there are, for most of them idle"
+            f"{more} counts more than there are, for most of them idle"
         )
 
 

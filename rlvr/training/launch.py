@@ -308,15 +308,15 @@ def _start_ray(arguments: Mapping[str, Any], over: threading.Event) -> None:
 
 
 def check_cluster(cfg: DictConfig, resources: Mapping[str, float], address: str) -> None:
-    """ConfigError when a Ray cluster has fewer CPU slots or devices in all than the run takes."""
+    """ConfigError when a Ray cluster has fewer devices or CPU slots in all than the run takes."""
     where = f"the cluster at {address}"
-    preflight.check_slots(cfg, resources.get("CPU", 0), where)
     devices, there = cfg.hardware.nodes * cfg.hardware.devices_per_node, resources.get("GPU", 0)
     if devices > there:
         raise ConfigError(
             f"hardware={cfg.hardware.name}: needs {devices} devices on {cfg.hardware.nodes} node(s), {where} has {there:g} in "
             "all: start Ray on more nodes, with --num-gpus where they have none, or lower hardware.nodes"
         )
+    preflight.check_slots(cfg, resources.get("CPU", 0), where)
 
 
 @contextmanager
