@@ -4,12 +4,16 @@ verl samples all validation rows alike; here MATH500 is greedy and AIME is eight
 How many samples a row gets, verl reads from its `__rollout_n__` (rlvr.training.trainer). On a CPU `rlvr.verl_cpu.agent_loop` does both.
 """
 
+import logging
 from typing import Any
 
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
+from verl.utils.tokenizer import continuous_token_wiring
 
 from rlvr.verl_cpu import stops
+
+continuous_token_wiring.logger.setLevel(logging.ERROR)  # it warns of its default builder at every response, a line each
 
 
 class RowSamplingAgentLoop(SingleTurnAgentLoop):
