@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -225,10 +226,14 @@ def root_cause(error: BaseException) -> str:
 
 
 def report_failure(console: Console, error: BaseException, log_path: str | Path) -> int:
-    """Print the cause in one line and where the whole log is; returns the process's exit code."""
+    """Print the cause in one line and where the whole log is; returns the process's exit code.
+
+    The traceback goes to stderr, which is the log (`capture_output`): not every process prints its own.
+    """
     if isinstance(error, KeyboardInterrupt):
         console.print(f"interrupted; the same command resumes the run (log: {log_path})", soft_wrap=True)
         return INTERRUPTED
+    traceback.print_exception(error)
     console.print(root_cause(error), style="bold red", markup=False, highlight=False, soft_wrap=True)
     console.print(f"full log: {log_path}", markup=False, highlight=False, soft_wrap=True)
     return 1
