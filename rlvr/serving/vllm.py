@@ -27,6 +27,8 @@ from rlvr.serving.requests import ChatRequest, CompletionRequest, Problem
 START_S = 900.0  # loading and compiling a large model takes minutes
 STOP_S = 20.0
 MEMORY = 0.9  # of the GPU, shared by the models
+CPU_MEMORY = 0.3  # of main memory, likewise, which is not vLLM's alone
+PLATFORM = "from vllm.platforms import current_platform; print(current_platform.device_type)"
 PATHS = {True: "/v1/chat/completions", False: "/v1/completions"}
 
 
@@ -50,21 +52,29 @@ class VllmBackend:
     ) -> VllmBackend:
         """One that is ready. ConfigError when vLLM is not there, or ends before it answers."""
         program = str(python) if python else sys.executable
-        found = await asyncio.create_subprocess_exec(program, "-c", "import vllm", stderr=asyncio.subprocess.DEVNULL)
-        if await found.wait():
+        pipe, nowhere = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+        found = await asyncio.create_subprocess_exec(program, "-c", PLATFORM, stdout=pipe, stderr=nowhere)
+        platform = (await found.communicate())[0].split()
+        if found.returncode:
             raise ConfigError(
                 f"engine=vllm: {program} has no vLLM: python=<interpreter of an environment with it>, or engine=torch"
             )
         backend = cls(queue, default)
+        on_cpu = platform[-1:] == [b"cpu"]  # vLLM's messages come before it
+        memory, dtype = (CPU_MEMORY, dtype or "float32") if on_cpu else (MEMORY, dtype)
+        # Compiling takes minutes on a CPU, for a model of any size.
+        flags = ["--enforce-eager"] if on_cpu else []
         try:
             for name, path in paths.items():
-                await backend._add(program, name, path, template, dtype, MEMORY / len(paths))
+                await backend._add(program, name, path, template, dtype, memory / len(paths), flags)
         except BaseException:
             await backend.close()
             raise
         return backend
 
-    async def _add(self, program: str, name: str, path: str, template: str, dtype: str | None, memory: float) -> None:
+    async def _add(
+        self, program: str, name: str, path: str, template: str, dtype: str | None, memory: float, flags: list[str]
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -82,9 +92,9 @@ class VllmBackend:
             options["chat-template"] = file
         if dtype:
             options["dtype"] = dtype
-        key = secrets.token_urlsafe()
+        key, arguments = secrets.token_urlsafe(), [*(f"--{k}={v}" for k, v in options.items()), *flags]
         process = await asyncio.create_subprocess_exec(
-            program, "-m", "vllm.entrypoints.cli.main", "serve", path, *(f"--{k}={v}" for k, v in options.items()),
+            program, "-m", "vllm.entrypoints.cli.main", "serve", path, *arguments,
             env={**os.environ, "VLLM_API_KEY": key}, stdout=sys.stderr,
         )  # fmt: skip
         client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers={"authorization": f"Bearer {key}"},

@@ -15,14 +15,15 @@ from rlvr.serving.api import Served
 from rlvr.serving.vllm import VllmBackend
 
 PROGRAM = '''#!{python}
-"""As an interpreter: `-c "import vllm"` succeeds, `-m vllm.entrypoints.cli.main serve` answers what it was asked."""
+"""As an interpreter: `-c` tells vLLM's platform, `-m vllm.entrypoints.cli.main serve` answers what it was asked."""
 import http.server, json, os, sys
 if sys.argv[1] == "-c":
+    print("INFO a message of vLLM's\\n{platform}")
     sys.exit()
 assert sys.argv[2:4] == ["vllm.entrypoints.cli.main", "serve"]
 if sys.argv[4] == "broken":
     sys.exit(3)
-given = dict(argument[2:].split("=", 1) for argument in sys.argv[5:])
+given = dict(argument[2:].partition("=")[::2] for argument in sys.argv[5:])
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -36,7 +37,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(json.dumps({{"error": {{"message": "vLLM says no", "param": "top_k", "code": 400}}}}).encode())
             return
         self.send_response(200); self.end_headers()
-        about = {{"asked": body, "path": self.path, "template": open(given["chat-template"]).read()}}
+        about = {{"asked": body, "path": self.path, "template": open(given["chat-template"]).read(), "given": given}}
         if body.get("stream"):
             self.wfile.write(b"data: " + json.dumps(about).encode() + b"\\n\\ndata: [DONE]\\n\\n")
         else:
@@ -46,12 +47,15 @@ http.server.ThreadingHTTPServer((given["host"], int(given["port"])), Handler).se
 '''
 
 
+def program(path, platform):
+    path.write_text(PROGRAM.format(python=sys.executable, platform=platform))
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
 @pytest.fixture
 def python(tmp_path):
-    file = tmp_path / "python"
-    file.write_text(PROGRAM.format(python=sys.executable))
-    file.chmod(file.stat().st_mode | stat.S_IXUSR)
-    return file
+    return program(tmp_path / "python", "cuda")
 
 
 @pytest.mark.timeout(120)
@@ -79,6 +83,31 @@ def test_requests_reach_vllm_and_its_end_ends_the_server(python):
     assert not backend.healthy and not backend.active
     loop.run_until_complete(backend.close())
     loop.close()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("platform", "asked", "expected"),
+    [
+        ("cuda", None, {"gpu-memory-utilization": "0.45"}),
+        ("cpu", None, {"gpu-memory-utilization": "0.15", "enforce-eager": "", "dtype": "float32"}),
+        ("cpu", "bfloat16", {"gpu-memory-utilization": "0.15", "enforce-eager": "", "dtype": "bfloat16"}),
+    ],
+)
+def test_a_cpu_has_float32_eagerly_and_a_smaller_share_of_the_memory(platform, asked, expected, tmp_path):
+    import asyncio
+
+    async def given():
+        paths = {"tuned": "path", "base": "path"}
+        backend = await VllmBackend.start(paths, "none", program(tmp_path / "python", platform), asked, 8, 48)
+        try:
+            body = {"model": "base", "messages": [{"role": "user", "content": "x"}]}
+            return (await backend.models["base"][1].post("/v1/chat/completions", json=body)).json()["given"]
+        finally:
+            await backend.close()
+
+    options = asyncio.run(given())
+    assert {k: v for k, v in options.items() if k in ("gpu-memory-utilization", "enforce-eager", "dtype")} == expected
 
 
 def test_what_does_not_start_is_named(python):
