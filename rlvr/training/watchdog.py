@@ -3,11 +3,16 @@
 Of 26 processes killed at random, a storage process of TransferQueue left the run hanging every time. Here the driver asks
 Ray which actors and which of its own processes are gone, while it waits for the trainer. A death that the trainer notices
 by itself ends the run with the trainer's own error, which says more: it has `GRACE_S` for that.
+
+vLLM's engine and its workers are no actors: the actor that started them lives on, and the trainer, when it sends new weights,
+waits for one that is gone. They are watched on the driver's machine; elsewhere a run ends by `no_progress_minutes`.
 """
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import ray
 from omegaconf import DictConfig
 
@@ -16,6 +21,7 @@ from rlvr.runs.folder import RunFolder
 POLL_S = 2.0
 GRACE_S = 8.0
 NEEDED = ("gcs_server", "raylet")  # of Ray's own processes
+ENGINE = "VLLM::"  # how vLLM's processes call themselves
 EXPECTED = ("RAY_KILL", "OUT_OF_SCOPE", "REF_DELETED")  # ends that somebody asked for
 
 
@@ -38,9 +44,10 @@ def wait_for(task: ray.ObjectRef, folder: RunFolder, limits: DictConfig) -> None
     """
     started = wrote = time.monotonic()
     seen, last = None, last_written(folder)
+    engines: dict[psutil.Process, str] = {}
     while not ray.wait([task], timeout=POLL_S)[0]:
         now = time.monotonic()
-        if dead := dead_processes():
+        if dead := dead_processes() + dead_engines(engines):
             seen = now if seen is None else seen
             if now - seen > GRACE_S:
                 raise ProcessDied(f"{', '.join(dead)} died; the same command resumes the run from its last checkpoint")
@@ -75,6 +82,22 @@ def dead_processes() -> list[str]:
         if actor["State"] == "DEAD" and not any(end in str(actor["DeathCause"]) for end in EXPECTED):
             names.append(f"{actor['ActorClassName']} (pid {actor['Pid']})")
     return sorted(names)
+
+
+def dead_engines(engines: dict[psutil.Process, str]) -> list[str]:
+    """Names of vLLM's processes that have ended. `engines`: those seen so far; new ones of this process's family are added."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if (title := "".join(process.cmdline()[:1])).startswith(ENGINE):
+                engines[process] = title
+    ended = {process: title for process, title in engines.items() if not _lives(process)}
+    return sorted(f"{title} (pid {process.pid})" for process, title in ended.items())
+
+
+def _lives(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def not_placed() -> str:

@@ -15,6 +15,7 @@ processes.
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -169,6 +170,18 @@ def test_what_a_driver_started_is_ended_and_its_folder_goes(tmp_path, is_killed)
     while scratch.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not scratch.exists() and driver.wait(30) == (-9 if is_killed else 0)
+
+
+def test_vllms_engine_is_watched_although_ray_does_not_know_it():
+    engine = subprocess.Popen(["VLLM::EngineCore", "60"], executable=shutil.which("sleep"))
+    engines = {}
+    assert watchdog.dead_engines(engines) == []
+    engine.kill()
+    os.waitid(os.P_PID, engine.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and its parent does not know
+    dead = [f"VLLM::EngineCore (pid {engine.pid})"]
+    assert watchdog.dead_engines(engines) == dead
+    engine.wait()
+    assert watchdog.dead_engines(engines) == dead
 
 
 def test_a_run_that_writes_nothing_is_ended_and_a_clock_that_jumps_ends_none(tmp_path, monkeypatch):
