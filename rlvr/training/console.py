@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -233,7 +233,8 @@ def report_failure(console: Console, error: BaseException, log_path: str | Path)
     if isinstance(error, KeyboardInterrupt):
         console.print(f"interrupted; the same command resumes the run (log: {log_path})", soft_wrap=True)
         return INTERRUPTED
-    traceback.print_exception(error)
+    with suppress(OSError):  # the log's disk is full
+        traceback.print_exception(error)
     console.print(root_cause(error), style="bold red", markup=False, highlight=False, soft_wrap=True)
     console.print(f"full log: {log_path}", markup=False, highlight=False, soft_wrap=True)
     return 1
