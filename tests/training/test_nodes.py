@@ -9,6 +9,7 @@ own error 8 s. Tolerance: gloo adds the gradients of two processes in the same o
 """
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -36,11 +37,26 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def cluster():
+def cluster(monkeypatch):
     """The address of a head node, and what starts a second node and returns its process; all of it ended afterwards."""
     address = f"{ray.util.get_node_ip_address()}:{free_port()}"  # what Ray itself takes a loopback address for
     ip, port = address.split(":")
     started = []
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+    def joined(nodes: int) -> None:
+        status, deadline = (
+            [sys.executable, "-m", "ray.scripts.scripts", "status", f"--address={address}"],
+            time.monotonic() + 180,
+        )
+        while subprocess.run(status, capture_output=True, text=True).stdout.count(" 1 node_") != nodes:
+            assert time.monotonic() < deadline, f"not {nodes} nodes within 180 s"
+
+    def second() -> psutil.Process:
+        node = start(f"--address={address}")
+        joined(2)
+        return node
 
     def start(*arguments: str) -> psutil.Process:
         slots = ["--num-cpus=6", "--num-gpus=1", "--block"]
@@ -51,9 +67,9 @@ def cluster():
         return started[-1]
 
     start("--head", f"--node-ip-address={ip}", f"--port={port}", "--include-dashboard=false")
-    time.sleep(20)
     try:
-        yield address, lambda: start(f"--address={address}")
+        joined(1)
+        yield address, second
     finally:
         for process in started:
             for member in [*process.children(recursive=True), process] if process.is_running() else []:
@@ -78,7 +94,6 @@ def test_two_nodes_train_as_one_and_a_lost_node_ends_the_run(cluster, tmp_path, 
     assert alone.wait(600) == 1  # one node is not enough
     assert f"needs 2 devices on 2 node(s), the cluster at {address} has 1 in all" in said()[-2]
     node = second_node()
-    time.sleep(20)
     driver = train(tmp_path / "two", *on_two)
     while folder.last_step() < 3 and driver.poll() is None:
         time.sleep(0.2)
@@ -87,7 +102,6 @@ def test_two_nodes_train_as_one_and_a_lost_node_ends_the_run(cluster, tmp_path, 
     assert driver.wait(LIMIT_S) == 1, said()[-3:]
     print(f"second node: {time.monotonic() - killed:.0f} s from the kill to the end: {said()[-2]}")
     second_node()
-    time.sleep(20)
     assert train(tmp_path / "two", *on_two).wait(3000) == 0, said()[-5:]
     assert [line["step"] for line in metrics_lines(folder.metrics_path)] == list(range(7))
     assert train(tmp_path / "one", "hardware=cpu_two_workers").wait(3000) == 0, said()[-5:]
