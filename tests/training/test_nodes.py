@@ -54,6 +54,7 @@ def cluster(monkeypatch):
             assert time.monotonic() < deadline, f"not {nodes} nodes within 180 s"
 
     def second() -> psutil.Process:
+        joined(1)  # a node that was killed is missed after some 20 s
         node = start(f"--address={address}")
         joined(2)
         return node
