@@ -6,19 +6,17 @@ three seeds are drawn as lines, more as a band: around accuracies their 95 % int
 range over seeds. Without runs a figure shows the paper's curves only.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from analysis import style
@@ -26,6 +24,10 @@ from analysis.estimates import gain_after_saturation, parts, reflections
 from analysis.manifests import Manifest, Panel, Row, benchmarks_at, paper_data
 from analysis.results import SATURATED, Run, first_reaching
 from rlvr.stats import mean_intervals, printed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FEW_POINTS = 12
 FEW_MARKERS = 6
@@ -309,6 +311,9 @@ def shown_panels(manifest: Manifest, scale: str | None, runs: Sequence[Run]) -> 
 
 def draw(manifest: Manifest, scale: str | None, panels: Sequence[tuple[Panel, list[Line]]]) -> Figure:
     """The whole figure of a manifest: its panels, or pairs of panels, in a grid."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     paired = scale not in (None, "paper")
     abreast = min(len(panels), 2 if paired else 3)
     lines, width = -(-len(panels) // abreast), (6.2 if paired else 4.1) * abreast
@@ -342,9 +347,11 @@ def told(manifest: Manifest, scale: str | None, panels: Sequence[tuple[Panel, li
     return f"{manifest.title}, {whose}, from first to last step. {'; '.join(said)}."
 
 
-@rc_context(fname=style.RC)
+@style.drawn
 def draw_run(run: Run, benchmarks: Sequence[str]) -> Figure:
     """The post-saturation figure of one run, a line for each benchmark."""
+    from matplotlib.figure import Figure
+
     fig = Figure(figsize=(6.4, 3.6), layout="constrained")
     ax = fig.subplots()
     wanted = [("train/accuracy", "training accuracy")]
@@ -358,7 +365,7 @@ def draw_run(run: Run, benchmarks: Sequence[str]) -> Figure:
     return fig
 
 
-@rc_context(fname=style.RC)
+@style.drawn
 def write(manifest: Manifest, scale: str | None, runs: Sequence[Run], out: Path) -> tuple[int, int, str]:
     """<stem>.png, and .pdf and .svg of what is ours; returns width and height as a page shows them, in pixels, and the text for who cannot see."""
     panels = shown_panels(manifest, scale, runs)

@@ -1,11 +1,10 @@
 """How every figure looks: one palette that colour-blind readers can tell apart; dashes and markers tell lines apart in grey print."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any
-
-from matplotlib.colors import to_rgb
+from typing import Any, ParamSpec, TypeVar
 
 RC = Path(__file__).parent / "page" / "figures.mplstyle"
 # Okabe and Ito (2008), their yellow left out: too light on white.
@@ -17,16 +16,35 @@ EXPERIMENTS = ("one_shot", "full_set", "two_shot", "one_shot_pi13", "format_rewa
                "four_shot")  # fmt: skip
 LIGHTER, DARKER = 0.45, 0.3
 FORMATS = ("png", "pdf", "svg")
+P = ParamSpec("P")
+T = TypeVar("T")
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+
+
+def drawn(work: Callable[P, T]) -> Callable[P, T]:
+    """A function that draws with the figures' settings; matplotlib is loaded when it is called."""
+
+    @wraps(work)
+    def inside(*args: P.args, **options: P.kwargs) -> T:
+        from matplotlib import rc_context
+
+        with rc_context(fname=RC):
+            return work(*args, **options)
+
+    return inside
 
 
 def light(color: str) -> tuple[float, ...]:
     """The same hue, lighter: the paper's curve."""
+    from matplotlib.colors import to_rgb
+
     return tuple(part + (1 - part) * LIGHTER for part in to_rgb(color))
 
 
 def dark(color: str) -> tuple[float, ...]:
     """The same hue, darker: a curve's name."""
+    from matplotlib.colors import to_rgb
+
     return tuple(part * (1 - DARKER) for part in to_rgb(color))
 
 
