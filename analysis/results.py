@@ -49,6 +49,10 @@ SATURATED = 0.99
 WINDOW = 1024  # rollouts: one step at the paper's scale; of the 64 of a smaller scale's step all are right by luck
 
 
+class NoStepYet(ConfigError):
+    """A run that has only begun."""
+
+
 @dataclass
 class Scores:
     """One benchmark over the evaluations of one run. correct: "evaluations problems" in 0..samples; ids: "problems"."""
@@ -150,7 +154,7 @@ def load_run(folder: RunFolder) -> Run:
     config, provenance = folder.config(), read_json(folder.provenance_path)
     metrics = read_metrics(folder.metrics_path)
     if metrics.empty:
-        raise ConfigError("no step is done yet")
+        raise NoStepYet("no step is done yet")
     metrics = metrics.set_index("step")
     scores: dict[str, Scores] = {}
     degenerate_shares, subjects = _rollouts(folder)
@@ -279,7 +283,7 @@ def _load_or_reason(folder: RunFolder) -> Run | str:
     """A run, or in one line why it cannot be read: whatever lies in one folder, the others are drawn."""
     try:
         return load_run(folder)
-    except ConfigError as error:
+    except NoStepYet as error:
         return f"{'/'.join(folder.path.parts[-4:])}: {error}"
     except Exception as error:
         why = " ".join(f"{type(error).__name__}: {error}".split())
