@@ -31,7 +31,9 @@ def test_every_program_of_the_project_reads_its_options_here():
         if 'if __name__ == "__main__"' in f.read_text() and "command(" not in f.read_text()
     ]
     # Workers and a child process: their input is a pipe.
-    assert sorted(others) == ["rlvr/checks/probe.py", "rlvr/grading/own.py", "rlvr/grading/serve.py"]
+    assert sorted(others) == [
+        "rlvr/checks/probe.py", "rlvr/grading/own.py", "rlvr/grading/serve.py", "rlvr/training/guardian.py",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("module", COMMANDS)

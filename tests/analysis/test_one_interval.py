@@ -59,7 +59,7 @@ def test_every_place_prints_the_same(name, folder, cells):
     expected = re.findall(PRINTED, of_run)[-1]
 
     rows = [row for row in summary.write(folder, [name]) if row["step"] == 20]
-    of_evaluation = shown(summary.table(rows, {name: "accuracy"}))
+    of_evaluation = shown(summary.table(rows, {name: "accuracy"}, Console(width=200)))
     assert re.findall(PRINTED, of_evaluation) == [expected]
 
     stored = pd.read_csv(folder.eval_dir / "summary.csv").query(

@@ -281,13 +281,13 @@ def test_claims_of_the_committed_runs():
     runs, _ = load(None, RESULTS / "tiny_v1")
     manifests = load_manifests()
     judged = {claim.claim: claim for claim in claims.judge(claims.read(manifests), manifests, Estimator(runs))}
-    lifts = judged["One example lifts accuracy a lot (pi1; pi13)"]
+    lifts = judged["One example lifts accuracy a lot (pi1, pi13)"]
     assert lifts.word == "1 of 1 reproduced, 1 open" and lifts.evidence[0].missing == []
     assert len(lifts.evidence[0].by_seed) == 3
     assert np.mean(lifts.evidence[0].by_seed) == pytest.approx(lifts.evidence[0].ours.value)
-    assert judged["One example does as well as the whole pool (pi1; pi13)"].word == "0 of 1 reproduced, 1 open"
+    assert judged["One example does as well as the whole pool (pi1, pi13)"].word == "0 of 1 reproduced, 1 open"
     # Evaluated on half of the average after saturation only: nothing to count a gain from.
-    gain = judged["Test accuracy goes on rising after training accuracy has saturated (pi1; pi13)"]
+    gain = judged["Test accuracy goes on rising after training accuracy has saturated (pi1, pi13)"]
     assert gain.word == claims.NOT_RUN and all("one_shot_pi13" in line for line in gain.missing)
     entropy = judged["The entropy loss alone lifts accuracy"]
     assert entropy.word == "too few seeds"
@@ -296,7 +296,7 @@ def test_claims_of_the_committed_runs():
     lines = table.splitlines()
     assert all(line.count("|") == 6 for line in lines)
     assert len(lines) - 2 + len(idle.split("; ")) == len(judged) and gain.claim in idle
-    assert "| 3 | 1 of 1 reproduced, 1 open |" in next(line for line in lines if lifts.claim in line)
+    assert "| 1-3 | 1 of 1 reproduced, 1 open |" in next(line for line in lines if lifts.claim in line)
 
 
 def test_readme_shows_the_claims_of_the_committed_results(tmp_path, monkeypatch):

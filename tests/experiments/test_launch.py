@@ -116,7 +116,8 @@ def test_tables_share_runs_and_rows_without_training_are_said():
 
 def test_a_figure_needs_the_runs_of_its_panels():
     wanted, _ = needed([manifest("figure02_post_saturation")], "tiny", [0], [], Path("runs"))
-    assert [run.folder.path.parts[-2] for run in wanted] == ["one_shot-scale.steps=240", "one_shot_pi13", "full_set"]
+    names = ["one_shot-scale.steps=240", "one_shot_pi13-scale.steps=240", "full_set"]
+    assert [run.folder.path.parts[-2] for run in wanted] == names
 
 
 @pytest.mark.parametrize(
