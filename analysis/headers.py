@@ -13,6 +13,8 @@ import numpy as np
 from analysis.results import ROOT, Run
 from rlvr.data import protocols
 
+EXPERIMENTS = ROOT / "conf" / "experiment"
+
 
 def plain_runs(runs: Iterable[Run]) -> dict[str, dict[str, list[Run]]]:
     """Finished runs without a variant or an override: experiment -> scale -> one run a seed."""
@@ -51,6 +53,6 @@ def rendered(text: str, runs: Mapping[str, Sequence[Run]]) -> str:
 def write(runs: Iterable[Run]) -> None:
     """Bring the file of every experiment that was run in step with its runs."""
     for experiment, of_scale in plain_runs(runs).items():
-        path = ROOT / "conf" / "experiment" / f"{experiment}.yaml"
+        path = EXPERIMENTS / f"{experiment}.yaml"
         if path.exists():
             path.write_text(rendered(path.read_text(), of_scale))

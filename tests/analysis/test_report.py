@@ -4,11 +4,12 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from analysis import claims, compare, report
+from analysis import claims, compare, headers, report
 from analysis.estimates import Estimator
 from analysis.manifests import CLAIMS, MANIFESTS, ManifestError, load_manifests
 from analysis.results import RESULTS, load
@@ -305,7 +306,12 @@ def test_readme_shows_the_claims_of_the_committed_results(tmp_path, monkeypatch)
     copy = tmp_path / "README.md"
     copy.write_text(f"{shown[:begin]}{claims.BEGIN}of yesterday\n{shown[end:]}")
     monkeypatch.setattr(report, "README", copy)
+    experiments = Path(shutil.copytree(headers.EXPERIMENTS, tmp_path / "experiment"))  # a test mends no header of ours
+    monkeypatch.setattr(headers, "EXPERIMENTS", experiments)
+    header = experiments / "one_shot.yaml"
+    header.write_text(header.read_text().replace("# Ours: scale=tiny", "# Ours: of yesterday"))
     assert command(report.Options, report.report, None, ["readme=true"]) == 0
     assert copy.read_text() == shown, "run: python -m analysis.report readme=true"
+    assert header.read_text() == (report.ROOT / "conf" / "experiment" / "one_shot.yaml").read_text()
     copy.write_text("no markers")
     assert command(report.Options, report.report, None, ["readme=true"]) == 1
