@@ -9,8 +9,9 @@
     engine     the torch rollout engine in fp32 against the CPU's: greedy answers, log-probabilities; tokens/s in bf16
     step       one GRPO step of `shape` with random weights: rollout and update in tokens/s, MFU, peak memory
     parity     log-probabilities, loss and parameters after an update of verl's engine, GPU against CPU (timings.gpu_parity)
-    runs       one_shot, entropy_only and full_set at scale=tiny with hardware=one_gpu, and one_shot on the CPU beside it:
-               scores, and how far rollout and trainer are apart (which a weight that was not sent would show)
+    runs       one_shot, entropy_only and full_set at scale=tiny with hardware=one_gpu (one_gpu_torch where vLLM is missing), and
+               one_shot with one_gpu_torch and on the CPU beside it: scores, and how far rollout and trainer are apart (which
+               a weight that was not sent would show)
     resume     one_shot killed in the middle goes on from its checkpoint, with each step once
 
 Each part writes <out>/<part>.json: small files to commit; one whose check does not hold writes <part>.failed.json and is done
@@ -202,7 +203,9 @@ def parity(options: Options) -> dict[str, Any]:
 def runs(options: Options) -> dict[str, Any]:
     """Of each run its first and last scores, how far rollout and trainer were apart, and seconds of its parts."""
     hardware = _hardware(options)
-    wanted = [(name, hardware) for name in EXPERIMENTS] + ([("one_shot", "cpu")] if options.device == "cuda" else [])
+    wanted = [(name, hardware) for name in EXPERIMENTS]
+    if options.device == "cuda":
+        wanted = list(dict.fromkeys([*wanted, ("one_shot", "one_gpu_torch"), ("one_shot", "cpu")]))
     return {f"{name}_{where}": _summary(_run(options, name, where).metrics_path) for name, where in wanted}
 
 
@@ -210,7 +213,7 @@ def resume(options: Options) -> dict[str, Any]:
     """A run killed after its first checkpoint and started again, beside a whole one.
 
     ok: it was killed, goes on from the checkpoint and has each step once, and up to there it is the whole run; on a CPU in
-    the end too. vLLM's random stream begins anew with the process, so on a GPU later steps are other draws.
+    the end too. vLLM's random stream begins anew with the process, so on a GPU later steps may be other draws.
     """
     hardware, short = _hardware(options), ("scale.steps=8", "scale.save_every=4", "scale.evaluate_every=4")
     whole = _run(options, "one_shot", hardware, *short, variant="whole")
@@ -234,7 +237,7 @@ PARTS: dict[str, Callable[[Options], dict[str, Any]]] = {
     "runs": runs,
     "resume": resume,
 }
-PACKAGES = {"parity": ("verl", "ray"), "runs": ("verl", "ray", "vllm"), "resume": ("verl", "ray", "vllm")}
+PACKAGES = dict.fromkeys(("parity", "runs", "resume"), ("verl", "ray"))
 
 
 def lacks(part: str, options: Options) -> list[str]:
@@ -244,12 +247,12 @@ def lacks(part: str, options: Options) -> list[str]:
     found = []
     if options.device == "cuda" and not torch.cuda.is_available():
         found.append("a CUDA GPU that torch finds (device=cpu shape=tiny rehearses without)")
-    packages = [name for name in PACKAGES.get(part, ()) if options.device == "cuda" or name != "vllm"]
-    return found + [f"{name} ({NEEDS[name]})" for name in packages if find_spec(name) is None]
+    return found + [f"{name} ({NEEDS[name]})" for name in PACKAGES.get(part, ()) if find_spec(name) is None]
 
 
 def _hardware(options: Options) -> str:
-    return "one_gpu" if options.device == "cuda" else "cpu"
+    """Without vLLM the torch engine generates on the GPU."""
+    return "cpu" if options.device == "cpu" else "one_gpu" if find_spec("vllm") else "one_gpu_torch"
 
 
 def _run(

@@ -36,6 +36,8 @@ CPU_PROCESSES_GIB = 3.2
 FLOPS_SHARE, BANDWIDTH_SHARE = 0.35, 0.6
 # Overhead of a decoding step; on a CPU 0.44 s for 80 of them, and FLOP/s of one core: 0.71 s an update on two (experiments/LOG.md).
 GPU_DECODE_S, CPU_DECODE_S, CPU_FLOPS = 0.004, 0.0055, 3e10
+# Of the torch engine on a GPU, whose kernels are launched one by one; a guess.
+TORCH_DECODE_S = 0.03
 # To the first step: cpu measured (experiments/LOG.md), cuda a guess.
 STARTUP_S = {"cpu": 35, "cuda": 180}
 # Of a stored response in Parquet: 0.6 to 1.25 at scale=tiny.
@@ -173,7 +175,7 @@ def _gpu_gib(cfg: DictConfig, a: Architecture, machine: Machine) -> tuple[float,
     engine = rollout.gpu_memory_utilization * memory
     cache = engine - 2 * a.parameters / tp / GIB - GPU_CONTEXT_GIB
     per_sequence = 2 * a.kv_values / tp * (cfg.scale.max_prompt_tokens + cfg.scale.max_response_tokens) / GIB
-    parts |= {"vLLM": engine, "of it KV cache": cache, "waiting beside vLLM": _models(cfg) * waiting}
+    parts |= {"rollout engine": engine, "of it KV cache": cache, "waiting beside it": _models(cfg) * waiting}
     return update, engine + _models(cfg) * waiting + GPU_CONTEXT_GIB / 2, parts, int(cache / per_sequence)
 
 
@@ -237,7 +239,8 @@ def _seconds(cfg: DictConfig, a: Architecture, machine: Machine, sequences: int)
         rate = devices * hardware.gpu.tflops * 1e12 * FLOPS_SHARE
         tp = cfg.actor_rollout_ref.rollout.tensor_model_parallel_size
         bandwidth = hardware.gpu.bandwidth_tb_s * 1e12 * BANDWIDTH_SHARE
-        decode_s = GPU_DECODE_S + 2 * a.parameters / tp / bandwidth
+        launches_s = TORCH_DECODE_S if cfg.actor_rollout_ref.rollout.name == "torch" else GPU_DECODE_S
+        decode_s = launches_s + 2 * a.parameters / tp / bandwidth
         token_s = 2 * a.kv_values / tp * (prompt + response / 2) / bandwidth
 
     def generation_s(answers: int) -> float:
@@ -300,7 +303,7 @@ def warnings(cfg: DictConfig, needed: Needs, machine: Machine) -> list[str]:
                 f"{where}: the weights alone are {share:.0f} GiB a GPU: raise actor_rollout_ref.rollout.tensor_model_parallel_size"
             )
         if needed.kv_sequences < 1:
-            found.append((1, 0, f"{where}: vLLM may have no room for one answer beside the weights; raise "
+            found.append((1, 0, f"{where}: the rollout engine may have no room for one answer beside the weights; raise "
                           "actor_rollout_ref.rollout.gpu_memory_utilization or tensor_model_parallel_size"))  # fmt: skip
         found.append((needed.rollout_gib, memory, f"{where}: generation needs about {needed.rollout_gib:.0f} GiB; lower "
                       "actor_rollout_ref.rollout.gpu_memory_utilization, or set "

@@ -28,6 +28,11 @@ def check_machine(cfg: DictConfig) -> None:
             f"hardware.attention={hardware.attention}: flash-attn is not installed: pip install flash-attn==2.8.3 "
             "--no-build-isolation, or hardware.attention=sdpa (slower: no packing)"
         )
+    if cfg.actor_rollout_ref.rollout.name == "vllm" and not find_spec("vllm"):
+        raise ConfigError(
+            f"hardware={hardware.name}: vLLM is not installed: pip install -e '.[gpu]', or hardware=one_gpu_torch "
+            "(the torch engine, several times slower)"
+        )
     if not cluster:
         check_slots(cfg, cfg.ray_kwargs.ray_init.get("num_cpus") or os.cpu_count() or 1, "this machine")
 

@@ -33,7 +33,7 @@ def check(cfg: DictConfig, training: Sequence[dict], testing: Sequence[dict]) ->
             continue
         text, length = max(long.items(), key=lambda item: item[1])
         said = f"{len(long)} {kind}{'s' if len(long) > 1 else ''} longer than scale.max_prompt_tokens={limit} (the longest has {length}: {text[:60]!r})"
-        if rows is training or cfg.hardware.device == "cpu":
+        if rows is training or cfg.actor_rollout_ref.rollout.name == "torch":
             raise ConfigError(f"{said}: raise scale.max_prompt_tokens or leave it out")
         notes.append(f"{said}: verl cuts them on the left while it trains; rlvr.evaluate does not")
     return notes

@@ -373,4 +373,6 @@ def ray_environment(cfg: DictConfig, folder: RunFolder, scratch: str) -> dict[st
         }
     else:  # as verl's own launcher
         variables |= {"VLLM_DISABLE_COMPILE_CACHE": "1", "VLLM_LOGGING_LEVEL": "WARN", "NCCL_DEBUG": "WARN"}
+        if cfg.actor_rollout_ref.rollout.name == "torch":
+            variables["VERL_USE_EXTERNAL_MODULES"] = "rlvr.verl_cpu.rollout"
     return variables

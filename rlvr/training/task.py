@@ -15,7 +15,7 @@ class TaskRunner:
 
     def _start_servers(self, config) -> list:
         """On a CPU the rollout servers load while the trainer does; verl takes them as they are."""
-        if config.actor_rollout_ref.rollout.name != "torch_cpu":
+        if config.hardware.device != "cpu":
             return []
         from rlvr.verl_cpu.server import start_server
 

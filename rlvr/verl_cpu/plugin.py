@@ -18,19 +18,7 @@ def register() -> None:
 
     patches.apply()
 
-    from verl.workers.rollout.base import _ROLLOUT_REGISTRY
-    from verl.workers.rollout.replica import RolloutReplicaRegistry
-
-    from rlvr.verl_cpu import engine  # noqa: F401  (registers the engines)
-
-    RolloutReplicaRegistry.register("torch_cpu", _load_replica)
-    _ROLLOUT_REGISTRY[("torch_cpu", "async")] = "rlvr.verl_cpu.rollout.TorchRolloutAdapter"
-
-
-def _load_replica():
-    from rlvr.verl_cpu.rollout import TorchReplica
-
-    return TorchReplica
+    from rlvr.verl_cpu import engine, rollout  # noqa: F401  (register the engines and the rollout)
 
 
 if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":

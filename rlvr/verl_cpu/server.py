@@ -6,7 +6,6 @@ server before it has loaded them, and the server's own process loads no more of 
 """
 
 import asyncio
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,21 +16,54 @@ BATCH_WINDOW_S = 0.005  # how long a first request waits for company
 
 def server_name(replica_rank: int) -> str:
     """Name of the Ray actor that serves replica `replica_rank`, unique within a Ray job."""
-    return f"rlvr_torch_cpu_server_{replica_rank}"
+    return f"rlvr_torch_server_{replica_rank}"
+
+
+def to_array(weight, dtype: str) -> np.ndarray:
+    """A tensor as it is sent: in `dtype`, float32 or bfloat16; numpy, which Ray shares without a copy, has the latter as bits."""
+    import torch
+
+    value = weight.detach().to(getattr(torch, dtype)).cpu()
+    return (value if dtype == "float32" else value.view(torch.int16)).numpy()
+
+
+def rows_in_memory(config, tokens: int, item_bytes: int, free_bytes: float) -> int:
+    """Rows of so many tokens whose keys and values fit, 1 at least. `config` is the model's.
+
+    A third is left for what grows: a layer's buffers are there twice while they are copied to larger ones.
+    """
+    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    row = 2 * config.num_hidden_layers * config.num_key_value_heads * dim * item_bytes * tokens
+    return max(1, int(free_bytes * 2 / 3 / row))
 
 
 class TorchServer:
     """Serves one model. All methods but generation return at once, also while a batch is being decoded."""
 
-    def __init__(self, model_path: str, trust_remote_code: bool, response_length: int, max_rows: int, seed: int):
+    def __init__(
+        self,
+        model_path: str,
+        trust_remote_code: bool,
+        response_length: int,
+        max_rows: int,
+        seed: int,
+        device: str = "cpu",
+        dtype: str = "float32",
+        context: int = 0,
+        memory_share: float = 1.0,
+    ):
+        """On a GPU fewer than `max_rows` are decoded at once where `memory_share` of it holds no more of `context` tokens."""
         import torch
         from transformers import AutoModelForCausalLM
 
         from rlvr.verl_cpu.generation import Generator
 
-        model = AutoModelForCausalLM.from_pretrained(
-            model_path, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=trust_remote_code
-        ).eval()
+        how = {"dtype": getattr(torch, dtype), "attn_implementation": "sdpa", "trust_remote_code": trust_remote_code}
+        model = AutoModelForCausalLM.from_pretrained(model_path, **how).to(device).eval()
+        self.device = device
+        if device == "cuda":
+            free = memory_share * torch.cuda.mem_get_info()[1] - torch.cuda.memory_allocated()
+            max_rows = min(max_rows, rows_in_memory(model.config, context, model.dtype.itemsize, free))
         eos = model.generation_config.eos_token_id
         self.generator = Generator(model, tuple(eos if isinstance(eos, list) else [eos]), max_rows, seed)
         self.response_length = response_length
@@ -93,14 +125,19 @@ class TorchServer:
             prompts, sampling, answers = map(list, zip(*batch, strict=True))
             first = self.global_steps
             try:
-                work = partial(self.generator.generate, prompts, sampling, lambda: self.aborting)
-                completions = await asyncio.to_thread(work)
+                completions = await asyncio.to_thread(self._generate, prompts, sampling)
             except Exception as error:
                 for answer in answers:
                     answer.set_exception(error)
                 continue
             for answer, completion in zip(answers, completions, strict=True):
                 answer.set_result((completion, (first, self.global_steps)))
+
+    def _generate(self, prompts, sampling) -> list:
+        import torch
+
+        with torch.device(self.device):
+            return self.generator.generate(prompts, sampling, lambda: self.aborting)
 
     async def update_weights(self, named: dict[str, np.ndarray], global_steps: int | None = None) -> None:
         """Copy new values into the model, between two tokens if a batch is being decoded."""
@@ -116,11 +153,12 @@ class TorchServer:
             raise KeyError(f"weights of another model: {unknown[0]} is not a parameter of the rollout model")
         with self.generator.lock, torch.no_grad():
             for name, value in named.items():
-                self.parameters[name].copy_(torch.from_numpy(np.array(value, copy=not value.flags.writeable)))
+                given = torch.from_numpy(np.array(value, copy=not value.flags.writeable))
+                self.parameters[name].copy_(given.view(torch.bfloat16) if given.dtype == torch.int16 else given)
 
     async def weights(self) -> dict[str, np.ndarray]:
         """The model's parameters as they are now, for tests."""
-        return {name: value.numpy().copy() for name, value in self.parameters.items()}
+        return {name: value.float().cpu().numpy().copy() for name, value in self.parameters.items()}
 
     async def abort_all_requests(self, reject_request: bool = False) -> dict:
         """Stop decoding at the next token (partial responses end as `aborted`) and hold further requests."""
@@ -139,22 +177,29 @@ class TorchServer:
     async def set_global_steps(self, global_steps: int) -> None:
         self.global_steps = global_steps
 
-    # A CPU model keeps its memory: there is nothing to free or to bring back.
+    async def sleep(self, *args, **kwargs) -> None:
+        """Leave the trainer what the last batch took of a GPU; the weights stay, and on a CPU there is nothing to free."""
+        if self.device == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
+
+    release_kv_cache = sleep
+
     async def wake_up(self, *args, **kwargs) -> None: ...
-    async def sleep(self, *args, **kwargs) -> None: ...
     async def clear_kv_cache(self) -> None: ...
-    async def release_kv_cache(self) -> None: ...
     async def resume_kv_cache(self) -> None: ...
     async def start_profile(self, **kwargs) -> None: ...
     async def stop_profile(self, **kwargs) -> None: ...
 
 
-def start_server(replica_rank: int, rollout, model):
+def start_server(replica_rank: int, rollout, model, device: str = "cpu", **place):
     """The actor of one replica, started if it is not there; `rollout` and `model` are verl's configs.
 
-    A program may call this before verl does, so that the server loads while the trainer does.
+    A program may call this before verl does, so that the server loads while the trainer does. `place`: options of the actor.
     """
     options = {"name": server_name(replica_rank), "get_if_exists": True, "max_concurrency": 4096, "num_cpus": 0}
-    return ray.remote(TorchServer).options(**options).remote(
-        model.path, model.trust_remote_code, rollout.response_length, rollout.max_num_seqs, rollout.seed
+    return ray.remote(TorchServer).options(**options, **place).remote(
+        model.path, model.trust_remote_code, rollout.response_length, rollout.max_num_seqs, rollout.seed,
+        device, rollout.dtype, rollout.prompt_length + rollout.response_length, rollout.gpu_memory_utilization,
     )  # fmt: skip

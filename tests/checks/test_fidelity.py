@@ -138,7 +138,7 @@ def test_memory_of_a_gpu_adds_up():
     assert [paper.parts[k] for k in ("weights", "gradients", "Adam")] == pytest.approx(
         [4 * share, 4 * share, 8 * share]
     )
-    assert paper.parts["vLLM"] == pytest.approx(0.7 * 80)
+    assert paper.parts["rollout engine"] == pytest.approx(0.7 * 80)
     assert paper.parts["logits"] == pytest.approx(4 * 2 * 24000 * 151936 / GIB)
     # KV cache: 2 x 28 layers x 2 heads x 128 x 2 bytes, over 2 GPUs, for 4,096 tokens.
     per_sequence = 2 * 28 * 2 * 128 * 2 / 2 * 4096 / GIB

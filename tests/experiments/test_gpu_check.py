@@ -5,7 +5,6 @@ The runs are a stand-in for run.py; `python -m experiments.gpu_check device=cpu 
 
 import json
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -55,10 +54,14 @@ def test_without_a_gpu_every_part_says_what_it_lacks(tmp_path, monkeypatch, caps
     said = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in said] == list(gpu_check.PARTS)
     assert all("left out, lacks a CUDA GPU that torch finds" in line for line in said)
-    if find_spec("vllm") is None:
-        lacking = [line.partition(":")[0] for line in said if "; vllm (pip install" in line]
-        assert lacking == ["runs", "resume"]
     assert not (tmp_path / "out").exists()
+
+
+def test_without_vllm_the_torch_engine_generates(tmp_path, monkeypatch):
+    for there, hardware in ((None, "one_gpu_torch"), (object(), "one_gpu")):
+        monkeypatch.setattr(gpu_check, "find_spec", lambda name, there=there: there)
+        assert gpu_check._hardware(options(tmp_path, device="cuda")) == hardware
+    assert gpu_check._hardware(options(tmp_path)) == "cpu"
 
 
 def test_a_part_is_done_once(tmp_path, capsys):

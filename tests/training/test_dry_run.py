@@ -20,6 +20,7 @@ PAPERS = [model for model in group_options("base_model") if model not in SMALL]
 PPO = "+experiment=ppo_one_shot"
 CPUS = ("cpu", "cpu_two_workers")
 MODELS = dict.fromkeys(CPUS, [*SMALL]) | {"one_gpu": [*SMALL, *PAPERS], "multi_node": PAPERS[:2]}
+MODELS["one_gpu_torch"] = [*SMALL, *PAPERS[:2]]
 # The paper's models at one of the two scales that are made for them, each machine at both.
 CASES = [
     (machine, model, SMALL.get(model, ("paper", "small")[i % 2]))
@@ -30,9 +31,11 @@ CASES = [
 
 def overrides(machine: str, model: str, scale: str) -> list[str]:
     """PPO, which has a critic, on some machines; R1-Distill's answers need a larger budget on one GPU."""
-    long = machine == "one_gpu" and model.startswith("deepseek") and scale == "paper"
+    long = machine.startswith("one_gpu") and model.startswith("deepseek") and scale == "paper"
     keys = ("actor_rollout_ref.actor.ppo_max_token_len_per_gpu", "critic.ppo_max_token_len_per_gpu")
-    experiment = PPO if machine in ("cpu_two_workers", "one_gpu", "multi_node") else "+experiment=one_shot"
+    experiment = (
+        PPO if machine in ("cpu_two_workers", "one_gpu", "one_gpu_torch", "multi_node") else "+experiment=one_shot"
+    )
     given = [experiment, f"scale={scale}", f"base_model={model}", f"hardware={machine}"]
     return given + [f"{key}=9216" for key in keys if long]
 
@@ -143,7 +146,7 @@ def built(tmp_path_factory):
 def test_every_machine_gets_its_workers(built, case):
     found, cpu = built[case], case.startswith("cpu")
     assert "error" not in found, found["error"]
-    assert found["rollout"] == ("torch_cpu" if cpu else "vllm")
+    assert found["rollout"] == ("torch" if cpu or case.startswith("one_gpu_torch") else "vllm")
     assert ("critic" in found["workers"]) == (PPO in overrides(*case.split()))
     for role, (engine, ranks, budget) in found["workers"].items():
         assert engine == ("CPU" if cpu else "FSDP") + (
