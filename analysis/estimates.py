@@ -241,7 +241,7 @@ def inflation(runs: Sequence[Run]) -> pd.DataFrame:
             if name == VALIDATION or len(scores.ids) < 2 or len(accuracy) < 2:
                 continue
             shares = scores.correct[trained] / scores.samples
-            split = stats.selection_inflation(shares, np.random.default_rng(0)) * 100
+            split = stats.selection_inflation(shares) * 100
             chosen = accuracy.get(on_validation.idxmax(), np.nan) if len(on_validation) else np.nan
             lines.append(
                 {"run": run.id, "benchmark": name, "checkpoints": len(accuracy), "split_half": split.value, "low": split.low,

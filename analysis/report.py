@@ -50,6 +50,7 @@ README = ROOT / "README.md"
 HEADLINE = "figure02_post_saturation"
 OPEN = ("table05_loss_ablation", "table08_main")  # the other tables unfold on a click
 PART = 500
+DRAWERS = 2  # processes that draw beside this one; each has a copy of the runs' numbers
 EVOLUTION_STEPS = 40
 MOST_ANSWERS = 64
 KINDS = ("right", "cut off", "repeating", "without a box", "wrong")
@@ -309,7 +310,7 @@ def build(
     for name in ("responses.html", "run.html", "page.js", "page.css"):
         shutil.copyfile(PAGE / name, out / name)
     of_figures, of_tables = ([m for m in manifests if (m.kind == "table") is table] for table in (False, True))
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(DRAWERS, mp_context=get_context("spawn")) as pool:
         drawing = pool.map(partial(draw_figure, runs=runs, out=out / "figures"), of_figures)
         estimator = Estimator(runs)
         drawn = []

@@ -9,6 +9,7 @@ hold the truth 92 to 97 times in 100 (tests/analysis/test_analysis_stats.py).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -93,20 +94,26 @@ def holm(p: ArrayLike) -> NDArray:
     return adjusted
 
 
-def selection_inflation(scores: ArrayLike, rng: np.random.Generator, splits: int = 1000) -> Interval:
+@cache
+def halves(problems: int, splits: int = 1000, seed: int = 0) -> NDArray:
+    """Bool "splits problems": a random half of them in every row, the same for all who ask."""
+    order = np.random.default_rng(seed).random((splits, problems)).argsort(axis=1)
+    return order < problems // 2
+
+
+def selection_inflation(scores: ArrayLike) -> Interval:
     """How much the best checkpoint's accuracy flatters: best on the half that chose it minus on the other half, over root 2.
 
-    scores: "checkpoints problems" in [0, 1]. Halves of the problems are drawn `splits` times; the interval is the middle
-    95 % of the splits. Half the problems choose, which flatters by the square root of 2 more than all of them do.
+    scores: "checkpoints problems" in [0, 1]. Of many random halves of the problems the interval is the middle 95 %.
+    Half the problems choose, which flatters by the square root of 2 more than all of them do.
     """
     scores = np.asarray(scores, dtype=float)
     problems = scores.shape[1]
     if problems < 2:
         raise ValueError(f"{problems} problem: at least 2 are needed to hold half of them out")
-    order = rng.random((splits, problems)).argsort(axis=1)
-    chooses = order < problems // 2
-    on_chosen = chooses @ scores.T / chooses.sum(axis=1, keepdims=True)
-    on_other = ~chooses @ scores.T / (~chooses).sum(axis=1, keepdims=True)
+    of_half = halves(problems) @ scores.T
+    on_chosen = of_half / (problems // 2)
+    on_other = (scores.sum(axis=1) - of_half) / (problems - problems // 2)
     best = on_chosen.argmax(axis=1)[:, None]
     gap = (np.take_along_axis(on_chosen, best, axis=1) - np.take_along_axis(on_other, best, axis=1))[:, 0] / np.sqrt(2)
     low, high = np.percentile(gap, [2.5, 97.5])

@@ -63,7 +63,7 @@ def measure(options: Options) -> None:
     (wall_s,) = seconds(lambda: subprocess.run([sys.executable, "-m", *report], check=True))
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"report: {wall_s:.1f} s wall, {used.ru_utime + used.ru_stime:.1f} s processor, ", end="")
-    print(f"largest process {used.ru_maxrss / 1024:.0f} MiB (there are two)")
+    print(f"largest process {used.ru_maxrss / 1024:.0f} MiB (there are three)")
     index = options.out / "index.html"
     print(f"index.html: {index.stat().st_size / 1000:.0f} kB, {stored_answers(options.out):,} answers behind it")
     print(f"opened five times: {opening(index.absolute())}")

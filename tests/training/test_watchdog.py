@@ -1,16 +1,16 @@
 """A run whose processes die ends with the cause, and goes on when it is started again.
 
-In CI one process of one role is killed (kill -9) while the run trains. By hand, N processes at random: the role is drawn from
-`ROLES`, the moment from the 30 s after that process appears, which cover start, evaluation, training and saving:
+In CI one run is killed three times (kill -9, `THRICE`): of three roles, while it trains, saves and evaluates. By hand, N runs,
+each killed once: the role is drawn from `ROLES`, the moment from the 30 s after that process appears.
 
     N=20 pytest -n0 -s tests/training/test_watchdog.py
-    KILL=gcs_server@10,ray::TransferQueueController pytest -n0 -s tests/training/test_watchdog.py
+    KILL=gcs_server@10,ray::WorkerDict@saving+raylet/raylet@training pytest -n0 -s tests/training/test_watchdog.py
 
-To pass, the run must end by itself within LIMIT_S with a non-zero code and say in its last lines what died or why it failed,
-or else go on and finish (Ray replaces some of its processes); leave no process of its own; and, when the same command is given
-again, finish with each step exactly once and with the numbers of a run that nothing was done to. LIMIT_S: two looks at the
-processes and the grace that a better cause gets (rlvr/training/watchdog.py), the end of Ray, and a busy machine with two test
-processes.
+`,` parts runs, `+` the kills of one. To pass, a killed run must end by itself within LIMIT_S with a non-zero code and say in its
+last lines what died or why it failed, or else go on and finish (Ray replaces some of its processes); leave no process of its own;
+and, when the same command is given again, finish with each step exactly once and with the numbers of a run that nothing was
+done to. LIMIT_S: two looks at the processes and the grace that a better cause gets (rlvr/training/watchdog.py), the end of Ray,
+and a busy machine with two test processes.
 """
 
 import os
@@ -52,11 +52,12 @@ ROLES = (
 ROLES += ("ray::IDLE", "ray::TaskRunner", "ray::TransferQueueController", "ray::TorchServer", "ray::WorkerDict")
 ROLES += ("ray::SimpleStorageUnit",)
 RANDOM = random.Random(os.environ.get("SEED", "1"))
-KILLS = [(role, float(after) if after else None) for role, _, after in (
-    kill.partition("@") for kill in os.environ.get("KILL", "ray::SimpleStorageUnit").split(",")
-)]  # fmt: skip
+# While a checkpoint is written verl has saved nothing that counts; the last one is written before the evaluation whose
+# metrics make it count.
+THRICE = "ray::SimpleStorageUnit@training+ray::WorkerDict@saving+ray::TorchServer@evaluating"
+KILLS = os.environ.get("KILL", THRICE).split(",")
 if "N" in os.environ:
-    KILLS = [(RANDOM.choice(ROLES), round(RANDOM.uniform(0, 30), 1)) for _ in range(int(os.environ["N"]))]
+    KILLS = [f"{RANDOM.choice(ROLES)}@{RANDOM.uniform(0, 30):.1f}" for _ in range(int(os.environ["N"]))]
 
 
 def started(runs_dir, root):
@@ -80,18 +81,31 @@ def family(driver):
     return found
 
 
-def killed(driver, folder, role, after_s):
-    """Kill the process of that role: so long after it appears, or once five steps are done. The run's processes by then."""
+def happens(moment, folder, appeared):
+    """Whether the run is doing that now; a number: whether the process appeared so many seconds ago."""
+    if moment == "training":
+        return folder.last_step() >= 5
+    if moment == "saving":
+        return any(step % 4 == 0 and not folder.is_resumable(step) for step in folder.checkpoint_steps()[-1:])
+    if moment == "evaluating":
+        return folder.last_step() > 0 and folder.phase_path.read_text() == "evaluating"
+    return time.monotonic() - appeared >= float(moment)
+
+
+def killed(driver, folder, role, moment):
+    """Kill the process of that role at that moment. The run's processes by then; none: it ended before."""
     deadline = time.monotonic() + 300
-    seen = None
+    members, victim, looked, appeared = {}, None, 0.0, 0.0
     while driver.poll() is None and time.monotonic() < deadline:
-        members = family(driver)
-        victim = next((pid for pid, name in members.items() if role in name), None)
-        seen = time.monotonic() if victim and seen is None else seen
-        if victim and (folder.last_step() >= 5 if after_s is None else time.monotonic() - seen >= after_s):
+        if time.monotonic() - looked > 1:
+            members, looked = family(driver), time.monotonic()
+            found = next((pid for pid, name in members.items() if role in name), None)
+            appeared = looked if found and not victim else appeared
+            victim = found
+        if victim and happens(moment, folder, appeared):
             psutil.Process(victim).kill()
             return members
-        time.sleep(0.1)
+        time.sleep(0.005)
     return {}
 
 
@@ -104,13 +118,29 @@ def undisturbed(tmp_path_factory, request):
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("role", "after_s"), KILLS)
-def test_a_dead_process_ends_the_run_and_the_run_goes_on(role, after_s, tmp_path, request):
+@pytest.mark.parametrize("kills", KILLS)
+def test_a_dead_process_ends_the_run_and_the_run_goes_on(kills, tmp_path, request):
     root, folder = request.config.rootpath, folder_in(tmp_path)
-    driver = started(tmp_path, root)
+    for kill in kills.split("+"):
+        role, _, moment = kill.partition("@")
+        begun_at = folder.resume_step()
+        ends_or_goes_on(started(tmp_path, root), folder, role, moment or "training")
+        assert folder.resume_step() >= begun_at
+    again = started(tmp_path, root)
+    assert again.wait(600) == 0, (tmp_path / "output").read_text()
+    assert [line["step"] for line in metrics_lines(folder.metrics_path)] == STEPS
+    assert sorted(int(path.stem.removeprefix("step")) for path in folder.rollouts_dir.glob("*.parquet")) == STEPS[1:]
+    expected = request.getfixturevalue("undisturbed")
+    numbers = [name for name in expected if not name.startswith("time/")]
+    pd.testing.assert_frame_equal(read_metrics(folder.metrics_path)[numbers], expected[numbers])
+
+
+def ends_or_goes_on(driver, folder, role, moment):
+    """Kill it there and see what becomes of the run and its processes."""
+    output = folder.path.parents[3] / "output"
     try:
-        members = killed(driver, folder, role, after_s)
-        if not members and after_s is not None and driver.poll() == 0:
+        members = killed(driver, folder, role, moment)
+        if not members and moment[0].isdigit() and driver.poll() == 0:
             pytest.skip(f"the run had finished before {role} was to be killed")
         assert members, f"no {role} to kill: code {driver.poll()}"
         at, step = time.monotonic(), folder.last_step()
@@ -118,8 +148,8 @@ def test_a_dead_process_ends_the_run_and_the_run_goes_on(role, after_s, tmp_path
         took = time.monotonic() - at
     finally:
         driver.kill()
-    said = (tmp_path / "output").read_text().splitlines()
-    print(f"\n{role}, {after_s} s, step {step}: code {ended} after {took:.1f} s: {said[-2:]}")
+    said = output.read_text().splitlines()
+    print(f"\n{role}, {moment}, step {step}: code {ended} after {took:.1f} s: {said[-2:]}")
     if role == "run.py":
         assert ended == -9
     elif ended:
@@ -132,14 +162,6 @@ def test_a_dead_process_ends_the_run_and_the_run_goes_on(role, after_s, tmp_path
     while (left := [pid for pid in members if psutil.pid_exists(pid)]) and time.monotonic() < gone:
         time.sleep(0.5)
     assert not left, [members[pid] for pid in left]
-    again = started(tmp_path, root)
-    assert again.wait(600) == 0, (tmp_path / "output").read_text()
-    assert [line["step"] for line in metrics_lines(folder.metrics_path)] == STEPS
-    assert sorted(int(path.stem.removeprefix("step")) for path in folder.rollouts_dir.glob("*.parquet")) == STEPS[1:]
-    if after_s is not None:
-        expected = request.getfixturevalue("undisturbed")
-        numbers = [name for name in expected if not name.startswith("time/")]
-        pd.testing.assert_frame_equal(read_metrics(folder.metrics_path)[numbers], expected[numbers])
 
 
 DRIVER = """
