@@ -1,4 +1,4 @@
-"""Ends what a driver leaves behind: its processes, and its scratch folder.
+"""Ends what a driver leaves behind: its processes, their shared memory, and its scratch folder.
 
 Ray's agents outlive it: for a moment where it ended in order, for minutes where its control store was killed, and where the driver
 itself was (kill -9, or by the kernel when memory is short) nothing cleans up. So the driver starts this file as a program, and
@@ -11,11 +11,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psutil
 
+SHARED_MEMORY = Path("/dev/shm")  # Linux; vLLM's queues are files here, and a killed process removes none
 POLL_S = 1.0  # between two looks at what the driver has started
 END_S = 10.0  # for killed processes to go
 
@@ -39,13 +41,32 @@ def started_by(process: psutil.Process) -> set[psutil.Process]:
     return set()
 
 
+def opened_by(processes: Iterable[psutil.Process]) -> set[str]:
+    """Paths of the files that these have open."""
+    found = set()
+    for process in processes:
+        with suppress(OSError):
+            for descriptor in os.scandir(f"/proc/{process.pid}/fd"):
+                with suppress(OSError):
+                    found.add(os.readlink(descriptor.path))
+    return found
+
+
+def shared_memory() -> set[str]:
+    return set(map(str, SHARED_MEMORY.iterdir())) if SHARED_MEMORY.is_dir() else set()
+
+
 def main(folder: str) -> None:
     """Wait for the end of the process that started this one, then end what it has started and remove the folder."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the driver, which ends in order
         signal.signal(number, signal.SIG_IGN)
     driver, family = psutil.Process(os.getppid()), set[psutil.Process]()
+    known, theirs = shared_memory(), set[str]()
     while not select.select([sys.stdin], [], [], POLL_S)[0]:
         family |= started_by(driver)
+        if new := shared_memory() - known:
+            known |= new
+            theirs |= new & opened_by(family)
     for member in list(family):
         family |= started_by(member)
     family.discard(psutil.Process())
@@ -54,6 +75,8 @@ def main(folder: str) -> None:
             if member.is_running():  # its number may be another's by now
                 member.kill()
     psutil.wait_procs(family, timeout=END_S)
+    for file in theirs:
+        Path(file).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 

