@@ -44,7 +44,11 @@ class Options:
     dtype: Literal["float32", "bfloat16", "float16"] | None = option(
         "default: float32 on a CPU, bfloat16 on a GPU", None
     )
-    rows: int = option("answers decoded at once (engine=torch)", 256, at_least=1)
+    rows: int | None = option(
+        "answers decoded at once on each core (engine=torch); default: what the memory holds, 1024 at most",
+        None,
+        at_least=1,
+    )
     template: str | None = option("prompt template; default: the run's own, for a model chat", None)
     base: str | None = option("the untrained model, where it has moved since the run", None)
     data_root: Path | None = option("folder with the benchmarks' files; default: the run's", None)

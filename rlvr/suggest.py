@@ -49,7 +49,11 @@ class Options:
     top: int = option("of pool=: how many examples go into out", 1, at_least=1)
     engine: Literal["torch", "vllm"] = option("of pool=: what generates", "torch")
     device: Literal["cpu", "cuda"] | None = option("of engine=torch; default: a GPU where there is one", None)
-    rows: int = option("of engine=torch: answers decoded at once", 256, at_least=1)
+    rows: int | None = option(
+        "answers decoded at once on each core (engine=torch); default: what the memory holds, 1024 at most",
+        None,
+        at_least=1,
+    )
     method: Literal["variance", "mean_near_half", "limr", "random"] = option(
         "of run= or history=: what ranks", "variance"
     )

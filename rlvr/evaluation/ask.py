@@ -78,7 +78,7 @@ def _ids(engine: Engine, text: str) -> list[int]:
 class LazyEngine:
     """One engine, started when first needed; further models are loaded into it."""
 
-    def __init__(self, name: str, device: str | None, dtype: str | None, rows: int, seed: int):
+    def __init__(self, name: str, device: str | None, dtype: str | None, rows: int | None, seed: int):
         self.how = (device, dtype, rows, seed)
         self.name, self.seed = name, seed
         self.engine: Engine | None = None

@@ -51,6 +51,17 @@ class Completion:
     stop_reason: str = "length"
 
 
+def rows_in_memory(config, tokens: int, item_bytes: int, free_bytes: float) -> int:
+    """Rows of so many tokens whose keys and values fit, 1 at least. `config` is the model's.
+
+    A third is left for what grows: a layer's buffers are there twice while they are copied to larger ones.
+    """
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    row = 2 * config.num_hidden_layers * heads * dim * item_bytes * tokens
+    return max(1, int(free_bytes * 2 / 3 / row))
+
+
 class Generator:
     """Samples from one model. Weights may be written between two tokens while holding `lock`.
 

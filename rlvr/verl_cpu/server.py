@@ -27,16 +27,6 @@ def to_array(weight, dtype: str) -> np.ndarray:
     return (value if dtype == "float32" else value.view(torch.int16)).numpy()
 
 
-def rows_in_memory(config, tokens: int, item_bytes: int, free_bytes: float) -> int:
-    """Rows of so many tokens whose keys and values fit, 1 at least. `config` is the model's.
-
-    A third is left for what grows: a layer's buffers are there twice while they are copied to larger ones.
-    """
-    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    row = 2 * config.num_hidden_layers * config.num_key_value_heads * dim * item_bytes * tokens
-    return max(1, int(free_bytes * 2 / 3 / row))
-
-
 class TorchServer:
     """Serves one model. All methods but generation return at once, also while a batch is being decoded."""
 
@@ -56,7 +46,7 @@ class TorchServer:
         import torch
         from transformers import AutoModelForCausalLM
 
-        from rlvr.verl_cpu.generation import Generator
+        from rlvr.verl_cpu.generation import Generator, rows_in_memory
 
         how = {"dtype": getattr(torch, dtype), "attn_implementation": "sdpa", "trust_remote_code": trust_remote_code}
         model = AutoModelForCausalLM.from_pretrained(model_path, **how).to(device).eval()

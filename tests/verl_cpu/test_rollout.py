@@ -9,7 +9,8 @@ from transformers import AutoConfig, Qwen2Config
 
 from experiments.timings import apart
 from rlvr.config.compose import compose
-from rlvr.verl_cpu.server import TorchServer, rows_in_memory, to_array
+from rlvr.verl_cpu.generation import rows_in_memory
+from rlvr.verl_cpu.server import TorchServer, to_array
 
 MODEL = Path(__file__).resolve().parents[2] / "rlvr" / "tiny" / "model"
 
