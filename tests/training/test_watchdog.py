@@ -9,10 +9,11 @@ each killed once: the role is drawn from `ROLES`, the moment from the 30 s after
 `,` parts runs, `+` the kills of one. To pass, a killed run must end by itself within LIMIT_S with a non-zero code and say in its
 last lines what died or why it failed, or else go on and finish (Ray replaces some of its processes); leave no process of its own;
 and, when the same command is given again, finish with each step exactly once and with the numbers of a run that nothing was
-done to. LIMIT_S: two looks at the processes and the grace that a better cause gets (rlvr/training/watchdog.py), the end of Ray,
+done to, and which took the 16 steps at once that this one was asked for last: first it is asked for 12. LIMIT_S: two looks at the processes and the grace that a better cause gets (rlvr/training/watchdog.py), the end of Ray,
 and a busy machine with two test processes.
 """
 
+import json
 import os
 import random
 import shutil
@@ -28,17 +29,12 @@ import pytest
 from omegaconf import OmegaConf
 
 from rlvr.runs.folder import RunFolder, metrics_lines, read_metrics
+from rlvr.runs.provenance import changes
 from rlvr.training import guardian, watchdog
 
 LIMIT_S = 60
 SMALL = ["scale.benchmarks=[tiny500]", "+benchmarks.tiny500.limit=8", "scale.prompts_per_step=2", "variant=small"]
-SMALL += [
-    "scale.samples_per_prompt=4",
-    "scale.steps=16",
-    "scale.evaluate_every=16",
-    "scale.save_every=4",
-    "tracking=off",
-]
+SMALL += ["scale.samples_per_prompt=4", "scale.evaluate_every=4", "scale.save_every=4", "tracking=off"]
 STEPS = list(range(17))
 ROLES = (
     "run.py",
@@ -52,17 +48,16 @@ ROLES = (
 ROLES += ("ray::IDLE", "ray::TaskRunner", "ray::TransferQueueController", "ray::TorchServer", "ray::WorkerDict")
 ROLES += ("ray::SimpleStorageUnit",)
 RANDOM = random.Random(os.environ.get("SEED", "1"))
-# While a checkpoint is written verl has saved nothing that counts; the last one is written before the evaluation whose
-# metrics make it count.
-THRICE = "ray::SimpleStorageUnit@training+ray::WorkerDict@saving+ray::TorchServer@evaluating"
+# A checkpoint counts once it is whole and its step's metrics are written, which is after that step's evaluation.
+THRICE = "ray::SimpleStorageUnit@training+ray::WorkerDict@saving+run.py@evaluating"
 KILLS = os.environ.get("KILL", THRICE).split(",")
 if "N" in os.environ:
     KILLS = [f"{RANDOM.choice(ROLES)}@{RANDOM.uniform(0, 30):.1f}" for _ in range(int(os.environ["N"]))]
 
 
-def started(runs_dir, root):
+def started(runs_dir, root, steps):
     runs_dir.mkdir(exist_ok=True)
-    command = [sys.executable, "run.py", "+experiment=one_shot", *SMALL, f"runs_dir={runs_dir}"]
+    command = [sys.executable, "run.py", "+experiment=one_shot", *SMALL, f"scale.steps={steps}", f"runs_dir={runs_dir}"]
     with open(runs_dir / "output", "w") as output:  # a pipe would be kept open by processes that outlive the driver
         return subprocess.Popen(command, cwd=root, stdout=output, stderr=output)
 
@@ -113,7 +108,7 @@ def killed(driver, folder, role, moment):
 def undisturbed(tmp_path_factory, request):
     """The metrics of the same run, with nothing killed."""
     runs_dir = tmp_path_factory.mktemp("undisturbed")
-    assert started(runs_dir, request.config.rootpath).wait(600) == 0
+    assert started(runs_dir, request.config.rootpath, 16).wait(600) == 0
     return read_metrics(folder_in(runs_dir).metrics_path)
 
 
@@ -124,10 +119,14 @@ def test_a_dead_process_ends_the_run_and_the_run_goes_on(kills, tmp_path, reques
     for kill in kills.split("+"):
         role, _, moment = kill.partition("@")
         begun_at = folder.resume_step()
-        ends_or_goes_on(started(tmp_path, root), folder, role, moment or "training")
+        ends_or_goes_on(started(tmp_path, root, 12), folder, role, moment or "training")
         assert folder.resume_step() >= begun_at
-    again = started(tmp_path, root)
-    assert again.wait(600) == 0, (tmp_path / "output").read_text()
+    at = folder.resume_step()
+    assert started(tmp_path, root, 16).wait(600) == 0, (tmp_path / "output").read_text()
+    if at:
+        assert f"resuming at step {at}\nfrom here on scale.steps: 12 → 16\n" in (tmp_path / "output").read_text()
+        assert json.loads(folder.provenance_path.read_text())["resumed_at"][-1]["step"] == at
+        assert changes(folder) == [{"step": at, "key": "scale.steps", "old": 12, "new": 16}]
     assert [line["step"] for line in metrics_lines(folder.metrics_path)] == STEPS
     assert sorted(int(path.stem.removeprefix("step")) for path in folder.rollouts_dir.glob("*.parquet")) == STEPS[1:]
     expected = request.getfixturevalue("undisturbed")
@@ -151,7 +150,7 @@ def ends_or_goes_on(driver, folder, role, moment):
     said = output.read_text().splitlines()
     print(f"\n{role}, {moment}, step {step}: code {ended} after {took:.1f} s: {said[-2:]}")
     if role == "run.py":
-        assert ended == -9
+        assert ended == -9 and folder.status() == "died"
     elif ended:
         assert ended == 1 and took < LIMIT_S
         assert "Error" in said[-2] or "Died" in said[-2], said[-4:]
