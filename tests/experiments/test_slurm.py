@@ -183,6 +183,8 @@ def test_two_runs_through_sbatch_are_requeued_and_finish(cluster, tmp_path, monk
     for task, folder in folders.items():
         wait_until(lambda folder=folder: folder.ending() == "interrupted", 120)  # in order, not by force
         wait_until(lambda task=task: f"{task} PENDING" in run("squeue", "--array", "--noheader", "--format=%i %T"), 120)
+        # slurmd counts in seconds: a job begun again in the one that revoked its credential is killed.
+        time.sleep(2)
         run("scontrol", "update", f"JobId={task}", "StartTime=now")
     for folder in folders.values():
         wait_until(lambda folder=folder: folder.state == "finished", LIMIT_S)
