@@ -41,6 +41,7 @@ TOUCH_S = 2.0
 SILENT_S = 10.0
 # Reads a configuration in 8 ms instead of 55; whole sweeps are read at once.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+RENAMED = {"torch_cpu": "torch"}  # values of older runs' configs that mean the same: the rollout engine
 # What two starts of one run may differ in: a key here, and all below it. Paths inside the run folder may move with it.
 MAY_DIFFER = ("tracking", "runs_dir", "run_dir", "check", "all", "watchdog", "trainer.logger", "ray", "ray_kwargs")
 # What may change on a run that is there, to no fewer steps than it has; it then goes on from its last checkpoint. With the
@@ -320,7 +321,7 @@ def _flat(config: Mapping) -> dict[str, Any]:
                 visit(f"{prefix}[{i}]", item)
         else:
             if isinstance(value, str):
-                value = in_this_copy(value.replace(place, "<run_dir>") if place else value)
+                value = RENAMED.get(value) or in_this_copy(value.replace(place, "<run_dir>") if place else value)
             leaves[prefix] = value
 
     visit("", config)

@@ -97,6 +97,7 @@ def test_tracking_check_and_the_folders_own_place_may_differ(tmp_path):
     others = [old | {"model": f"{place}/rlvr/no/model"} for place in ("/a/checkout", "/b")]
     assert config_differences(*others) == {"model": ("/a/checkout/rlvr/no/model", "/b/rlvr/no/model")}
     assert config_differences(old, old | {"came_later": None}) == {}
+    assert config_differences({"rollout": {"name": "torch_cpu"}}, {"rollout": {"name": "torch"}}) == {}
     assert config_differences(old, old | {"came_later": 1}) == {"came_later": ("(none)", 1)}
 
 
