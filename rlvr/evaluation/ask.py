@@ -20,6 +20,7 @@ from rlvr.data.protocols import Protocol
 from rlvr.evaluation.judging import choice_row, judge
 from rlvr.evaluation.store import Store
 from rlvr.runs import samples
+from rlvr.verl_cpu import eager
 
 if TYPE_CHECKING:
     from rlvr.evaluation.engines import Engine
@@ -87,6 +88,8 @@ class LazyEngine:
     def at(self, path: str) -> Engine:
         """The engine with the weights of this model."""
         if self.engine is None:
+            if self.name == "torch":
+                eager.install()
             from rlvr.evaluation.engines import start
 
             self.engine = start(self.name, path, *self.how)

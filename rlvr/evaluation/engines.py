@@ -134,22 +134,24 @@ class TorchEngine:
         groups = sorted(
             asked.values(), key=lambda group: (sampling[group[0]].max_tokens, len(prompts[group[0]]), prompts[group[0]])
         )
-        # The longest come first, so that no core is left with them at the end; every core gets as many batches, all alike.
+        # The longest come first, so that no core is left with them at the end; the batches that the cores decode side by side
+        # are dealt from neighbours, so that all take as long.
         workers = len(self.generators)
         longest = max((len(p) + s.max_tokens for p, s in zip(prompts, sampling, strict=True)), default=1)
         rows = self.rows or self._rows(longest)
-        batches = -(-len(groups) // (rows * workers)) * workers
-        size = max(1, -(-len(groups) // max(1, batches)))
+        rounds = max(1, -(-len(groups) // (rows * workers)))
+        size = -(-len(groups) // rounds)
+        sides = [groups[i : i + size] for i in range(0, len(groups), size)]
+        batches = [side[worker::workers] for side in reversed(sides) for worker in range(workers)]
         results: list[Completion] = [Completion()] * len(prompts)
         idle: queue.SimpleQueue[Generator] = queue.SimpleQueue()
         for generator in self.generators:
             idle.put(generator)
         stop = threading.Event()
 
-        def work(first: int) -> None:
+        def work(batch: list[list[int]]) -> None:
             if self.device == "cpu" and workers > 1:
                 torch.set_num_threads(1)
-            batch = groups[first : first + size]
             firsts = [group[0] for group in batch]
             generator = idle.get()
             try:
@@ -165,7 +167,7 @@ class TorchEngine:
 
         with ThreadPoolExecutor(workers) as threads:
             try:
-                list(threads.map(work, reversed(range(0, len(groups), size))))
+                list(threads.map(work, filter(None, batches)))
             finally:
                 stop.set()
         return results

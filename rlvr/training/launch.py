@@ -252,7 +252,11 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
             _use_token()
         else:
             arguments.setdefault("_temp_dir", f"{scratch}/ray")
+            # Ray's spare processes have another environment than a run's, and so serve it nothing.
+            arguments.setdefault("_system_config", {"prestart_worker_first_driver": False})
         runtime_env["env_vars"] = ray_environment(cfg, folder, scratch) | (runtime_env.get("env_vars") or {})
+        if cfg.hardware.device == "cpu":
+            runtime_env.setdefault("worker_process_setup_hook", "rlvr.verl_cpu.eager.install")
         over = threading.Event()
         try:
             _start_ray(arguments | {"runtime_env": runtime_env}, over)

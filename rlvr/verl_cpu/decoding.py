@@ -32,7 +32,7 @@ def attention(
     grouped = query.reshape(rows, key.shape[1], -1, dim) * (dim**-0.5 if scaling is None else scaling)
     scores = grouped @ key.transpose(-1, -2)
     if attention_mask is not None:
-        scores = scores.masked_fill(~attention_mask, float("-inf"))
+        scores += torch.where(attention_mask, 0.0, float("-inf")).to(scores.dtype)
     return (scores.softmax(-1) @ value).reshape(rows, 1, heads, dim), None
 
 
@@ -41,7 +41,10 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 class GrowingLayer(DynamicLayer):
-    """A cache layer whose keys and values ("rows kv_heads tokens dim") are views into buffers with room to grow."""
+    """A cache layer whose keys and values ("rows kv_heads tokens dim") are views into buffers with room to grow.
+
+    In memory a head's keys lie "dim tokens", which one query is multiplied with in two thirds of the time.
+    """
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
@@ -50,8 +53,7 @@ class GrowingLayer(DynamicLayer):
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
         if not self.buffers or end > self.buffers[0].shape[-2]:
-            rows, heads, _, dim = key_states.shape
-            grown = [key_states.new_empty(rows, heads, end + SPARE_TOKENS, dim) for _ in range(2)]
+            grown = _room(key_states, len(key_states), end + SPARE_TOKENS)
             if start:
                 grown[0][:, :, :start], grown[1][:, :, :start] = self.keys, self.values
             self.buffers = grown
@@ -65,14 +67,14 @@ class GrowingLayer(DynamicLayer):
         """The rows of all parts in one layer; shorter ones are filled up with zeros on the left."""
         longest = max(part.get_seq_length() for part in parts)
         rows = sum(len(part.keys) for part in parts)
-        _, heads, _, dim = parts[0].keys.shape
         whole = cls()
         whole.lazy_initialization(parts[0].keys, parts[0].values)
-        whole.buffers = [parts[0].keys.new_zeros(rows, heads, longest + SPARE_TOKENS, dim) for _ in range(2)]
+        whole.buffers = _room(parts[0].keys, rows, longest + SPARE_TOKENS)
         start = 0
         for part in parts:
             end, fill = start + len(part.keys), longest - part.get_seq_length()
             for buffer, tokens in zip(whole.buffers, (part.keys, part.values), strict=True):
+                buffer[start:end, :, :fill] = 0
                 buffer[start:end, :, fill:longest] = tokens
             start = end
         whole._view(longest)
@@ -80,7 +82,8 @@ class GrowingLayer(DynamicLayer):
 
     def batch_select_indices(self, indices: Tensor) -> None:
         tokens = self.get_seq_length()
-        self.buffers = [buffer[indices] for buffer in self.buffers]
+        keys, values = self.buffers
+        self.buffers = [keys.mT[indices].mT, values[indices]]
         self._view(tokens)
 
     def drop_left(self, tokens: int) -> None:
@@ -91,6 +94,12 @@ class GrowingLayer(DynamicLayer):
 
     def _view(self, tokens: int) -> None:
         self.keys, self.values = (buffer[:, :, :tokens] for buffer in self.buffers)
+
+
+def _room(like: Tensor, rows: int, tokens: int) -> list[Tensor]:
+    """Empty buffers for the keys and the values of so many tokens."""
+    _, heads, _, dim = like.shape
+    return [like.new_empty(rows, heads, dim, tokens).mT, like.new_empty(rows, heads, tokens, dim)]
 
 
 def grows(config) -> bool:
