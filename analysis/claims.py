@@ -24,6 +24,7 @@ import yaml
 from analysis import figures, needed, stats
 from analysis.estimates import Estimator, Pick, gain_after_saturation
 from analysis.manifests import CLAIMS, MANIFESTS, Column, Manifest, ManifestError, Panel, Row, benchmarks_at
+from analysis.results import Run
 from analysis.style import pretty
 from analysis.tables import FEW, NOISE, SEEDS, Table, Verdict, corrected
 from rlvr.cli import ConfigError, did_you_mean
@@ -39,12 +40,11 @@ BEGIN, END = "<!-- claims: python -m analysis.report readme=true -->\n", "<!-- e
 
 @dataclass
 class Evidence:
-    """One number of a claim. paper, by_seed and the verdict's contrast in points, or the unit of the curve."""
+    """One number of a claim. paper and the verdict's contrast in points, or the unit of the curve."""
 
     what: str
     paper: float
     verdict: Verdict | None = None
-    by_seed: list[float] = field(default_factory=list)
     picks: list[Pick] = field(default_factory=list)
     source: str = ""  # stem of the table or figure
     missing: list[str] = field(default_factory=list)
@@ -52,6 +52,10 @@ class Evidence:
     @property
     def ours(self) -> Interval:
         return self.verdict.contrast.interval if self.verdict else Interval(float("nan"))
+
+    @property
+    def by_seed(self) -> list[float]:
+        return list(self.verdict.contrast.of_seeds) if self.verdict else []
 
     @property
     def seeds(self) -> int:
@@ -169,7 +173,6 @@ def _cells(table: Table, one: dict[str, Any]) -> list[Evidence]:
                 cell.paper - table.cell(other, name).paper,
             )
             corrected([verdict] if verdict else [])
-        less = cell.ours - verdict.contrast.value if verdict else 0.0
         what = pretty(f"{label} on {name}" + (f", against {other}" if other else ", over the base"))
         trained = [rows[label], *([rows[other]] if other else [])]
         missing = (
@@ -177,8 +180,7 @@ def _cells(table: Table, one: dict[str, Any]) -> list[Evidence]:
             if _can(table, columns[name])
             else []
         )
-        by_seed = [seed - less for seed in cell.by_seed]
-        found.append(Evidence(what, paper, verdict, by_seed, cell.picks, table.manifest.stem, missing))
+        found.append(Evidence(what, paper, verdict, cell.picks, table.manifest.stem, missing))
     return found
 
 
@@ -198,8 +200,7 @@ def _gain(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) -
     verdict = Verdict("gain", gain.contrast, paper, len(gain.spans)) if gain else None
     if verdict:
         corrected([verdict])
-    by_seed = gain.by_seed if gain else []
-    return Evidence(what, paper, verdict, by_seed, [], of.stem, _missing(verdict, [row], of, scale, estimator))
+    return Evidence(what, paper, verdict, [], of.stem, _missing(verdict, [row], of, scale, estimator))
 
 
 def _curve(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) -> Evidence:
@@ -211,22 +212,24 @@ def _curve(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) 
     runs = [of.runs_of(row, scale, estimator.runs) for row in trained]
     found = [_of_seeds(panel, row, own, alone=len(rows) == 1) for row, own in zip(rows, runs, strict=True)]
     what = pretty(f"{rows[0].label}: {panel.title}" + (f", against {rows[1].label}" if len(rows) > 1 else ""))
-    verdict, by_seed = None, []
+    verdict = None
     if all(found):
-        contrast = stats.contrast(*([Part(np.array(values)[:, None])] for values in found))
+        sides = [[Part(np.array(list(of_seeds.values()))[:, None])] for of_seeds in found]
+        same = len(found[0]) > 1 and found[0].keys() == found[-1].keys()
+        contrast = stats.contrast(sides[0], sides[1] if len(sides) > 1 else (), by_seed=same)
         percent = figures.is_percent(figures.quantity_of(panel, rows[0]))
         verdict = Verdict("curve", contrast, paper, min(map(len, found)))
         if not percent:  # another model's tokens: only up or down can be compared
             verdict.same = verdict.little = 0.0
         corrected([verdict])
-        by_seed = [value - float(np.mean(found[1]) if len(found) > 1 else 0.0) for value in found[0]]
-    return Evidence(what, paper, verdict, by_seed, [], of.stem, _missing(verdict, trained, of, scale, estimator))
+    return Evidence(what, paper, verdict, [], of.stem, _missing(verdict, trained, of, scale, estimator))
 
 
-def _of_seeds(panel: Panel, row: Row, runs: Sequence[Any], alone: bool) -> list[float]:
-    curves = (figures.curve([run], figures.quantity_of(panel, row)) for run in runs)
-    lines = [figures.as_series(curve) for curve in curves if curve is not None]
-    return [value for line in lines if not np.isnan(value := _late([line] if alone else [line, line * 0]))]
+def _of_seeds(panel: Panel, row: Row, runs: Sequence[Run], alone: bool) -> dict[int, float]:
+    curves = {run.seed: figures.curve([run], figures.quantity_of(panel, row)) for run in runs}
+    lines = {seed: figures.as_series(curve) for seed, curve in curves.items() if curve is not None}
+    found = {seed: _late([line] if alone else [line, line * 0]) for seed, line in lines.items()}
+    return {seed: value for seed, value in found.items() if not np.isnan(value)}
 
 
 def _late(lines: Sequence[Any]) -> float:

@@ -1,7 +1,7 @@
 """How sure is a difference or a choice of checkpoint, and how many seeds would be needed.
 
-A difference is tested by t on its variance components (rlvr.stats.components): the seeds of both sides, the problems they
-share, the answers. Its interval, its p-value and the number of seeds that would settle it are those of this one test.
+A difference is tested by t on its variance components (rlvr.stats.components): the seeds of both sides (of each difference
+where both have the same), the problems they share, the answers. Its interval, its p-value and the number of seeds that would settle it are those of this one test.
 
 One seed says nothing about other seeds, so no verdict rests on fewer than three (analysis.tables). With three, intervals
 hold the truth 92 to 97 times in 100 (tests/analysis/test_analysis_stats.py).
@@ -25,7 +25,7 @@ class Contrast:
     """A change or a difference and its t test. Variances in the square of the unit of `value`; NaN where not known.
 
     of_seed: what one seed for each setting would leave of the variance; fixed: what no number of seeds removes.
-    settings: on how many sides seeds vary.
+    settings: on how many sides seeds vary. of_seeds: of every seed, less the other side's mean or its same seed.
     """
 
     value: float
@@ -34,6 +34,7 @@ class Contrast:
     of_seed: float = np.nan
     fixed: float = np.nan
     settings: int = 0
+    of_seeds: tuple[float, ...] = ()
 
     @property
     def interval(self) -> Interval:
@@ -57,16 +58,24 @@ class Contrast:
         return seeds_needed(effect, self.of_seed, self.fixed, self.settings, tests)
 
 
-def contrast(of: Sequence[Part], minus: Sequence[Part] = ()) -> Contrast:
-    """The mean of some parts (changes), or its difference from the mean of others on the same problems."""
+def contrast(of: Sequence[Part], minus: Sequence[Part] = (), by_seed: bool = False) -> Contrast:
+    """The mean of some parts (changes), or its difference from the mean of others on the same problems.
+
+    by_seed: both sides have the same seeds, in one order. Runs of one seed draw the same random numbers until they part, so
+    what varies is their difference, seed by seed.
+    """
+    if minus and by_seed:
+        pairs = zip(of, minus, strict=True)
+        return contrast([Part(np.asarray(a.values) - np.asarray(b.values), a.samples, a.weight) for a, b in pairs])
     groups = [[np.asarray(part.values, float) for part in parts] for parts in (of, minus) if parts]
     weights = np.array([part.weight for part in of]) / sum(part.weight for part in of)
-    means = [sum(w * array.mean() for w, array in zip(weights, group, strict=True)) for group in groups]
+    means = [sum(w * array.mean(axis=-1) for w, array in zip(weights, group, strict=True)) for group in groups]
     found = components(groups, weights)
     variance, freedom, by_seeds, of_seed, _ = map(float, found)
     varying = sum(len(group[0]) > 1 for group in groups)
-    value = float(means[0] - sum(means[1:]))
-    return Contrast(value, variance, freedom, of_seed, max(0.0, variance - by_seeds), varying)
+    of_seeds = means[0] - sum(mean.mean() for mean in means[1:])
+    fixed = max(0.0, variance - by_seeds)
+    return Contrast(float(of_seeds.mean()), variance, freedom, of_seed, fixed, varying, tuple(of_seeds.tolist()))
 
 
 def against_one_run(of: Sequence[Part], value: float) -> Contrast:

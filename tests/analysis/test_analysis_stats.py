@@ -44,6 +44,15 @@ def test_seeds_that_differ_in_nothing_else_are_a_two_sample_t_test():
     assert (against_base.freedom, against_base.settings) == pytest.approx((2, 1))
 
 
+def test_seeds_that_both_sides_have_are_compared_one_by_one():
+    a, b = (np.repeat([[x] for x in seeds], 50, axis=1) for seeds in ((30.0, 70.0, 50.0), (29.0, 67.0, 48.0)))
+    found = stats.contrast([Part(a)], [Part(b)], by_seed=True)
+    # Differences 1, 3, 2: mean 2, variance 1 / 3, t(2); the seeds' own spread of 20 is in both.
+    assert (found.value, found.variance, found.freedom) == pytest.approx((2, 1 / 3, 2))
+    assert (found.of_seed, found.fixed, found.settings) == pytest.approx((1, 0, 1))
+    assert stats.contrast([Part(a)], [Part(b)]).variance > 100
+
+
 def test_a_number_of_one_run_on_the_same_problems_is_as_noisy_as_one_seed():
     seeds = np.repeat([[70.0], [72.0], [74.0]], 50, axis=1)
     found = stats.against_one_run([Part(seeds)], 72.5)
@@ -66,6 +75,19 @@ def covers(seeds, seed_sd, one_model):
         half = stdtrit(parts.freedom, 0.975) * np.sqrt(parts.variance)
         found.append(abs(a.mean((-1, -2)) - b.mean((-1, -2))) <= half)
     return np.mean(found)
+
+
+@pytest.mark.parametrize("own_sd", [0.0, 0.02, 0.06])
+@pytest.mark.parametrize("common_sd", [0.0, 0.1])  # of what runs of one seed have in common
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_the_interval_of_a_difference_by_seed_holds_the_truth(seeds, common_sd, own_sd):
+    world, held = rng(seeds), 0
+    for _ in range(WORLDS):
+        chance = world.uniform(0.2, 0.8, 200) + world.normal(0, common_sd, (seeds, 1))
+        a, b = (world.binomial(1, (chance + world.normal(0, own_sd, (seeds, 1))).clip(0, 1)) for _ in range(2))
+        interval = stats.contrast([Part(a)], [Part(b)], by_seed=True).interval
+        held += interval.low <= 0 <= interval.high
+    assert 0.92 <= held / WORLDS <= 0.99
 
 
 @pytest.mark.parametrize("one_model", [False, True])
