@@ -215,8 +215,8 @@ def _curve(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) 
     verdict = None
     if all(found):
         sides = [[Part(np.array(list(of_seeds.values()))[:, None])] for of_seeds in found]
-        same = len(found[0]) > 1 and found[0].keys() == found[-1].keys()
-        contrast = stats.contrast(sides[0], sides[1] if len(sides) > 1 else (), by_seed=same)
+        against = sides[1] if len(sides) > 1 else []
+        contrast = stats.contrast(sides[0], against, (list(found[0]), list(found[1])) if against else ((), ()))
         percent = figures.is_percent(figures.quantity_of(panel, rows[0]))
         verdict = Verdict("curve", contrast, paper, min(map(len, found)))
         if not percent:  # another model's tokens: only up or down can be compared
@@ -225,11 +225,12 @@ def _curve(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) 
     return Evidence(what, paper, verdict, [], of.stem, _missing(verdict, trained, of, scale, estimator))
 
 
-def _of_seeds(panel: Panel, row: Row, runs: Sequence[Run], alone: bool) -> dict[int, float]:
-    curves = {run.seed: figures.curve([run], figures.quantity_of(panel, row)) for run in runs}
-    lines = {seed: figures.as_series(curve) for seed, curve in curves.items() if curve is not None}
-    found = {seed: _late([line] if alone else [line, line * 0]) for seed, line in lines.items()}
-    return {seed: value for seed, value in found.items() if not np.isnan(value)}
+def _of_seeds(panel: Panel, row: Row, runs: Sequence[Run], alone: bool) -> dict[tuple, float]:
+    """The number of each run, by what names its random numbers."""
+    curves = {run.first_rollouts: figures.curve([run], figures.quantity_of(panel, row)) for run in runs}
+    lines = {draws: figures.as_series(curve) for draws, curve in curves.items() if curve is not None}
+    found = {draws: _late([line] if alone else [line, line * 0]) for draws, line in lines.items()}
+    return {draws: value for draws, value in found.items() if not np.isnan(value)}
 
 
 def _late(lines: Sequence[Any]) -> float:

@@ -25,14 +25,14 @@ class Estimate:
 
     parts: values "seeds problems" in that unit, a part for each set of problems, whose ids are `problems`; of what is known
     of whole runs only, "seeds 1". one_model: the untrained model, in one row whatever the seeds that evaluated it.
-    of_seeds: the training seed of each row; none of one model.
+    draws: `Run.first_rollouts` of each row; none of one model.
     """
 
     interval: Interval
     parts: Sequence[Part]
     problems: Sequence[tuple[str, ...]] = field(repr=False)
     one_model: bool = False
-    of_seeds: tuple[int, ...] = ()
+    draws: Sequence[tuple] = ()
 
     @property
     def by_seed(self) -> list[float]:
@@ -46,8 +46,8 @@ class Estimate:
         return len(np.asarray(self.parts[0].values))
 
     def minus(self, other: "Estimate") -> Contrast:
-        """The difference, paired by problem, and by seed where both have the same, two or more; without a variance where a side
-        is one run known as a whole only.
+        """The difference, paired by problem, and by seed where the runs begin alike; without a variance where a side is one run
+        known as a whole only.
         """
         value = self.interval.value - other.interval.value
         single = any(len(ids) == 0 for ids in self.problems) and any(
@@ -55,9 +55,7 @@ class Estimate:
         )
         if single or list(self.problems) != list(other.problems):
             return Contrast(value)
-        return stats.contrast(
-            self.parts, other.parts, by_seed=len(self.of_seeds) > 1 and self.of_seeds == other.of_seeds
-        )
+        return stats.contrast(self.parts, other.parts, (self.draws, other.draws))
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def _of_problems(picks: Picks, quantity: str, subject: str | None, one_model: bo
     found = parts(measured)
     percent = [Part(100 * np.asarray(part.values), part.samples, part.weight) for part in found]
     problems = list(dict.fromkeys(tuple(ids) for ids, _, _ in measured))
-    return Estimate(mean_interval(*found) * 100, percent, problems, one_model, _seeds(picks, one_model))
+    return Estimate(mean_interval(*found) * 100, percent, problems, one_model, _draws(picks, one_model))
 
 
 def _of_whole_runs(picks: Picks, quantity: str, subject: str | None, one_model: bool) -> Estimate | None:
@@ -121,11 +119,11 @@ def _of_whole_runs(picks: Picks, quantity: str, subject: str | None, one_model: 
         return None
     if one_model:
         seeds = seeds.mean(axis=0, keepdims=True)
-    return Estimate(mean_interval(Part(seeds), share=False), [Part(seeds)], [()], one_model, _seeds(picks, one_model))
+    return Estimate(mean_interval(Part(seeds), share=False), [Part(seeds)], [()], one_model, _draws(picks, one_model))
 
 
-def _seeds(picks: Picks, one_model: bool) -> tuple[int, ...]:
-    return () if one_model else tuple(pick.run.seed for pick in picks[0])
+def _draws(picks: Picks, one_model: bool) -> list[tuple]:
+    return [] if one_model else [pick.run.first_rollouts for pick in picks[0]]
 
 
 def parts(measured: Sequence[tuple[Sequence[str], NDArray, int]]) -> list[Part]:

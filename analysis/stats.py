@@ -1,13 +1,13 @@
 """How sure is a difference or a choice of checkpoint, and how many seeds would be needed.
 
-A difference is tested by t on its variance components (rlvr.stats.components): the seeds of both sides (of each difference
-where both have the same), the problems they share, the answers. Its interval, its p-value and the number of seeds that would settle it are those of this one test.
+A difference is tested by t on its variance components (rlvr.stats.components): the seeds of both sides (of their
+difference, where the runs begin alike), the problems they share, the answers. Its interval, its p-value and the number of seeds that would settle it are those of this one test.
 
 One seed says nothing about other seeds, so no verdict rests on fewer than three (analysis.tables). With three, intervals
 hold the truth 92 to 97 times in 100 (tests/analysis/test_analysis_stats.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -25,7 +25,7 @@ class Contrast:
     """A change or a difference and its t test. Variances in the square of the unit of `value`; NaN where not known.
 
     of_seed: what one seed for each setting would leave of the variance; fixed: what no number of seeds removes.
-    settings: on how many sides seeds vary. of_seeds: of every seed, less the other side's mean or its same seed.
+    settings: on how many sides seeds vary. of_seeds: of every run, less the other side's mean or the run it is compared with.
     """
 
     value: float
@@ -58,15 +58,19 @@ class Contrast:
         return seeds_needed(effect, self.of_seed, self.fixed, self.settings, tests)
 
 
-def contrast(of: Sequence[Part], minus: Sequence[Part] = (), by_seed: bool = False) -> Contrast:
+def contrast(
+    of: Sequence[Part], minus: Sequence[Part] = (), draws: tuple[Sequence[Hashable], Sequence[Hashable]] = ((), ())
+) -> Contrast:
     """The mean of some parts (changes), or its difference from the mean of others on the same problems.
 
-    by_seed: both sides have the same seeds, in one order. Runs of one seed draw the same random numbers until they part, so
-    what varies is their difference, seed by seed.
+    draws: of each row of both sides what names its random numbers. Where one side has all those of the other, two or more,
+    the rows with the same are compared one by one: what varies is their difference.
     """
-    if minus and by_seed:
-        pairs = zip(of, minus, strict=True)
-        return contrast([Part(np.asarray(a.values) - np.asarray(b.values), a.samples, a.weight) for a, b in pairs])
+    common = [one for one in draws[0] if one in draws[1]]
+    if len(common) > 1 and len(common) == min(map(len, draws)):
+        ours, theirs = ([of_side.index(one) for one in common] for of_side in map(list, draws))
+        pairs = [(np.asarray(a.values)[ours] - np.asarray(b.values)[theirs], a) for a, b in zip(of, minus, strict=True)]
+        return contrast([Part(values, a.samples, a.weight) for values, a in pairs])
     groups = [[np.asarray(part.values, float) for part in parts] for parts in (of, minus) if parts]
     weights = np.array([part.weight for part in of]) / sum(part.weight for part in of)
     means = [sum(w * array.mean(axis=-1) for w, array in zip(weights, group, strict=True)) for group in groups]

@@ -50,6 +50,7 @@ def described(table: Table) -> str:
     stand_ins = {c.name: [n for part in c.benchmarks for n in benchmarks_at(table.scale, part)]
                  for c in table.manifest.columns if c.subject is None}  # fmt: skip
     names = ", ".join(f"{column} = {' + '.join(own)}" for column, own in stand_ins.items() if own)
+    ours += " Rows that train on the same examples are compared seed by seed."
     return (
         f"{ours} Another model on other problems ({names or 'none of these benchmarks'}): the difference is that of "
         "the gains over the untrained model, and a verdict compares directions only."

@@ -46,11 +46,14 @@ def test_seeds_that_differ_in_nothing_else_are_a_two_sample_t_test():
 
 def test_seeds_that_both_sides_have_are_compared_one_by_one():
     a, b = (np.repeat([[x] for x in seeds], 50, axis=1) for seeds in ((30.0, 70.0, 50.0), (29.0, 67.0, 48.0)))
-    found = stats.contrast([Part(a)], [Part(b)], by_seed=True)
+    found = stats.contrast([Part(a)], [Part(b)], ([0, 1, 2], [0, 1, 2]))
     # Differences 1, 3, 2: mean 2, variance 1 / 3, t(2); the seeds' own spread of 20 is in both.
     assert (found.value, found.variance, found.freedom) == pytest.approx((2, 1 / 3, 2))
     assert (found.of_seed, found.fixed, found.settings) == pytest.approx((1, 0, 1))
-    assert stats.contrast([Part(a)], [Part(b)]).variance > 100
+    more = np.vstack([b[::-1], np.full((2, 50), 90.0)])  # of more seeds those count that both have
+    assert stats.contrast([Part(a)], [Part(more)], ([0, 1, 2], [2, 1, 0, 3, 4])) == found
+    for seeds in (([0, 1, 3], [0, 1, 2]), ([], [])):  # each has one of its own; unknown
+        assert stats.contrast([Part(a)], [Part(b)], seeds).variance > 100
 
 
 def test_a_number_of_one_run_on_the_same_problems_is_as_noisy_as_one_seed():
@@ -85,7 +88,7 @@ def test_the_interval_of_a_difference_by_seed_holds_the_truth(seeds, common_sd, 
     for _ in range(WORLDS):
         chance = world.uniform(0.2, 0.8, 200) + world.normal(0, common_sd, (seeds, 1))
         a, b = (world.binomial(1, (chance + world.normal(0, own_sd, (seeds, 1))).clip(0, 1)) for _ in range(2))
-        interval = stats.contrast([Part(a)], [Part(b)], by_seed=True).interval
+        interval = stats.contrast([Part(a)], [Part(b)], (range(seeds), range(seeds))).interval
         held += interval.low <= 0 <= interval.high
     assert 0.92 <= held / WORLDS <= 0.99
 
