@@ -406,3 +406,18 @@ def test_vllm_gives_the_greedy_answers_of_torch_at_every_checkpoint(run, tmp_pat
         theirs, ours = samples_of(run, "a", step), samples_of(by_torch, "a", step)
         assert [r["response"] for r in theirs] == [r["response"] for r in ours]
         assert [r["truncated"] for r in theirs] == [r["truncated"] for r in ours]
+
+
+def test_answers_do_not_depend_on_how_they_are_dealt_to_the_cores(monkeypatch):
+    monkeypatch.setattr(engines, "_cores", lambda: 2)
+    prompts = [list(range(10, 14 + i % 11)) for i in range(20)]  # of equal ones one is asked
+    sampling = [Sampling(4 + i % 11 % 3, temperature=0.6, seed=i % 11) for i in range(20)]
+    found = []
+    for rows in (2, 64):  # three rounds of two batches; one round
+        told = []
+        engine = engines.start("torch", str(MODEL), rows=rows)
+        found.append(
+            [one.token_ids for one in engine.generate(prompts, sampling, lambda *one, to=told: to.append(one))]
+        )
+        assert [sum(numbers) for numbers in zip(*told, strict=True)][0] == 20
+    assert found[0] == found[1] and found[0][0] == found[0][11]
