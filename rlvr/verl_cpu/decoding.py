@@ -25,19 +25,25 @@ def attention(
     scaling: float | None = None,
     **kwargs,
 ) -> tuple[Tensor, None]:
-    """transformers' attention signature; query "rows heads queries dim", key and value "rows kv_heads tokens dim"."""
+    """transformers' attention signature; query "rows heads queries dim", key and value "rows kv_heads tokens dim"; mask: `masks`."""
     rows, heads, queries, dim = query.shape
     if queries > 1:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     grouped = query.reshape(rows, key.shape[1], -1, dim) * (dim**-0.5 if scaling is None else scaling)
     scores = grouped @ key.transpose(-1, -2)
     if attention_mask is not None:
-        scores += torch.where(attention_mask, 0.0, float("-inf")).to(scores.dtype)
+        scores += attention_mask
     return (scores.softmax(-1) @ value).reshape(rows, 1, heads, dim), None
 
 
+def masks(*args, **kwargs) -> Tensor | None:
+    """transformers' mask "rows 1 queries tokens", true where a token is seen; of one query what is added to its scores, 0 or -inf."""
+    seen = sdpa_mask(*args, **kwargs)
+    return seen if seen is None or seen.shape[-2] > 1 else torch.where(seen, 0.0, float("-inf"))
+
+
 AttentionInterface.register(NAME, attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionMaskInterface.register(NAME, masks)
 
 
 class GrowingLayer(DynamicLayer):
