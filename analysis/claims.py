@@ -214,9 +214,9 @@ def _curve(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) 
     what = pretty(f"{rows[0].label}: {panel.title}" + (f", against {rows[1].label}" if len(rows) > 1 else ""))
     verdict = None
     if all(found):
-        sides = [[Part(np.array(list(of_seeds.values()))[:, None])] for of_seeds in found]
-        against = sides[1] if len(sides) > 1 else []
-        contrast = stats.contrast(sides[0], against, (list(found[0]), list(found[1])) if against else ((), ()))
+        sides = [([Part(np.array(list(one.values()))[:, None])], list(one)) for one in found]
+        (ours, draws), (theirs, other_draws) = [*sides, ([], [])][:2]
+        contrast = stats.contrast(ours, theirs, (draws, other_draws))
         percent = figures.is_percent(figures.quantity_of(panel, rows[0]))
         verdict = Verdict("curve", contrast, paper, min(map(len, found)))
         if not percent:  # another model's tokens: only up or down can be compared
