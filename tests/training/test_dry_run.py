@@ -142,6 +142,7 @@ def built(tmp_path_factory):
     return found
 
 
+@pytest.mark.xdist_group("dry_run")  # they share what is built in 45 s
 @pytest.mark.parametrize("case", [" ".join(case) for case in CASES])
 def test_every_machine_gets_its_workers(built, case):
     found, cpu = built[case], case.startswith("cpu")
