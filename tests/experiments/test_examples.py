@@ -1,4 +1,4 @@
-"""Whether a score orders gains: the correlation by hand, and from committed results to the table."""
+"""Whether a score of an example orders gains, or its habit says what is mended: by hand, and from results to the tables."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from analysis.results import Run, Scores, write_csv
-from experiments import which_example
+from experiments import example_habits, which_example
+from experiments.example_habits import GROUPS, own_gain
 from rlvr.cli import command
 
 
@@ -62,3 +63,60 @@ def test_from_committed_results_to_the_table(tmp_path, capsys):
         which_example.load_manifest(which_example.MANIFESTS / "which_example.yaml"), "tiny", runs
     )
     assert lines["gain"].tolist() == pytest.approx([9.5, 19.5, 29.5, 34.5, 39.5, 49.5]) and set(lines["seeds"]) == {2}
+
+
+RANKS = {"stall": (129, 104, 338), "terse": (148, 163, 168), "code": (89, 29, 63), "mastered": (815, 791, 928)}
+
+
+def gains_of(run, at_last, groups=GROUPS):
+    """What experiments.mechanism writes of a run: nothing gained at step 0, at step 60 so many points of each group."""
+    lines = [(run.id, 0, group, 0.2, 0.2) for group in groups]
+    lines += [(run.id, 60, group, 0.2, 0.2 + points / 100) for group, points in zip(groups, at_last, strict=True)]
+    return lines
+
+
+def test_what_is_mended_above_the_examples_and_the_habits_mean():
+    rows = [("stall", 40, 10, 10), ("terse", 20, 50, 20), ("code", 5, 5, 35), ("mastered", 1, 1, 1)]
+    names = ["habit", "base stall", "base terse", "base code"]
+    lines = pd.DataFrame(rows * 3, columns=names)
+    own, p = own_gain(lines, deals=2000)
+    # Means of the examples 20, 30, 15, 1, of the habits 16.5 each, of all 16.5: the cells less their example's mean.
+    assert own == pytest.approx(20)
+    assert p < 0.01
+    swapped = lines.assign(habit=lines["habit"].replace({"stall": "terse", "terse": "stall"}))
+    assert own_gain(swapped, deals=2000)[0] == pytest.approx((-10 - 10 + 20) / 3)
+    assert own_gain(swapped, deals=2000)[1] > 0.2
+    even = lines.assign(**dict.fromkeys(names[1:], 7.0))
+    assert own_gain(even, deals=200) == (0, 1)
+
+
+def test_from_gains_by_habit_to_the_table(tmp_path, capsys):
+    own_of = {"stall": (30, 0, 60, 20, 20), "terse": (20, -5, 30, 50, 30), "code": (25, 2, 10, 10, 40)}
+    lines, runs = [], []
+    for habit, ranks in RANKS.items():
+        for rank in ranks:
+            for seed in (0, 1):
+                runs.append(run_of(rank, seed, 50))
+                at_last = own_of.get(habit, (3, 1, 5, 5, 5))
+                lines += gains_of(runs[-1], [points + seed for points in at_last])
+    write_csv(runs, tmp_path / "results")
+    columns = ["run", "step", "group", "base", "accuracy"]
+    pd.DataFrame(lines, columns=columns).to_csv(tmp_path / "gains.csv")
+    given = [
+        f"runs={tmp_path}/none",
+        f"results={tmp_path}/results",
+        f"gains={tmp_path}/gains.csv",
+        f"out={tmp_path}/out",
+    ]
+    call = lambda *more: command(example_habits.Options, example_habits.judge, None, [*given, *more])  # noqa: E731
+    assert call() == 0
+    said = capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "out.csv").set_index("example")
+    assert len(table) == 12 and set(table["seeds"]) == {2}
+    assert table.loc["pi163", ["all", "base stall", "base code"]].tolist() == pytest.approx([20.5, 30.5, 30.5])
+    assert "rest - mastered +22.0 points" in said and "p = 0.0" in said
+    assert (tmp_path / "out.png").stat().st_size > 5000
+    assert call("of=table06_entropy_only") == 1  # whose rows name no habit
+    assert "no run of its rows has gains" in capsys.readouterr().err
+    assert call("gains=nowhere.csv") == 1 and "experiments.mechanism" in capsys.readouterr().err
+    assert call("of=habits") == 1
