@@ -109,9 +109,9 @@ def table(found: Probe):
 def _sample(request: dict) -> list[list[str]]:
     """In the child: `samples` responses to each question."""
     from rlvr.data.prompts import render
-    from rlvr.verl_cpu import eager
+    from rlvr.verl_cpu import late
 
-    eager.install()
+    late.install()
     from rlvr.evaluation.engines import start
     from rlvr.verl_cpu.generation import Sampling
 

@@ -20,7 +20,7 @@ from rlvr.data.protocols import Protocol
 from rlvr.evaluation.judging import choice_row, judge
 from rlvr.evaluation.store import Store
 from rlvr.runs import samples
-from rlvr.verl_cpu import eager
+from rlvr.verl_cpu import late
 
 if TYPE_CHECKING:
     from rlvr.evaluation.engines import Engine
@@ -89,7 +89,7 @@ class LazyEngine:
         """The engine with the weights of this model."""
         if self.engine is None:
             if self.name == "torch":
-                eager.install()
+                late.install()
             from rlvr.evaluation.engines import start
 
             self.engine = start(self.name, path, *self.how)

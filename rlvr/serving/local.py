@@ -17,7 +17,7 @@ from rlvr.cli import ConfigError
 from rlvr.data.prompts import chat_template
 from rlvr.serving.requests import ChatRequest, CompletionRequest, Problem
 from rlvr.serving.text import Text
-from rlvr.verl_cpu import eager
+from rlvr.verl_cpu import late
 
 SHARED_ABOVE = 100_000_000  # parameters
 REASONS = {"completed": "stop", "length": "length"}
@@ -27,7 +27,7 @@ class LocalModel:
     """One model with its decoder, its prompt template and how long it answers when nobody says."""
 
     def __init__(self, path: str, template: str, rows: int, device: str | None, dtype: str | None, default: int | None):
-        eager.install()
+        late.install()
         from transformers.utils import logging
 
         from rlvr.evaluation.engines import start

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from rlvr.checks import fidelity, preflight, prompt_lengths
 from rlvr.cli import ConfigError
+from rlvr.config.schema import CONF
 from rlvr.data import prepare as data
 from rlvr.data import protocols, sources
 from rlvr.evaluation.store import Store
@@ -256,7 +257,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
             arguments.setdefault("_system_config", {"prestart_worker_first_driver": False})
         runtime_env["env_vars"] = ray_environment(cfg, folder, scratch) | (runtime_env.get("env_vars") or {})
         if cfg.hardware.device == "cpu":
-            runtime_env.setdefault("worker_process_setup_hook", "rlvr.verl_cpu.eager.install")
+            runtime_env.setdefault("worker_process_setup_hook", "rlvr.verl_cpu.late.install")
         over = threading.Event()
         try:
             _start_ray(arguments | {"runtime_env": runtime_env}, over)
@@ -348,7 +349,10 @@ def wandb_id(folder: RunFolder) -> str:
 
 def ray_environment(cfg: DictConfig, folder: RunFolder, scratch: str) -> dict[str, str]:
     """Environment of every Ray process of the run."""
+    here = str(CONF.parent)
     variables = {
+        # The code of this checkout, whichever one is installed: only the driver has it on its path by itself.
+        "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")])),
         "TOKENIZERS_PARALLELISM": "false",
         "WANDB_MODE": cfg.tracking if cfg.tracking in ("online", "offline") else "disabled",
         # A resumed run goes on in the same run of W&B: its id is that of the folder.
