@@ -133,14 +133,22 @@ class Manifest:
         return protocols.scale_file(scale).get("base_model", wanted) if wanted == MAIN_MODEL else wanted
 
     def runs_of(self, row: Row, scale: str, runs: Iterable[Run]) -> list[Run]:
-        """The finished runs of a row at a scale; of an untrained model any run, for all begin with it."""
+        """The finished runs of a row at a scale, one for each seed: of a seed's variants the one without a name, else the first.
+
+        Of an untrained model any run, for all begin with it: the one that was evaluated on most benchmarks.
+        """
         model = self.model_at(scale, row)
         of_model = [r for r in runs if (r.scale, r.base_model, r.status) == (scale, model, "finished")]
         if row.base or row.baseline:
             prefix = f"{row.baseline}/" if row.baseline else ""
-            return [run for run in of_model if any(name.startswith(prefix) for name in run.scores)][:1]
+            with_it = [run for run in of_model if any(name.startswith(prefix) for name in run.scores)]
+            return sorted(with_it, key=lambda run: -sum(name.startswith(prefix) for name in run.scores))[:1]
         wanted = (row.experiment, row.overrides_at(scale))
-        return [r for r in of_model if (r.settings["experiment_name"], r.settings.get("overrides")) == wanted]
+        of_row = [r for r in of_model if (r.settings["experiment_name"], r.settings.get("overrides")) == wanted]
+        of_seed: dict[int, Run] = {}
+        for run in sorted(of_row, key=lambda run: run.settings.get("variant") is not None):
+            of_seed.setdefault(run.seed, run)
+        return [of_seed[seed] for seed in sorted(of_seed)]
 
 
 def load_manifests(folder: Path = MANIFESTS) -> list[Manifest]:
@@ -149,8 +157,16 @@ def load_manifests(folder: Path = MANIFESTS) -> list[Manifest]:
 
 
 def load_manifest(path: Path) -> Manifest:
-    where, given = path.name, yaml.load(path.read_text(), LOADER)
+    where = path.name
+    try:
+        given = yaml.load(path.read_text(), LOADER)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{where}: is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(given, dict):
+        raise ManifestError(f"{where}: {given}: expected keys and values")
     _check_keys(where, given, Manifest)
+    for key in ("rows", "columns", "panels", "facts", "seeds"):
+        _check_list(where, key, given.get(key, []))
     for key in ("kind", "title", "rows"):
         if key not in given:
             raise ManifestError(f"{where}: has no {key}")
@@ -186,9 +202,16 @@ def _build(where: str, given: Any, kind: type) -> Any:
     _check_keys(where, given, kind)
     if "overrides" in given:
         own = given["overrides"]
+        for one in own.values() if isinstance(own, Mapping) else [own]:
+            _check_list(where, "overrides", one)
         own = {scale: tuple(o) for scale, o in own.items()} if isinstance(own, Mapping) else tuple(own)
         given = {**given, "overrides": own}
     return kind(**given)
+
+
+def _check_list(where: str, key: str, value: Any) -> None:
+    if not isinstance(value, list):
+        raise ManifestError(f"{where}: {key}: {value}: expected a list, in YAML [{value}]")
 
 
 def _check_keys(where: str, given: Mapping, kind: type) -> None:

@@ -39,13 +39,17 @@ from analysis.estimates import Estimator, Pick, inflation
 from analysis.manifests import Manifest, check_columns, load_manifests, paper_data
 from analysis.post_saturation import around_saturation
 from analysis.responses import REPEATED_SHARE
-from analysis.results import RESULTS, ROOT, Run, load, spread, step_files, untracked
+from analysis.results import RESULTS, ROOT, Run, load, spread, untracked
 from analysis.tables import FEW, SEEDS, Cell, Table
 from rlvr.cli import ConfigError, command, did_you_mean, option
+from rlvr.data import protocols
 from rlvr.runs import samples
+from rlvr.runs.folder import step_files
 from rlvr.stats import Interval, printed
 
 PAGE = Path(__file__).parent / "page"
+PAGES = ("responses.html", "run.html", "page.js", "page.css")
+FOLDERS = ("tables", "figures", "data")
 README = ROOT / "README.md"
 HEADLINE = "figure02_post_saturation"
 OPEN = ("table05_loss_ablation", "table08_main")  # the other tables unfold on a click
@@ -302,13 +306,21 @@ def build(
     left_out: Sequence[str] = (),
     claimed: Sequence[dict[str, Any]] = (),
 ) -> Path:
-    """Write the whole folder, replacing what an earlier report left there; returns index.html."""
-    for folder in ("tables", "figures", "data"):
+    """Write the whole folder, replacing what an earlier report left there; returns index.html. ConfigError where other files
+    would be lost.
+    """
+    foreign = [name for name in FOLDERS if (out / name).exists()] if not (out / PAGES[0]).exists() else []
+    if foreign:
+        raise ConfigError(
+            f"out={out}: holds {', '.join(foreign)} of no report, which this one would replace: give a new folder"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    for name in PAGES:
+        shutil.copyfile(PAGE / name, out / name)
+    for folder in FOLDERS:
         shutil.rmtree(out / folder, ignore_errors=True)
     for folder in ("tables", "figures", *(f"data/{in_link(run.id)}" for run in runs)):
         (out / folder).mkdir(parents=True)
-    for name in ("responses.html", "run.html", "page.js", "page.css"):
-        shutil.copyfile(PAGE / name, out / name)
     of_figures, of_tables = ([m for m in manifests if (m.kind == "table") is table] for table in (False, True))
     with ProcessPoolExecutor(DRAWERS, mp_context=get_context("spawn")) as pool:
         drawing = pool.map(partial(draw_figure, runs=runs, out=out / "figures"), of_figures)
@@ -400,6 +412,9 @@ def report(options: Options) -> None:
         README.write_text(claims.in_readme(README.read_text(), judged))
         return
     own = chosen(options.table, manifests)
+    protocols.check_scale(options.scale)
+    if not options.runs.is_dir() and not (options.results / "runs.csv").exists():
+        raise ConfigError(f"runs={options.runs}: no such folder, and results={options.results} has no runs.csv")
     screen = Console()
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:

@@ -30,7 +30,7 @@ from analysis.responses import TextModel, degenerate, reflects
 from rlvr.cli import ConfigError, command, option
 from rlvr.data import protocols
 from rlvr.runs import samples
-from rlvr.runs.folder import RunFolder, read_json, read_metrics
+from rlvr.runs.folder import RunFolder, read_json, read_metrics, step_files
 from rlvr.stats import accuracy
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +46,7 @@ TEXT_STEPS = 24
 TEXT_ROWS = 256
 DENSE_STEPS = 500
 SATURATED = 0.99
+TEXTS = ("commit", "id", "subject", "correct")  # which may look like numbers
 WINDOW = 1024  # rollouts: one step at the paper's scale; of the 64 of a smaller scale's step all are right by luck
 
 
@@ -143,17 +144,16 @@ def spread(steps: Sequence[int], most: int) -> list[int]:
     return [steps[i] for i in np.linspace(0, len(steps) - 1, most).round().astype(int)]
 
 
-def step_files(folder: Path) -> dict[int, Path]:
-    return {int(file.stem.removeprefix("step")): file for file in sorted(folder.glob("step*.parquet"))}
-
-
 def run_at(path: Path) -> Run:
     """The run in a folder. ConfigError where there is none."""
     folder = RunFolder(path)
     for file in (folder.metrics_path, folder.config_path, folder.provenance_path):
         if not file.exists():
             raise ConfigError(f"run={path}: no run here (no {file.name}); a run folder is runs/.../seed<k>")
-    return load_run(folder)
+    try:
+        return load_run(folder)
+    except NoStepYet as error:
+        raise NoStepYet(f"run={path}: {error}") from None
 
 
 def load_run(folder: RunFolder) -> Run:
@@ -267,10 +267,12 @@ def load(
         with ThreadPoolExecutor(2) as pool:
             of_folders = track(pool.map(_load_or_reason, folders), total=len(folders), description="run folders")
             for loaded in of_folders:
-                if isinstance(loaded, Run):
-                    found[loaded.id] = loaded
-                else:
+                if isinstance(loaded, str):
                     left_out.append(loaded)
+                elif loaded.folder and (loaded.folder.path.name != f"seed{loaded.seed}" or loaded.id in found):
+                    left_out.append(f"{_place(loaded.folder)}: a copy of {loaded.id}")
+                else:
+                    found[loaded.id] = loaded
     for key in found.keys() & committed.keys():
         run, before = found[key], committed[key]
         if run.status != "finished" and before.status == "finished":
@@ -286,15 +288,19 @@ def load(
     return kept, sorted(left_out)
 
 
+def _place(folder: RunFolder) -> str:
+    return "/".join(folder.path.parts[-4:])
+
+
 def _load_or_reason(folder: RunFolder) -> Run | str:
     """A run, or in one line why it cannot be read: whatever lies in one folder, the others are drawn."""
     try:
         return load_run(folder)
     except NoStepYet as error:
-        return f"{'/'.join(folder.path.parts[-4:])}: {error}"
+        return f"{_place(folder)}: {error}"
     except Exception as error:
         why = " ".join(f"{type(error).__name__}: {error}".split())
-        return f"{'/'.join(folder.path.parts[-4:])}: cannot be read ({why.replace(f'{folder.path}/', '')[:160]})"
+        return f"{_place(folder)}: cannot be read ({why.replace(f'{folder.path}/', '')[:160]})"
 
 
 def _differences(run: Run, other: Run) -> str:
@@ -307,7 +313,7 @@ def _differences(run: Run, other: Run) -> str:
 def _of_one_kind(runs: Sequence[Run], left_out: list[str]) -> list[Run]:
     """Runs with the steps that their scale and overrides say, and of equal overrides those with the settings of most.
 
-    Run folders decide over committed results, which may be those of an older version.
+    Folders of finished runs decide over committed results, which may be those of an older version.
     """
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
@@ -320,7 +326,7 @@ def _of_one_kind(runs: Sequence[Run], left_out: list[str]) -> list[Run]:
         groups.setdefault((run.scale, run.base_model, run.settings.get("experiment_name"), what), []).append(run)
     kept = []
     for group in groups.values():
-        deciding = [run for run in group if run.folder is not None] or group
+        deciding = [run for run in group if run.folder is not None and run.status == "finished"] or group
         typical = max(deciding, key=lambda run: sum(not _differences(run, other) for other in deciding))
         for run in group:
             if differs := _differences(typical, run):
@@ -405,7 +411,7 @@ def read_csv(folder: Path) -> list[Run]:
     if not (folder / "runs.csv").exists():
         return []
     about, metrics, scores, problems = (
-        pd.read_csv(folder / f"{stem}.csv", dtype={"correct": str}, keep_default_na=stem == "metrics")
+        pd.read_csv(folder / f"{stem}.csv", dtype=dict.fromkeys(TEXTS, str), keep_default_na=stem == "metrics")
         for stem in ("runs", "metrics", "scores", "problems")
     )
     of_run = {key: frame.drop(columns="run").set_index("step") for key, frame in metrics.groupby("run")}
@@ -419,9 +425,9 @@ def read_csv(folder: Path) -> list[Run]:
         )  # fmt: skip
     for (run, benchmark), frame in scores.groupby(["run", "benchmark"]):
         listed = sets[runs[run].scale, benchmark]
-        correct = np.array([[int(d, 36) for d in (t.split() if " " in t else t)] for t in frame["correct"]])
         ids, subjects = listed["id"].tolist(), listed["subject"].to_numpy(dtype=object)
         steps, samples = frame["step"].to_numpy(), int(frame["samples"].iloc[0])
+        correct = np.array([[int(d, 36) for d in (t if samples < 36 else t.split())] for t in frame["correct"]])
         runs[run].scores[benchmark] = Scores(steps, correct, samples, ids, subjects)
     return list(runs.values())
 
@@ -433,13 +439,19 @@ class Options:
 
 
 def collect(options: Options) -> None:
-    """Write the CSV files from the finished runs, over what is there."""
+    """Write the CSV files from the finished runs, over what is there. ConfigError where runs that are there would be lost."""
     if not options.runs.is_dir():
         raise ConfigError(f"runs={options.runs}: no such folder; python run.py makes runs")
     runs, left_out = load(options.runs, options.out)
     finished = [run for run in runs if run.status == "finished"]
     if not finished:
         raise ConfigError(f"runs={options.runs}: no finished run here; an unfinished one goes on with the same command")
+    if lost := sorted({run.id for run in read_csv(options.out)} - {run.id for run in finished}):
+        reasons = "\n".join(line for line in left_out if line.startswith(tuple(lost)))
+        raise ConfigError(
+            f"out={options.out}: {len(lost)} of its runs would be lost, {lost[0]} the first: move away the run folders that "
+            f"they disagree with, or give another out\n{reasons}"
+        )
     for path in write_csv(finished, options.out):
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
     print("\n".join([*(f"left out: {line}" for line in left_out), f"{len(finished)} finished runs"]))

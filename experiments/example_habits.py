@@ -39,7 +39,7 @@ class Options:
 
 def last_gains(runs: list[Run], gains: pd.DataFrame) -> pd.DataFrame:
     """ "runs GROUPS", in points: what each run that `gains` knows has gained at its last step."""
-    own = gains[gains["run"].isin([run.id for run in runs])]
+    own = gains[gains["run"].isin([run.id for run in runs]) & (gains["benchmark"] == "tiny500")]
     own = own[own["step"] == own.groupby("run")["step"].transform("max")]
     wide = (100 * (own["accuracy"] - own["base"])).groupby([own["run"], own["group"]]).first().unstack()
     return wide.reindex(columns=list(GROUPS))

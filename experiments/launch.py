@@ -37,7 +37,7 @@ from analysis.needed import Planned, needed
 from experiments import runs, slurm
 from experiments.plan import Outcome, manifest, survey, there
 from experiments.status import console
-from rlvr.cli import ConfigError, command, did_you_mean, option
+from rlvr.cli import ConfigError, command, option
 from rlvr.data import protocols
 from rlvr.runs.naming import PLACE
 from rlvr.training.console import duration
@@ -73,9 +73,7 @@ def launch(options: Options) -> int:
     for override in options.overrides:
         if (key := override.partition("=")[0].lstrip("+")) in PLACE:
             raise ConfigError(f"{override}: {key} is what the tables say; run.py starts a single run")
-    if not protocols.scale_file(options.scale):
-        scales = sorted(path.stem for path in protocols.SCALES.glob("*.yaml"))
-        raise ConfigError(f"scale={options.scale}: {did_you_mean(options.scale, scales)}")
+    protocols.check_scale(options.scale)
     screen = console()
     tables = [manifest(name) for name in options.tables]
     wanted, left_out = needed(tables, options.scale, options.seeds, options.overrides, options.runs_dir)

@@ -4,7 +4,7 @@
 
 One line for each finished run at scale=tiny, evaluated step and group of problems of `benchmark`: all; within or beyond the
 base model's reach; and by the habit of the base model's own answer (reason, terse, guess, code, stall; rlvr/tiny/habits.py).
-`accuracy`, `base` and the shares of habits in the answers are fractions; `right_reasons` is the share of answers that
+Each benchmark has its own lines in `out`. `accuracy`, `base` and the shares of habits in the answers are fractions; `right_reasons` is the share of answers that
 reason and are right. Runs that `out` has already stay where their folder is gone.
 """
 
@@ -18,7 +18,7 @@ import pandas as pd
 
 from rlvr.cli import ConfigError, command, option
 from rlvr.runs import samples
-from rlvr.runs.folder import RunFolder, read_json
+from rlvr.runs.folder import RunFolder, read_json, step_files
 from rlvr.tiny import datasets
 from rlvr.tiny.statistics import MARKS, habit_of
 
@@ -41,7 +41,7 @@ def answers(folder: RunFolder, benchmark: str, step: int) -> pd.DataFrame:
 
 def lines_of(folder: RunFolder, benchmark: str, reach: pd.Series) -> Iterator[dict[str, Any]]:
     """The table's lines of one run."""
-    steps = sorted(int(file.stem.removeprefix("step")) for file in (folder.eval_dir / benchmark).glob("step*.parquet"))
+    steps = list(step_files(folder.eval_dir / benchmark))
     base = answers(folder, benchmark, 0)
     masks = {"all": base["score"] >= 0}
     masks |= {kind: reach.loc[base.index] == kind for kind in ("within", "beyond")}
@@ -54,6 +54,7 @@ def lines_of(folder: RunFolder, benchmark: str, reach: pd.Series) -> Iterator[di
             of_group = now[mask]
             yield {
                 "run": "/".join(folder.path.parts[-4:]),
+                "benchmark": benchmark,
                 "step": step,
                 "group": group,
                 "problems": int(mask.sum()),
@@ -79,7 +80,8 @@ def tabulate(options: Options) -> None:
     table = pd.DataFrame(lines)
     if options.out.exists():
         before = pd.read_csv(options.out)
-        table = pd.concat([before[~before["run"].isin(table["run"])], table]).sort_values("run", kind="stable")
+        again = before["run"].isin(table["run"]) & (before["benchmark"] == options.benchmark)
+        table = pd.concat([before[~again], table]).sort_values(["benchmark", "run"], kind="stable")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(options.out, index=False, float_format="%.4g", lineterminator="\n")
     print(f"{options.out}: {table['run'].nunique()} runs")

@@ -65,7 +65,8 @@ def queued(runs_dir: Path) -> dict[Path, str]:
     """Run folder -> array task, of every task that launches into `runs_dir` have submitted and Slurm still has."""
     listed = _output("squeue", "--me", "--array", "--noheader", "--format=%j %F %K")
     found = {}
-    for name, job, task in map(str.split, listed.splitlines()):
+    # From the right: a job's name may hold spaces.
+    for name, job, task in (line.rsplit(maxsplit=2) for line in listed.splitlines() if len(line.split()) > 2):
         if (place := runs_dir / "slurm" / name / f"{task}.folder").exists():
             found[Path(place.read_text())] = f"{job}_{task}"
     return found

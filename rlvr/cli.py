@@ -72,6 +72,11 @@ def command(
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.strerror is None:  # no answer of the system's: a library's, whose place matters
+            raise
+        print(f"error: {': '.join(filter(None, [str(error.filename or ''), error.strerror]))}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130

@@ -54,7 +54,9 @@ class Options:
     data_root: Path | None = option("folder with the benchmarks' files; default: the run's", None)
     seed: int | None = option("of sampled answers; default: the run's", None, at_least=0)
     reflection_words: list[str] = option("what marks self-reflection in the summary; default: the paper's three", [])
-    regrade: bool = option("judge again what is stored, with the present graders; nothing is generated", False)
+    regrade: bool = option(
+        "judge again what is stored of all steps, with the present graders; nothing is generated", False
+    )
     min_gain: float | None = option(
         "accuracy that the last step must have gained, in [-1, 1]", None, key="gate.min_gain"
     )
@@ -103,7 +105,7 @@ def evaluate(options: Options) -> int:
     with only_one(subject.folder):
         if o.regrade:
             for one in asked:
-                regrade(one, [step for step in one.store.steps() if o.steps == "all" or step in subject.models], screen)
+                regrade(one, screen)
         else:
             run_all(engine, subject.models, asked, screen)
         rows = summary.write(subject.folder, [one.protocol.name for one in asked], o.reflection_words)

@@ -65,13 +65,13 @@ def suggest(options: Options) -> None:
     """Rank, write, and say what is worth knowing. ConfigError for what cannot be ranked."""
     if sum(given is not None for given in (options.pool, options.run, options.history)) != 1:
         raise ConfigError("give pool=<your examples>, or run=<full_set run>, or history=<file.json>")
-    try:
-        if options.pool is not None:
-            of_pool(options)
-        else:
-            of_history(options)
-    except OSError as error:
-        raise ConfigError(f"out={options.out}: cannot be written ({error.strerror})") from None
+    given = options.pool or options.history
+    if given is not None and given.resolve() in {path.resolve() for path in (options.out, _whole(options.out))}:
+        raise ConfigError(f"out={options.out}: would overwrite {given}: give another file")
+    if options.pool is not None:
+        of_pool(options)
+    else:
+        of_history(options)
 
 
 def of_history(options: Options) -> None:
@@ -79,6 +79,8 @@ def of_history(options: Options) -> None:
     from rlvr.evaluation import ranking
     from rlvr.runs.folder import RunFolder
 
+    if options.out.suffix.lower() != ".csv":
+        raise ConfigError(f"out={options.out}: expected .csv for a ranking of visits")
     if options.run is not None:
         history = ranking.history_of_run(RunFolder(options.run))
     else:
@@ -109,7 +111,7 @@ def of_pool(options: Options) -> None:
                      "variance": round(rate * (1 - rate), 6), "rank_low": round(float(low[i]), 1),
                      "rank_high": round(float(high[i]), 1)})  # fmt: skip
     _write(options.out, rows[: options.top])
-    whole = options.out.with_name(f"{options.out.stem}_ranking.csv")
+    whole = _whole(options.out)
     _write(whole, rows)
     for words, hopeless in (("never", right == 0), ("always", right == options.samples)):
         if (found := np.flatnonzero(hopeless)).size:
@@ -133,11 +135,17 @@ def of_pool(options: Options) -> None:
     screen.print(f"{options.out} (the best {min(options.top, len(rows))}), {whole}", soft_wrap=True, highlight=False)
 
 
+def _whole(out: Path) -> Path:
+    """The file of a pool's whole ranking."""
+    return out.with_name(f"{out.stem}_ranking.csv")
+
+
 def solved(options: Options, screen: Any) -> tuple[list[dict[str, str]], Any]:
     """The pool's examples {question, answer}, and how many answers to each the base model has right ("examples")."""
     import numpy as np
+    from hydra.errors import HydraException
 
-    from rlvr.config.compose import compose
+    from rlvr.config.compose import compose, explain
     from rlvr.data import own, pools, prepare, prompts, protocols
     from rlvr.evaluation.ask import Asked, LazyEngine, run_all
     from rlvr.evaluation.store import Store, only_one
@@ -147,7 +155,10 @@ def solved(options: Options, screen: Any) -> tuple[list[dict[str, str]], Any]:
     from rlvr.runs.folder import RunFolder
 
     pool = Path(str(options.pool))
-    cfg = compose(f"scale={options.scale}", f"base_model={options.base_model}")
+    try:
+        cfg = compose(f"scale={options.scale}", f"base_model={options.base_model}")
+    except HydraException as error:
+        raise ConfigError(explain(error)) from None
     template = options.template or cfg.base_model.template
     examples = own.read_examples(pool, f"pool={pool}")
     rows = pools.own_pool(examples, cfg.pool.source)

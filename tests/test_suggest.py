@@ -112,13 +112,16 @@ def test_a_pool_is_ranked_by_the_base_models_own_answers(tmp_path, capsys, monke
         (["history=nowhere.json", "pool=x.jsonl"], "give pool=<your examples>, or run="),
         (["pool=nowhere.jsonl"], "pool=nowhere.jsonl: no such file"),
         (["history=nowhere.json"], "history=nowhere.json: cannot be read"),
+        (["pool=x.jsonl", "out=x.jsonl"], "out=x.jsonl: would overwrite x.jsonl"),
+        (["pool=x_ranking.csv", "out=x.csv"], "out=x.csv: would overwrite x_ranking.csv"),
+        (["history=nowhere.json", "out=r.png"], "out=r.png: expected .csv for a ranking of visits"),
         (["run=nowhere"], "has no rollouts; give a run of +experiment=full_set"),
         (["run=nowhere", "method=best"], "method=best: expected one of variance, mean_near_half, limr, random"),
         (["run=nowhere", "bootstrap=many"], "bootstrap=many: expected a whole number"),
     ],
 )
 def test_mistakes(arguments, message, tmp_path, capsys):
-    assert command(suggest.Options, suggest.suggest, None, [*arguments, f"out={tmp_path / 'r.csv'}"]) == 1
+    assert command(suggest.Options, suggest.suggest, None, [f"out={tmp_path / 'r.csv'}", *arguments]) == 1
     assert message in capsys.readouterr().err
 
 

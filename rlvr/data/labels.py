@@ -13,6 +13,7 @@ import random
 import re
 from decimal import Decimal
 
+from rlvr.cli import DataError
 from rlvr.grading import grade
 
 _NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?")
@@ -36,14 +37,18 @@ def with_labels(rows: list[dict], text: str | None, wrong_share: float, seed: in
 def wrong_label(label: str, chooser: random.Random, others: list[str]) -> str:
     """Another text of the same form as `label`, every number in it moved by 1 to 10 and its sign changed at random."""
     if not _NUMBER.search(label):
-        return chooser.choice(others)
+        while others:
+            other = others.pop(chooser.randrange(len(others)))
+            if not grade(f"\\boxed{{{other}}}", label)[0]:
+                return other
+        raise DataError(f"label {label!r}: has no number to change, and no other label of the pool is wrong for it")
     for _ in range(TRIES):
         changed = _NUMBER.sub(lambda match: _moved(match[0], chooser), label)
         if chooser.random() < 0.5:
             changed = changed[1:] if changed.startswith("-") else f"-{changed}"
         if changed != label and not grade(f"\\boxed{{{changed}}}", label)[0]:
             return changed
-    raise ValueError(f"label {label!r}: found no wrong label of its form")
+    raise DataError(f"label {label!r}: found no wrong label of its form")
 
 
 def _moved(number: str, chooser: random.Random) -> str:

@@ -86,7 +86,15 @@ def ranking(source: str, path: str | None, data_root: str | None) -> list[int]:
     rows = read_rows(path)
     if not rows or not {"rank", "index"} <= set(rows[0]):
         raise DataError(f"pool.ranking={path}: expected the columns rank and index; rlvr.suggest writes them")
-    return [int(row["index"]) for row in sorted(rows, key=lambda row: int(row["rank"]))]
+    try:
+        order = sorted((int(row["rank"]), int(row["index"])) for row in rows)
+    except (TypeError, ValueError):
+        raise DataError(f"pool.ranking={path}: a rank or an index is no whole number") from None
+    if [rank for rank, _ in order] != list(range(1, len(order) + 1)):
+        raise DataError(
+            f"pool.ranking={path}: expected the ranks 1 to {len(order)}, each once: pi2 is the row of rank 2"
+        )
+    return [index for _, index in order]
 
 
 def variance(values: Sequence[float]) -> float:
@@ -117,6 +125,10 @@ def ranked_rows(
     for rank in ranks:
         if not 1 <= rank <= len(order):
             raise DataError(f"train_set rank pi{rank}: ranks start at 1 (pi1 .. pi{len(order)} in this pool)")
+    if missing := [index for index in (order[rank - 1] for rank in ranks) if index not in by_index]:
+        raise DataError(
+            f"pool.ranking={pool['ranking']}: index {missing[0]} is not in the pool ({len(by_index)} examples)"
+        )
     return [by_index[order[rank - 1]] | {"rank": rank} for rank in ranks]
 
 

@@ -8,6 +8,7 @@ A row without a gold is left out and counted; ids that occur twice are an error.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -18,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from rlvr.cli import DataError, did_you_mean
+from rlvr.cli import ConfigError, DataError, did_you_mean
 from rlvr.data.files import read_rows
 from rlvr.data.own import answer_text
 from rlvr.data.prompts import STOPS, TEMPLATES
@@ -71,6 +72,7 @@ class Protocol:
             ("scoring", self.scoring in SCORINGS, f"one of {', '.join(SCORINGS)}"),
             ("grader", self.grader in GRADERS or ":" in str(self.grader), "math_verify, authors or file.py:function"),
             ("template", self.template is None or self.template in TEMPLATES, f"one of {', '.join(TEMPLATES)}"),
+            ("name", re.fullmatch(r"[\w.-]+", self.name), "letters, digits, _, - and dots: a folder is named after it"),
             ("file", bool(self.dataset or self.file), "a file of your own (YAML, JSON, JSONL, CSV or Parquet), or a dataset of the table"),
         )  # fmt: skip
         for key, holds, expected in rules:
@@ -168,6 +170,13 @@ def complete(row: Protocol, template: str, max_tokens: int) -> Protocol:
 
 
 @cache
+def check_scale(scale: str) -> None:
+    """ConfigError for a scale that there is no file of."""
+    if not scale_file(scale):
+        scales = sorted(path.stem for path in SCALES.glob("*.yaml"))
+        raise ConfigError(f"scale={scale}: {did_you_mean(scale, scales)}")
+
+
 def scale_file(scale: str) -> dict[str, Any]:
     """`scale` of conf/scale/<scale>.yaml over the files it builds on, with the name of its own base model; {} if unknown."""
     path = SCALES / f"{scale}.yaml"

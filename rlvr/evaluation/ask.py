@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -207,10 +207,11 @@ def _grade_what_is_left(one: Asked, step: int, screen: Console) -> None:
         one.store.finish(step, [example["id"] for example in one.examples])
 
 
-def regrade(one: Asked, steps: Iterable[int], screen: Console) -> None:
-    """Judge what is stored of these steps again, by the benchmark's present grader."""
-    for step in steps:
-        rows = samples.rows(one.store.path(step))
+def regrade(one: Asked, screen: Console) -> None:
+    """Judge all that is stored again, every step, by the benchmark's present grader: one curve has one grader."""
+    golds = {example["id"]: example["answer"] for example in one.examples}
+    for step in one.store.steps():
+        rows = [row | {"gold": golds.get(row["id"], row["gold"])} for row in samples.rows(one.store.path(step))]
         before = sum(row["score"] for row in rows)
         graded = _judged(one, rows)
         samples.write(one.store.path(step), {name: [row[name] for row in graded] for name in samples.SCHEMA})

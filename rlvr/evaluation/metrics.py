@@ -14,6 +14,7 @@ from rlvr.evaluation.judging import reflects
 from rlvr.grading import equal_answers
 from rlvr.runs import samples
 from rlvr.runs.evaluations import rows_of_problems
+from rlvr.runs.folder import step_files
 from rlvr.stats import Interval, Part
 
 RESAMPLES = 1000
@@ -130,8 +131,9 @@ def summary(eval_dir: Path, words: Sequence[str] = ()) -> Iterator[dict]:
 
     `words`: what marks self-reflection, instead of the words that the files were written with.
     """
-    for path in sorted(eval_dir.glob("*/step*.parquet")):
-        place = {"benchmark": path.parent.name, "step": int(path.stem.removeprefix("step"))}
+    files = ((folder.name, *file) for folder in sorted(eval_dir.glob("*")) for file in step_files(folder).items())
+    for benchmark, step, path in files:
+        place = {"benchmark": benchmark, "step": step}
         columns = read_columns(path)
         if words:
             columns["reflection"] = [reflects(text, words) for text in samples.read(path, ["response"])["response"]]

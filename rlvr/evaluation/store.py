@@ -16,7 +16,7 @@ from rlvr.cli import DataError
 from rlvr.data import protocols
 from rlvr.data.protocols import Protocol
 from rlvr.runs import samples
-from rlvr.runs.folder import RunFolder, locked, read_json, write_json
+from rlvr.runs.folder import RunFolder, locked, read_json, step_files, write_json
 
 
 class Store:
@@ -25,25 +25,28 @@ class Store:
     def __init__(self, folder: RunFolder, protocol: Protocol, record: Mapping[str, Any], regrade: bool = False):
         """`record` is what is asked for: `protocol.record(seed)`, with whatever else decides an answer.
 
-        `regrade`: what is stored may have been judged by another grader, as all of it will be judged again.
+        `regrade`: what is stored may have been judged by another grader or with other golds, as all of it will be judged again.
         """
         self.folder, self.protocol, self.asked = folder, protocol, dict(record)
         self.dir = folder.eval_dir / protocol.name
         self.record_path = self.dir / "protocol.json"
         known = self.record.get("protocol") or self._trained()
-        known = known and {"stop": []} | known  # the first versions had no stop texts
-        may_differ = {"grader"} if regrade else set()
+        unknown = {key: self.asked[key] for key in ("problems", "golds") if key in self.asked}
+        known = known and {"stop": []} | unknown | known  # what the first versions did not record
+        may_differ = {"grader", "golds"} if regrade else set()
         if known and (other := [k for k in self.asked if known.get(k) != self.asked[k] and k not in may_differ]):
             shown = "; ".join(f"{key}: {known.get(key)} → {self.asked[key]}" for key in other[:4])
             same = f"benchmarks.{protocol.name}.stop=[] goes on as they were, or " if other == ["stop"] else ""
+            same = "regrade=true judges them with the new golds, or " if other == ["golds"] else same
+            data = f"dataset={protocol.dataset}" if protocol.dataset else f"file={protocol.file}"
             raise DataError(
                 f"{self.dir} holds samples of another protocol ({shown}): {same}ask for it under a name of its own, "
-                f"benchmarks.<name>.dataset={protocol.dataset}"
+                f"benchmarks.<name>.{data}"
             )
 
     def _trained(self) -> dict[str, Any]:
         """The protocol of a run whose version did not record it, from its configuration."""
-        if not self.folder.config_path.exists() or not any(self.dir.glob("step*.parquet")):
+        if not self.folder.config_path.exists() or not self.steps():
             return {}
         config = self.folder.config()
         for row in protocols.of_run(config):
@@ -64,7 +67,7 @@ class Store:
 
     def steps(self) -> list[int]:
         """The complete ones, rising."""
-        return sorted(int(path.stem.removeprefix("step")) for path in self.dir.glob("step*.parquet"))
+        return list(step_files(self.dir))
 
     def _chunks(self, step: int, kind: str = "partial") -> list[Path]:
         return sorted((self.dir / kind).glob(f"step{step:06d}-*.parquet"))
@@ -77,7 +80,8 @@ class Store:
 
     def keep(self, step: int, rows: Sequence[Mapping[str, Any]]) -> Path:
         """Put answers of a step on the disk before they are judged; returns their file, which `add` takes."""
-        known = {path.name for kind in ("partial", "ungraded") for path in self._chunks(step, kind)}
+        # A judged file is in its new place before it leaves the old one: looked at in this order, none is missed.
+        known = {path.name for kind in ("ungraded", "partial") for path in self._chunks(step, kind)}
         number = max((int(name[-14:-8]) for name in known), default=-1) + 1
         columns = {name: [row.get(name) for row in rows] for name in samples.SCHEMA}
         return samples.write(self.dir / "ungraded" / f"step{step:06d}-{number:06d}.parquet", columns)
@@ -92,12 +96,16 @@ class Store:
         kept.unlink()
 
     def finish(self, step: int, ids: Sequence[str]) -> None:
-        """Make the step's file of its chunks, in the order of the benchmark's ids."""
+        """Make the step's file of its chunks, in the order of the benchmark's ids. DataError where answers are missing."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         chunks = self._chunks(step)
         whole = pa.concat_tables([pq.read_table(path) for path in chunks])
+        if len(whole) != (wanted := len(ids) * self.protocol.k):
+            raise DataError(
+                f"{self.path(step)}: {len(whole)} judged answers, expected {wanted}; the same command asks for the others"
+            )
         order = {id: place for place, id in enumerate(ids)}
         place = pa.array([order[id] for id in whole["id"].to_pylist()])
         whole = whole.append_column("place", place).sort_by([("place", "ascending"), ("sample", "ascending")])

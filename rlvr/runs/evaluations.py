@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rlvr import stats
 from rlvr.runs import samples
-from rlvr.runs.folder import DamagedFile, RunFolder
+from rlvr.runs.folder import DamagedFile, RunFolder, step_files
 from rlvr.stats import Interval
 
 
@@ -29,14 +29,14 @@ class Evaluations(NamedTuple):
 def evaluations(folder: RunFolder, benchmark: str) -> Evaluations | None:
     """What is stored of a benchmark, None when nothing is."""
     steps, shares, known = [], [], None
-    for file in sorted((folder.eval_dir / benchmark).glob("step*.parquet")):
+    for step, file in step_files(folder.eval_dir / benchmark).items():
         columns = samples.read(file, ["id", "score"])
         rows = rows_of_problems(columns["id"])
         ids = [columns["id"][row] for row in rows[:, 0]]
         known = known or ids
         if ids != known:
             raise DamagedFile(f"{file}: other problems than at the first step; remove the benchmark's folder")
-        steps.append(int(file.stem.removeprefix("step")))
+        steps.append(step)
         shares.append(columns["score"][rows].mean(axis=1))
     return Evaluations(steps, np.array(shares), rows.shape[1]) if steps else None
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import threading
@@ -48,6 +49,12 @@ MAY_DIFFER = ("tracking", "runs_dir", "run_dir", "check", "all", "watchdog", "tr
 # keys that follow it.
 MAY_GROW = {"scale.steps": ("trainer.total_training_steps", "trainer.total_epochs")}
 MAX_SHOWN = 8
+
+
+def step_files(folder: Path) -> dict[int, Path]:
+    """The files step<k>.parquet of a folder by step, rising; what else lies there, a copy by hand perhaps, is passed over."""
+    named = ((re.fullmatch(r"step(\d+)\.parquet", path.name), path) for path in folder.glob("step*.parquet"))
+    return dict(sorted((int(name[1]), path) for name, path in named if name))
 
 
 class RunFolderError(ConfigError):
@@ -130,7 +137,8 @@ class RunFolder:
 
     def checkpoint_steps(self) -> list[int]:
         """Steps of which a checkpoint, or its weights only, is on disk."""
-        return sorted(int(path.name.rpartition("_")[2]) for path in self.checkpoints_dir.glob("global_step_*"))
+        named = (re.fullmatch(r"global_step_(\d+)", path.name) for path in self.checkpoints_dir.glob("global_step_*"))
+        return sorted(int(name[1]) for name in named if name)
 
     def checkpoint_path(self, step: int) -> Path:
         return self.checkpoints_dir / f"global_step_{step}"
@@ -158,9 +166,10 @@ class RunFolder:
         for later in self.checkpoint_steps():
             if later > step:
                 shutil.rmtree(self.checkpoint_path(later))
-        for file in [*self.rollouts_dir.glob("step*.parquet"), *self.eval_dir.glob("*/step*.parquet")]:
-            if int(file.stem.removeprefix("step")) > step:
-                file.unlink()
+        for place in [self.rollouts_dir, *self.eval_dir.glob("*")]:
+            for later, file in step_files(place).items():
+                if later > step:
+                    file.unlink()
 
     def cannot_write(self) -> str | None:
         """Why nothing can be written here now (a full disk, one that is read-only), in one line; None: it can."""

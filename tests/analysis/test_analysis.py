@@ -1,6 +1,7 @@
 """Results, manifests, tables and dynamics on run folders whose numbers are known by hand."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +14,10 @@ from analysis import figures, table_files
 from analysis.estimates import Estimator, accuracies, chosen_step, gain_after_saturation, inflation
 from analysis.manifests import ManifestError, check_columns, load_manifest, load_manifests, paper_data
 from analysis.responses import TextModel, degenerate, is_foreign, is_repeated
-from analysis.results import load, load_run, spread, write_csv
+from analysis.results import Options, collect, load, load_run, spread, write_csv
 from analysis.tables import FEW, Table
 from experiments.timings.synthetic_runs import sample_columns
+from rlvr.cli import ConfigError
 from rlvr.config.compose import compose
 from rlvr.config.schema import experiments
 from rlvr.data.protocols import paper_columns
@@ -177,6 +179,7 @@ TABLE = """
 kind: table
 paper: table08
 title: A test
+seeds: [0]
 selection: best_average
 columns: [MATH500, Avg, Minerva]
 reference: one
@@ -323,7 +326,7 @@ def test_one_odd_run_leaves_out_itself(runs_dir, tmp_path):
 
 DAMAGE = {
     "config.yaml": "", "provenance.json": '{"status": ', "metrics.jsonl": '{"step": 0}\nnonsense\n',
-    "eval/tiny500/step10.parquet": "PAR1", "rollouts/step10.parquet": "", "eval/tiny500/stepx.parquet": "",
+    "eval/tiny500/step10.parquet": "PAR1", "rollouts/step10.parquet": "",
     "config.yaml ": "experiment_name: [",
 }  # fmt: skip
 
@@ -334,6 +337,75 @@ def test_a_damaged_folder_is_left_out_by_name(runs_dir, tmp_path, name):
     runs, left_out = load(runs_dir, tmp_path / "none")
     assert [run.id for run in runs] == ["tiny/tiny/full_set/seed0", "tiny/tiny/one_shot/seed1"]
     assert len(left_out) == 1 and left_out[0].startswith("tiny/tiny/one_shot/seed0: cannot be read (")
+
+
+def test_what_else_lies_in_a_run_folder_is_passed_over(runs_dir, tmp_path):
+    folder = RunFolder(runs_dir / "tiny/tiny/one_shot/seed0")
+    before = load_run(folder)
+    shutil.copy(folder.eval_path("tiny500", 20), folder.eval_path("tiny500", 20).with_name("step000020 (copy).parquet"))
+    (folder.eval_dir / "tiny500" / "stepx.parquet").write_text("")
+    for name in ("global_step_20", "global_step_20_backup"):
+        (folder.checkpoints_dir / name).mkdir(parents=True)
+    assert folder.checkpoint_steps() == [20]
+    runs, left_out = load(runs_dir, tmp_path / "none")
+    assert left_out == [] and runs[1].scores["tiny500"].steps.tolist() == before.scores["tiny500"].steps.tolist()
+    folder.rewind(10)
+    assert folder.checkpoint_steps() == [] and len(list((folder.eval_dir / "tiny500").iterdir())) == 4
+
+
+def test_a_copy_of_a_run_is_no_other_seed(runs_dir, tmp_path):
+    of_experiment = runs_dir / "tiny/tiny/one_shot"
+    shutil.copytree(of_experiment / "seed0", of_experiment / "seed0_old")
+    runs, left_out = load(runs_dir, tmp_path / "none")
+    assert [run.folder.path.name for run in runs] == ["seed0", "seed0", "seed1"]
+    assert left_out == ["tiny/tiny/one_shot/seed0_old: a copy of tiny/tiny/one_shot/seed0"]
+
+
+def test_variants_of_a_seed_are_one_seed_of_a_row(runs_dir, tmp_path):
+    runs, _ = load(runs_dir, tmp_path / "none")
+    (one,) = (run for run in runs if run.id.endswith("one_shot/seed1"))
+    for run in runs:
+        run.settings["overrides"] = []
+    again = replace(one, name="one_shot-again", settings=one.settings | {"variant": "again"})
+    third = replace(again, seed=2)
+    row = load_manifest(written(tmp_path, TABLE))
+    found = row.runs_of(next(r for r in row.rows if r.label == "one"), "tiny", [again, third, *runs])
+    assert [(run.name, run.seed) for run in found] == [("one_shot", 0), ("one_shot", 1), ("one_shot-again", 2)]
+
+
+def test_the_untrained_model_is_read_where_most_benchmarks_are(runs_dir, tmp_path):
+    runs, _ = load(runs_dir, tmp_path / "none")
+    few = replace(runs[0], name="a_first", scores={"tiny500": runs[0].scores["tiny500"]})
+    table = load_manifest(written(tmp_path, TABLE))
+    assert table.runs_of(table.rows[0], "tiny", [few, *runs]) == [runs[0]]
+
+
+def test_a_failed_run_decides_nothing_and_no_committed_run_is_lost(tmp_path):
+    committed, folders, out = tmp_path / "committed", tmp_path / "runs", tmp_path / "results"
+    for seed in (0, 1):
+        make_run(committed, "one_shot", seed, TESTS)
+    write_csv(load(committed, tmp_path / "none")[0], out)
+    failed = make_run(folders, "one_shot", 7, TESTS, learning_rate=5e-4)
+    failed.provenance_path.write_text(failed.provenance_path.read_text().replace("finished", "failed"))
+    runs, left_out = load(folders, out)
+    assert [run.seed for run in runs] == [0, 1] and "scale.learning_rate 0.0005, not 0.0001" in left_out[0]
+    failed.provenance_path.write_text(failed.provenance_path.read_text().replace("failed", "finished"))
+    before = (out / "runs.csv").read_text()
+    with pytest.raises(ConfigError, match=r"2 of its runs would be lost, tiny/tiny/one_shot/seed0 the first"):
+        collect(Options(folders, out))
+    assert (out / "runs.csv").read_text() == before
+
+
+def test_what_looks_like_a_number_reads_back_as_text(tmp_path):
+    make_run(tmp_path / "runs", "one_shot", 0, TESTS)
+    (run,), _ = load(tmp_path / "runs", tmp_path / "none")
+    scores = run.scores["tiny500"]
+    one = replace(scores, correct=np.array([[1], [40]]), steps=np.array([0, 10]), samples=40, ids=["001"])
+    one.subjects = np.array(["7"], dtype=object)
+    write_csv([replace(run, commit="12e4567890", scores={"tiny500": scores, "mine": one})], tmp_path / "results")
+    (again,), _ = load(None, tmp_path / "results")
+    assert again.commit == "12e4567890" and again.scores["mine"].ids == ["001"]
+    assert again.scores["mine"].correct.tolist() == [[1], [40]]
 
 
 def test_a_run_that_has_only_begun_is_left_out_with_that_reason(runs_dir, tmp_path):
@@ -401,6 +473,12 @@ def test_a_finished_run_at_scale_small_fills_the_papers_tables(stem, tmp_path):
         (("reference: one", "reference: two"), "reference two"),
         (("label: not run", "label: all"), "label occurs twice: all"),
         (("selection: best_average", "selection: step"), "all: selection step needs a step"),
+        (("rows:", "rows: ["), "is no YAML"),
+        (("seeds: [0]", "seeds: 3"), "seeds: 3: expected a list, in YAML [3]"),
+        (
+            ("experiment: one_shot}", "experiment: one_shot, overrides: scale.steps=10}"),
+            "overrides: scale.steps=10: expected",
+        ),
         (("  - {label: not run,", "  - not run\n  - {label: not run,"), "not run: expected keys and values"),
     ],
 )

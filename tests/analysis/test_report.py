@@ -14,7 +14,7 @@ from analysis.estimates import Estimator
 from analysis.manifests import CLAIMS, MANIFESTS, ManifestError, load_manifests
 from analysis.results import RESULTS, load
 from experiments.timings.synthetic_runs import write_run
-from rlvr.cli import command
+from rlvr.cli import ConfigError, command
 
 DRAWN = ("table08_main", "table05_loss_ablation", "figure02_post_saturation")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -75,6 +75,14 @@ def test_without_runs_the_papers_numbers_are_shown(tmp_path):
     text = index.read_text()
     assert "73.6" in text and "none yet" in text and "responses.html" not in text
     assert "figure02_post_saturation.png" in (tmp_path / "paper.html").read_text()
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.parquet").write_text("mine")
+    with pytest.raises(ConfigError, match=r"holds data of no report, which this one would replace: give a new folder"):
+        report.build([], tmp_path, [])
+    assert (tmp_path / "data" / "mine.parquet").read_text() == "mine"
 
 
 def test_two_runs_compared(built, capsys):
@@ -250,6 +258,18 @@ def test_a_wrong_address_says_so(built, page):
     page.goto((index.parent / "run.html").as_uri() + "#nowhere")
     page.wait_for_function("document.getElementById('about').textContent.includes('missing')")
     page.errors.clear()  # the browser itself reports the file that is not there
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing=true", "scale=tny"], "scale=tny: did you mean tiny?"),
+        (["runs=/no", "results=/no"], "runs=/no: no such"),
+    ],
+)
+def test_what_a_report_cannot_be_of_is_said(arguments, message, tmp_path, capsys):
+    assert command(report.Options, report.report, None, [f"out={tmp_path}", *arguments]) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_missing_runs_are_printed_as_commands(built, capsys):

@@ -63,6 +63,11 @@ def test_a_wrong_label_is_not_the_right_one_in_other_words():
 
 def test_a_label_without_a_number_takes_anothers():
     assert wrong_label("\\text{odd}", random.Random(0), ["\\pi"]) == "\\pi"
+    assert all(wrong_label("x+y", random.Random(seed), ["y+x", "x-y"]) == "x-y" for seed in range(4))
+    with pytest.raises(
+        DataError, match=r"'x\+y': has no number to change, and no other label of the pool is wrong for it"
+    ):
+        wrong_label("x+y", random.Random(0), ["y+x"])
 
 
 def test_labels_of_a_run():

@@ -162,6 +162,20 @@ def test_ranking_by_variance():
     assert pools.rank_by_variance(history) == ["b", "e", "a", "d", "c"]
 
 
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("1,0\n,1", "no whole number"),
+        ("1,0\n5,1", "expected the ranks 1 to 2"),
+        ("1,0\n2,99999", "index 99999 is not in"),
+    ],
+)
+def test_a_ranking_that_is_no_ranking_of_the_pool_is_refused(lines, message, tmp_path):
+    (tmp_path / "r.csv").write_text(f"rank,index\n{lines}\n")
+    with pytest.raises(DataError, match=message):
+        pools.ranked_rows({"source": "tiny", "ranking": str(tmp_path / "r.csv")}, None, [1, 2])
+
+
 def test_a_batch_is_filled_in_blocks():
     chosen = [{"index": i, "prompt": f"q{i}", "answer": str(i), "rank": i + 1, "source": "train"} for i in range(3)]
     rows = pools.training_rows(chosen, 8)

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 import rlvr.tiny
 from experiments.timings.synthetic_runs import sample_columns
 from rlvr import evaluate
-from rlvr.cli import ConfigError
+from rlvr.cli import ConfigError, DataError
 from rlvr.data.protocols import load, of_run, select
 from rlvr.evaluation import ask, checkpoints, engines, metrics
 from rlvr.evaluation.store import Store
@@ -321,6 +321,43 @@ def test_stored_answers_are_graded_again_without_an_engine(run, tmp_path, capsys
     assert "4 answers graded again, score 0 -> 4" in capsys.readouterr().out
     assert [row["score"] for row in samples_of(run, "mine", 0)] == [1.0] * 4
     assert evaluate.main([f"run={run.path}", "steps=0", *other]) == 0
+
+
+def test_every_step_is_graded_again_whatever_is_asked_for(run, tmp_path):
+    mine, _ = own_benchmark(tmp_path, "def grade(response, gold):\n    return 0\n")
+    assert evaluate.main([f"run={run.path}", "steps=0,20", *mine]) == 0
+    other, _ = own_benchmark(tmp_path, "def grade(response, gold):\n    return 1\n")
+    assert evaluate.main([f"run={run.path}", "steps=20", "regrade=true", *other]) == 0
+    assert [row["score"] for step in (0, 20) for row in samples_of(run, "mine", step)] == [1.0] * 8
+
+
+def test_a_file_that_has_changed_is_not_taken_for_what_was_asked(run, tmp_path, capsys, monkeypatch):
+    mine, _ = own_benchmark(tmp_path, "def grade(response, gold):\n    return response != '' and gold == '7'\n")
+    assert evaluate.main([f"run={run.path}", "steps=0", *mine]) == 0
+    file = tmp_path / "mine.jsonl"
+    file.write_text(file.read_text().replace('"a": 7', '"a": 77').replace('"a": 6', '"a": 7'))
+    assert evaluate.main([f"run={run.path}", "steps=0", *mine]) == 1
+    assert "regrade=true judges them with the new golds" in capsys.readouterr().err
+    monkeypatch.setattr(engines, "start", None)
+    assert evaluate.main([f"run={run.path}", "steps=0", "regrade=true", *mine]) == 0
+    assert [row["score"] for row in samples_of(run, "mine", 0)] == [0, 0, 1, 0]
+    file.write_text(file.read_text().replace("+4?", "+5?"))
+    assert evaluate.main([f"run={run.path}", "steps=0", "regrade=true", *mine]) == 1
+    assert f"benchmarks.<name>.file={file}" in capsys.readouterr().err
+    assert evaluate.main([f"run={run.path}", "benchmarks.a/b.dataset=validation"]) == 1
+    assert "benchmarks.a/b.name=a/b: expected letters" in capsys.readouterr().err
+
+
+def test_chunks_keep_their_numbers_and_a_step_that_lacks_answers_is_not_finished(run):
+    (row,) = select("mine", {"mine": {"dataset": "validation", "k": 2, "temperature": 1.0}})
+    store = Store(run, row, row.record(0))
+    columns = dict.fromkeys(samples.SCHEMA) | {"id": "a", "sample": 0}
+    kept = store.keep(0, [columns])
+    store.add(0, [columns | {"score": 1.0}], kept)
+    assert store.keep(0, [columns | {"sample": 1}]).name != kept.name
+    with pytest.raises(DataError, match="1 judged answers, expected 2"):
+        store.finish(0, ["a"])
+    assert not store.complete(0) and store.answered(0) == {("a", 0), ("a", 1)}
 
 
 def test_the_gate_decides_the_exit_code(run, tmp_path, capsys):

@@ -99,6 +99,14 @@ def test_options_are_checked(tmp_path):
             slurm.settings([override])
 
 
+def test_a_job_of_the_users_own_may_have_any_name(tmp_path, monkeypatch):
+    place = tmp_path / "slurm" / "sweep" / "3.folder"
+    place.parent.mkdir(parents=True)
+    place.write_text("runs/a/seed0")
+    monkeypatch.setattr(slurm, "_output", lambda *command: "my other job 123 N/A\n\nsweep 77 3\n")
+    assert slurm.queued(tmp_path) == {Path("runs/a/seed0"): "77_3"}
+
+
 @pytest.mark.skipif(shutil.which("sbatch") is not None, reason="sbatch is installed")
 def test_without_slurm_it_is_said():
     with pytest.raises(ConfigError, match="no squeue on this machine; launch=local runs here"):
