@@ -153,6 +153,7 @@ def _accuracies(run: Run, benchmarks: tuple[str, ...]) -> pd.Series:
     return pd.concat(series, axis=1).dropna().mean(axis=1)
 
 
+@cache
 def chosen_step(run: Run, benchmark: str, selection: str, step: int | None, averaged: bool) -> int | None:
     """The checkpoint of a trained run that a cell shows; None when there is none. Step 0, the untrained model, only by name.
 

@@ -179,13 +179,14 @@ def check_scale(scale: str) -> None:
 
 def scale_file(scale: str) -> dict[str, Any]:
     """`scale` of conf/scale/<scale>.yaml over the files it builds on, with the name of its own base model; {} if unknown."""
-    path = SCALES / f"{scale}.yaml"
-    return dict(_merged(path, path.stat().st_mtime_ns)) if path.exists() else {}
+    return dict(_merged(SCALES / f"{scale}.yaml"))
 
 
 @cache
-def _merged(path: Path, changed_ns: int) -> dict[str, Any]:
+def _merged(path: Path) -> dict[str, Any]:
     """What a scale's file says; a report asks thousands of times."""
+    if not path.exists():
+        return {}
     file = yaml.safe_load(path.read_text())
     merged: dict[str, Any] = {}
     for default in file.get("defaults", []):
