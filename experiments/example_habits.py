@@ -87,8 +87,9 @@ def draw(lines: pd.DataFrame, out: Path) -> None:
                 face = style.PALETTE[0] if group == f"base {habit}" else "none"
                 ax.scatter([x] * len(values), values, 22, facecolors=face, edgecolors=style.PALETTE[0], zorder=3)
             ax.set_xticks(range(len(habits)), habits, rotation=60)
+            habit = group.removeprefix("base ")
             ax.set_title(
-                group.replace("base ", "problems where\nthe base: ").replace("all", "all problems"), fontsize=8
+                "all problems" if group == "all" else f"the base's answer\nto the problem: {habit}", fontsize=8
             )
             ax.axhline(0, color="0.5", lw=0.8)
         fig.axes[0].set_ylabel("gain, points")

@@ -25,7 +25,7 @@ class Store:
     def __init__(self, folder: RunFolder, protocol: Protocol, record: Mapping[str, Any], regrade: bool = False):
         """`record` is what is asked for: `protocol.record(seed)`, with whatever else decides an answer.
 
-        `regrade`: what is stored may have been judged by another grader or with other golds, as all of it will be judged again.
+        `regrade`: what was generated may have been judged by another grader or with other golds, as it will be judged again.
         """
         self.folder, self.protocol, self.asked = folder, protocol, dict(record)
         self.dir = folder.eval_dir / protocol.name
@@ -33,7 +33,7 @@ class Store:
         known = self.record.get("protocol") or self._trained()
         unknown = {key: self.asked[key] for key in ("problems", "golds") if key in self.asked}
         known = known and {"stop": []} | unknown | known  # what the first versions did not record
-        may_differ = {"grader", "golds"} if regrade else set()
+        may_differ = {"grader", "golds"} if regrade and protocol.scoring == "generate" else set()
         if known and (other := [k for k in self.asked if known.get(k) != self.asked[k] and k not in may_differ]):
             shown = "; ".join(f"{key}: {known.get(key)} → {self.asked[key]}" for key in other[:4])
             same = f"benchmarks.{protocol.name}.stop=[] goes on as they were, or " if other == ["stop"] else ""
