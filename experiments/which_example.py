@@ -78,13 +78,29 @@ def gains(table: Manifest, scale: str, runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def with_scores(lines: pd.DataFrame, ranking: Path, base: Path) -> pd.DataFrame:
-    """The same with the scores of each example; one that `base` has no columns for is left out."""
-    ranked, answers = pd.read_csv(ranking).set_index("rank"), pd.read_csv(base).set_index("index")
-    of_rank = ranked.loc[lines["rank"]]
-    own = answers.loc[of_rank["index"]]
+    """The same with the scores of each example; one that `base` has no columns for is left out.
+
+    ConfigError where the ranking or the answers lack a column or an example.
+    """
+    of_rank = _looked_up("ranking", ranking, "rank", ("index", "variance"), lines["rank"])
+    own = _looked_up("base", base, "index", ("rate",), of_rank["index"])
     scores = {"variance": of_rank["variance"], "rate": own["rate"], "rate_variance": own["rate"] * (1 - own["rate"])}
     scores |= {"only_good": own["right_reasons"]} if "right_reasons" in own else {}
     return lines.assign(**{name: values.to_numpy() for name, values in scores.items()})
+
+
+def _looked_up(option: str, path: Path, key: str, columns: Sequence[str], wanted: pd.Series) -> pd.DataFrame:
+    """The lines of a CSV file with these keys, in this order."""
+    frame = pd.read_csv(path)
+    if missing := {key, *columns} - {*frame}:
+        raise ConfigError(
+            f"{option}={path}: no column {sorted(missing)[0]}; expected {', '.join((key, *columns))} (of {', '.join(frame)})"
+        )
+    if unknown := sorted({*wanted} - {*frame[key]}):
+        raise ConfigError(
+            f"{option}={path}: no {key} {unknown[0]}, which a row of the table was trained on: give the runs' own {option}"
+        )
+    return frame.set_index(key).loc[wanted]
 
 
 def draw(lines: pd.DataFrame, found: pd.DataFrame, out: Path) -> None:

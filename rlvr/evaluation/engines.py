@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from rlvr.cli import ConfigError
-from rlvr.verl_cpu.generation import Completion, Generator, Sampling, rows_in_memory
+from rlvr.verl_cpu.generation import Completion, Generator, Sampling, end_tokens, rows_in_memory
 
 ENGINES = ("torch", "vllm")
 Done = Callable[[int, int], None]  # told of (responses, tokens) as they come
@@ -107,10 +107,9 @@ class TorchEngine:
         self.device, self.dtype, self.rows = device, dtype, rows
         self.context = context_of(self.model.config)
         self.versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-        eos = self.model.generation_config.eos_token_id
-        self.eos = tuple(eos if isinstance(eos, list) else [self.tokenizer.eos_token_id if eos is None else eos])
+        ends = end_tokens(self.model, lambda: self.tokenizer)
         workers = _cores() if device == "cpu" else 1
-        self.generators = [Generator(self.model, self.eos, rows or MOST_ROWS) for _ in range(workers)]
+        self.generators = [Generator(self.model, ends, rows or MOST_ROWS) for _ in range(workers)]
 
     def load(self, path: str) -> None:
         parameters = self.model.state_dict(keep_vars=False)

@@ -10,6 +10,7 @@ is what verl's trainer recomputes; for greedy rows (temperature 0) the temperatu
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,6 +61,14 @@ def rows_in_memory(config, tokens: int, item_bytes: int, free_bytes: float) -> i
     dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     row = 2 * config.num_hidden_layers * heads * dim * item_bytes * tokens
     return max(1, int(free_bytes * 2 / 3 / row))
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: Callable[[], Any]) -> tuple[int, ...]:
+    """The tokens that end an answer: the model's, or those of its tokenizer, which is loaded only where the model names none."""
+    eos = model.generation_config.eos_token_id
+    if eos is None:
+        eos = tokenizer().eos_token_id
+    return tuple(eos if isinstance(eos, list) else [] if eos is None else [eos])
 
 
 class Generator:

@@ -44,9 +44,9 @@ class TorchServer:
     ):
         """On a GPU fewer than `max_rows` are decoded at once where `memory_share` of it holds no more of `context` tokens."""
         import torch
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        from rlvr.verl_cpu.generation import Generator, rows_in_memory
+        from rlvr.verl_cpu.generation import Generator, end_tokens, rows_in_memory
 
         how = {"dtype": getattr(torch, dtype), "attn_implementation": "sdpa", "trust_remote_code": trust_remote_code}
         model = AutoModelForCausalLM.from_pretrained(model_path, **how).to(device).eval()
@@ -54,8 +54,8 @@ class TorchServer:
         if device == "cuda":
             free = memory_share * torch.cuda.mem_get_info()[1] - torch.cuda.memory_allocated()
             max_rows = min(max_rows, rows_in_memory(model.config, context, model.dtype.itemsize, free))
-        eos = model.generation_config.eos_token_id
-        self.generator = Generator(model, tuple(eos if isinstance(eos, list) else [eos]), max_rows, seed)
+        ends = end_tokens(model, lambda: AutoTokenizer.from_pretrained(model_path, trust_remote_code=trust_remote_code))
+        self.generator = Generator(model, ends, max_rows, seed)
         self.response_length = response_length
         self.parameters = model.state_dict(keep_vars=False)
         self.global_steps: int | None = None

@@ -58,6 +58,10 @@ def test_from_committed_results_to_the_table(tmp_path, capsys):
     assert call("scores=only_good") == 0
     assert pd.read_csv(tmp_path / "out.csv")["spearman"].round(3).tolist() == [-1, 1]
     assert call("scores=luck") == 1 and "expected some of variance, rate" in capsys.readouterr().err
+    base.rename(columns={"rate": "share"}).to_csv(tmp_path / "base.csv", index=False)
+    assert call() == 1 and "no column rate; expected index, rate (of index, share)" in capsys.readouterr().err
+    ranking[ranking["rank"] != 84].to_csv(tmp_path / "ranking.csv")
+    assert call() == 1 and "no rank 84, which a row" in capsys.readouterr().err
     assert call("of=table88") == 1 and call("of=table06_entropy_only") == 1  # the second has no run
     lines = which_example.gains(
         which_example.load_manifest(which_example.MANIFESTS / "which_example.yaml"), "tiny", runs

@@ -1,12 +1,14 @@
 """The CPU sampler against `transformers.generate` and against the softmax it claims to draw from."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from scipy import stats
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from rlvr.verl_cpu import generation
-from rlvr.verl_cpu.generation import Generator, Sampling
+from rlvr.verl_cpu.generation import Generator, Sampling, end_tokens
 
 EOS = 3
 
@@ -103,6 +105,14 @@ def test_limits_and_stop_tokens(model):
     assert cut[0].token_ids == free.token_ids[: free.token_ids.index(stop) + 1]
     assert (cut[0].stop_reason, cut[1].stop_reason) == ("completed", "length")
     assert cut[1].token_ids == free.token_ids[:3]
+
+
+@pytest.mark.parametrize(
+    "of_model, of_tokenizer, expected", [(3, 5, (3,)), ([3, 4], 5, (3, 4)), (None, 5, (5,)), (None, None, ())]
+)
+def test_the_tokenizer_names_the_end_where_the_model_does_not(of_model, of_tokenizer, expected):
+    model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=of_model))
+    assert end_tokens(model, lambda: SimpleNamespace(eos_token_id=of_tokenizer)) == expected
 
 
 def test_abort_keeps_what_was_sampled(model):
