@@ -60,8 +60,8 @@ def _around_saturation(run: Run) -> dict[str, object]:
     line |= {"gain": points.value, "gain_low": points.low, "gain_high": points.high, "split": split}
     for column, label in WATCHED.items():
         series = run.series(column)
-        near = (series.index.to_series() - split).abs().nsmallest(5)
-        line[f"{label}: at split"] = series.loc[near.index].mean()
+        near = np.argsort(np.abs(series.index.to_numpy() - split), kind="stable")[:5]
+        line[f"{label}: at split"] = series.iloc[near].mean()
         line[f"{label}: end"] = series.tail(5).mean()
     counts = reflections(run)
     for at, seen in (("at split", counts.loc[:split]), ("end", counts)):

@@ -59,6 +59,7 @@ EVOLUTION_STEPS = 40
 MOST_ANSWERS = 64
 KINDS = ("right", "cut off", "repeating", "without a box", "wrong")
 REFERENCE = "one_shot"  # the run of the same scale, and where it can be seed, that others are told apart from
+_runs: Sequence[Run] = ()  # of a drawing process
 ROW = ["id", "subject", "sample", "prompt", "response", "gold", "score", "reason", "truncated", "response_tokens"]
 MARKS = {"not reproduced": ("no", "✗"), "too noisy to say": ("noisy", "?"), "too few seeds": ("noisy", "·")}
 MARKS |= dict.fromkeys(("reproduced", "direction reproduced"), ("yes", "✓"))
@@ -89,6 +90,16 @@ def draw_figure(manifest: Manifest, runs: Sequence[Run], out: Path) -> dict[str,
         first = [panel for panel, _ in figures.shown_panels(manifest, scale, runs)][:1]
         figures.write(replace(manifest, stem="headline", panels=tuple(first)), scale, runs, out)
     return about | {"width": width, "height": height, "alt": alt}
+
+
+def _given_runs(runs: Sequence[Run]) -> None:
+    """In a drawing process, before its first figure."""
+    global _runs
+    _runs = runs
+
+
+def _draw_figure(manifest: Manifest, out: Path) -> dict[str, Any]:
+    return draw_figure(manifest, _runs, out)
 
 
 def script(path: Path, root: Path, data: Any) -> None:
@@ -322,8 +333,9 @@ def build(
     for folder in ("tables", "figures", *(f"data/{in_link(run.id)}" for run in runs)):
         (out / folder).mkdir(parents=True)
     of_figures, of_tables = ([m for m in manifests if (m.kind == "table") is table] for table in (False, True))
-    with ProcessPoolExecutor(DRAWERS, mp_context=get_context("spawn")) as pool:
-        drawing = pool.map(partial(draw_figure, runs=runs, out=out / "figures"), of_figures)
+    # A process is given the runs once: with every figure, that took longer than the drawing.
+    with ProcessPoolExecutor(DRAWERS, get_context("spawn"), _given_runs, (runs,)) as pool:
+        drawing = pool.map(partial(_draw_figure, out=out / "figures"), of_figures)
         estimator = Estimator(runs)
         drawn = []
         picks = {Pick(run, name, int(scores.steps[-1])) for run in runs for name, scores in run.scores.items()}
