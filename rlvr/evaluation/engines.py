@@ -107,9 +107,9 @@ class TorchEngine:
         self.device, self.dtype, self.rows = device, dtype, rows
         self.context = context_of(self.model.config)
         self.versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-        ends = end_tokens(self.model, lambda: self.tokenizer)
+        self.eos = end_tokens(self.model, lambda: self.tokenizer)
         workers = _cores() if device == "cpu" else 1
-        self.generators = [Generator(self.model, ends, rows or MOST_ROWS) for _ in range(workers)]
+        self.generators = [Generator(self.model, self.eos, rows or MOST_ROWS) for _ in range(workers)]
 
     def load(self, path: str) -> None:
         parameters = self.model.state_dict(keep_vars=False)
