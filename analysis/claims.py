@@ -24,7 +24,7 @@ import yaml
 from analysis import figures, needed, stats
 from analysis.estimates import Estimator, Pick, gain_after_saturation
 from analysis.manifests import CLAIMS, MANIFESTS, Column, Manifest, ManifestError, Panel, Row, benchmarks_at
-from analysis.results import Run
+from analysis.runs import Run
 from analysis.style import pretty
 from analysis.tables import FEW, NOISE, SEEDS, Table, Verdict, corrected
 from rlvr.cli import ConfigError, did_you_mean

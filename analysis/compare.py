@@ -19,7 +19,8 @@ from rich.table import Table
 from analysis import stats
 from analysis.estimates import Estimator, Pick
 from analysis.post_saturation import around_saturation
-from analysis.results import Run, run_at
+from analysis.run_folders import run_at
+from analysis.runs import Run
 from rlvr.cli import ConfigError, command, option
 from rlvr.runs.folder import config_differences
 from rlvr.stats import printed

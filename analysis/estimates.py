@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from analysis import stats
 from analysis.manifests import PAPER_STEPS, average_at
-from analysis.results import Run
+from analysis.runs import Run
 from analysis.stats import Contrast
 from rlvr.stats import Interval, Part, mean_interval, pass_at_k
 

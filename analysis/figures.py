@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from analysis import style
 from analysis.estimates import gain_after_saturation, parts, reflections
 from analysis.manifests import Manifest, Panel, Row, benchmarks_at, paper_data
-from analysis.results import SATURATED, Run, first_reaching
+from analysis.runs import SATURATED, Run, first_reaching
 from rlvr.stats import mean_intervals, printed
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from analysis.results import ROOT, Run
+from analysis.results import ROOT
+from analysis.runs import Run
 from rlvr.data import protocols
 
 EXPERIMENTS = ROOT / "conf" / "experiment"

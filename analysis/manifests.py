@@ -33,7 +33,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from analysis.results import ROOT, Run
+from analysis.results import ROOT
+from analysis.runs import Run
 from rlvr.cli import ConfigError, did_you_mean
 from rlvr.data import protocols
 from rlvr.runs.folder import LOADER

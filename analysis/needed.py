@@ -18,7 +18,7 @@ from rlvr.runs.naming import run_name
 
 if TYPE_CHECKING:
     from analysis.manifests import Manifest, Panel, Row
-    from analysis.results import Run
+    from analysis.runs import Run
 
 RUNS_DIR = Path("runs")
 

@@ -13,7 +13,8 @@ import pandas as pd
 
 from analysis.estimates import gain_after_saturation, reflections
 from analysis.figures import draw_run
-from analysis.results import SATURATED, WINDOW, Run, run_at
+from analysis.run_folders import run_at
+from analysis.runs import SATURATED, WINDOW, Run
 from rlvr.cli import command, option
 from rlvr.stats import Interval
 

@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.manifests import MANIFESTS, load_manifest
-from analysis.results import RESULTS, ROOT, Run, load
+from analysis.results import RESULTS, ROOT, load
+from analysis.runs import Run
 from experiments.mechanism import HABITS
 from rlvr.cli import ConfigError, command, option
 

@@ -25,7 +25,8 @@ from numpy.typing import ArrayLike
 
 from analysis.estimates import VALIDATION, accuracies
 from analysis.manifests import MANIFESTS, Manifest, load_manifest
-from analysis.results import RESULTS, ROOT, Run, load
+from analysis.results import RESULTS, ROOT, load
+from analysis.runs import Run
 from rlvr.cli import ConfigError, command, option
 from rlvr.stats import Interval
 
@@ -78,7 +79,7 @@ def gains(table: Manifest, scale: str, runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def with_scores(lines: pd.DataFrame, ranking: Path, base: Path) -> pd.DataFrame:
-    """The same with the scores of each example; one that `base` has no columns for is left out.
+    """The same with the scores of each example; without `only_good` where `base` has no `right_reasons`.
 
     ConfigError where the ranking or the answers lack a column or an example.
     """

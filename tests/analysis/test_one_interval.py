@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from analysis import report, table_files
+from analysis import on_page, table_files
 from analysis.estimates import Estimator
 from analysis.manifests import load_manifest
-from analysis.results import load_run
+from analysis.run_folders import load_run
 from analysis.tables import Table
 from experiments.timings.synthetic_runs import write_run
 from rlvr.evaluation import summary
@@ -70,8 +70,8 @@ def test_every_place_prints_the_same(name, folder, cells):
     cell = cells.cells[0][NAMES.index(name)]
     (line,) = (line for line in table_files.lines_of(cells) if line[1] == name)
     assert f"{line[2]} ({line[3]})" == expected
-    on_page = report.cell_for_page(cell)
-    assert f"{on_page['ours']} ({on_page['range']})" == expected
+    of_page = on_page.cell_for_page(cell)
+    assert f"{of_page['ours']} ({of_page['range']})" == expected
 
 
 def test_an_average_over_other_problems_counts_each_benchmark_once(folder, cells):

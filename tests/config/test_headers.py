@@ -6,7 +6,8 @@ from functools import cache
 import pytest
 
 from analysis import headers
-from analysis.results import RESULTS, read_csv
+from analysis.committed import read_csv
+from analysis.results import RESULTS
 from rlvr.config.schema import CONF, experiments
 
 
