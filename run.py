@@ -1,4 +1,4 @@
-"""Trains: composes the configuration, checks it, and hands it to `rlvr.training.launch`.
+"""Trains: composes the configuration, checks it, and hands it to `rlvr.training.train_run`.
 
 python run.py +experiment=one_shot                                        # a laptop, the tiny world
 python run.py +experiment=one_shot scale=paper hardware=eight_gpus        # the paper
@@ -16,12 +16,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from rlvr.checks import checkup
 from rlvr.cli import ConfigError
 from rlvr.config.compose import check_restated, explain, prepare, quoted, runs_asked
 from rlvr.config.schema import CONF, check
+from rlvr.planning import check_report
 from rlvr.runs.folder import RunFolder
-from rlvr.training.limits import INTERRUPTED, listen
+from rlvr.training.signals import INTERRUPTED, listen
 
 exit_codes: list[int] = []  # of every run of this process: a sweep goes on after a failed run
 ended: list[tuple[str, str]] = []  # run folder, and how it ended
@@ -35,15 +35,15 @@ def train(cfg: DictConfig) -> None:
     how = "failed"
     try:
         check(cfg)
-        from rlvr.training import launch
+        from rlvr.training import train_run
 
         if cfg.check:
             check_restated(cfg)
-            checkup.report(cfg, launch.plan(cfg))
+            check_report.report(cfg, train_run.plan(cfg))
             print(f"{cfg.run_dir}: the configuration is sound")
             how = "sound"
             return
-        exit_codes.append(launch.launch(cfg, summarise))
+        exit_codes.append(train_run.launch(cfg, summarise))
         how = {0: "finished", INTERRUPTED: "interrupted"}.get(exit_codes[-1], how)
         if how == "interrupted":  # nor does the rest of a sweep start
             raise KeyboardInterrupt

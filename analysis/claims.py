@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from analysis import figures, needed, stats
-from analysis.estimates import Estimator, Pick, gain_after_saturation
+from analysis import comparisons, figures, needed_runs
 from analysis.manifests import CLAIMS, MANIFESTS, Column, Manifest, ManifestError, Panel, Row, benchmarks_at
-from analysis.runs import Run
+from analysis.run_data import Run
+from analysis.seed_estimates import Estimator, Pick, gain_after_saturation
 from analysis.style import pretty
 from analysis.tables import FEW, NOISE, SEEDS, Table, Verdict, corrected
 from rlvr.cli import ConfigError, did_you_mean
@@ -191,7 +191,7 @@ def _can(table: Table, column: Column) -> bool:
 
 def _gain(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) -> Evidence:
     panel = next(panel for panel in of.panels if panel.title == one["panel"])
-    row = needed.with_panel(of.rows[0], panel)
+    row = needed_runs.with_panel(of.rows[0], panel)
     runs = of.runs_of(row, scale, estimator.runs)
     gain = gain_after_saturation(runs) if runs else None
     train, test = (figures.paper_curve(of, panel, row) for row in of.rows)
@@ -208,7 +208,7 @@ def _curve(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) 
     labels = [one[key] for key in ("row", "against") if key in one]
     rows = [row for label in labels for row in of.rows if row.label == label]
     paper = _late([figures.paper_curve(of, panel, row) for row in rows])
-    trained = [needed.with_panel(row, panel) for row in rows]
+    trained = [needed_runs.with_panel(row, panel) for row in rows]
     runs = [of.runs_of(row, scale, estimator.runs) for row in trained]
     found = [_of_seeds(panel, row, own, alone=len(rows) == 1) for row, own in zip(rows, runs, strict=True)]
     what = pretty(f"{rows[0].label}: {panel.title}" + (f", against {rows[1].label}" if len(rows) > 1 else ""))
@@ -216,7 +216,7 @@ def _curve(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) 
     if all(found):
         sides = [([Part(np.array(list(one.values()))[:, None])], list(one)) for one in found]
         (ours, draws), (theirs, other_draws) = [*sides, ([], [])][:2]
-        contrast = stats.contrast(ours, theirs, (draws, other_draws))
+        contrast = comparisons.contrast(ours, theirs, (draws, other_draws))
         percent = figures.is_percent(figures.quantity_of(panel, rows[0]))
         verdict = Verdict("curve", contrast, paper, min(map(len, found)))
         if not percent:  # another model's tokens: only up or down can be compared
@@ -248,8 +248,8 @@ def _missing(verdict: Verdict | None, rows: Sequence[Row], of: Manifest, scale: 
         wanted = (verdict.needed or 0) if verdict.word == NOISE else 0
     if wanted > MOST_SEEDS:
         return []
-    lacking = (needed.missing(row, of, scale, estimator.runs, range(wanted)) for row in rows)
-    return [needed.command(runs) for runs in lacking if runs]
+    lacking = (needed_runs.missing(row, of, scale, estimator.runs, range(wanted)) for row in rows)
+    return [needed_runs.command(runs) for runs in lacking if runs]
 
 
 def paper_of(claim: Claim) -> str:

@@ -16,11 +16,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from analysis import stats
-from analysis.estimates import Estimator, Pick
+from analysis import comparisons
 from analysis.post_saturation import around_saturation
+from analysis.run_data import Run
 from analysis.run_folders import run_at
-from analysis.runs import Run
+from analysis.seed_estimates import Estimator, Pick
 from rlvr.cli import ConfigError, command, option
 from rlvr.runs.folder import config_differences
 from rlvr.stats import printed
@@ -30,7 +30,7 @@ MOST_FLIPS = 10
 NAMES = ("experiment_name", "experiment_folder")  # they say the same as the headline
 
 
-def changes(a: Run, b: Run) -> dict[str, stats.Contrast]:
+def changes(a: Run, b: Run) -> dict[str, comparisons.Contrast]:
     """B's accuracy minus A's at their last steps, in points, on each benchmark of which both answered the same problems."""
     estimator, found = Estimator([a, b]), {}
     for name in a.scores:
@@ -79,7 +79,7 @@ def report(a: Run, b: Run) -> None:
             console.print(line, markup=False)
     table = Table("last step", "A", "B", "B - A (95 %)", "p (Holm)", "flipped")
     compared = changes(a, b)
-    p_values = stats.holm([change.p for change in compared.values()])
+    p_values = comparisons.holm([change.p for change in compared.values()])
     listed = []
     for (name, change), p in zip(compared.items(), p_values, strict=True):
         at_a, at_b = (printed(100 * run.scores[name].accuracy()[-1], ".1f") for run in (a, b))

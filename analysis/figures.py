@@ -20,9 +20,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis import style
-from analysis.estimates import gain_after_saturation, parts, reflections
 from analysis.manifests import Manifest, Panel, Row, benchmarks_at, paper_data
-from analysis.runs import SATURATED, Run, first_reaching
+from analysis.run_data import SATURATED, Run, first_reaching
+from analysis.seed_estimates import gain_after_saturation, parts, reflections
 from rlvr.stats import mean_intervals, printed
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from analysis.results import ROOT
-from analysis.runs import Run
+from analysis.run_data import Run
 from rlvr.data import protocols
 
 EXPERIMENTS = ROOT / "conf" / "experiment"

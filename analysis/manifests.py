@@ -13,7 +13,7 @@ A table has rows (what is trained) and columns (what is measured); a figure has 
                 the runs of a row are those of its experiment with its overrides, by their configuration, not by their name
                 (overrides: a list, or {scale: list} where they differ); paper is the row number (a figure: the series) of
                 the paper's file; base: true is the untrained model, baseline: the untrained model under another prompt
-                (rlvr.evaluation.baselines); a row with none of these is one that nothing here can run, and `note` says
+                (rlvr.evaluate.baselines); a row with none of these is one that nothing here can run, and `note` says
                 why; protocol: r1_8k stands for the benchmarks of that group (math500_r1_8k, ...) at scale=paper
     panels      {title, paper, experiment, overrides, benchmark, quantity}: what all curves of a panel share; where there are
                 no runs with its overrides of the scale (longer ones), those of the plain experiment are drawn
@@ -34,7 +34,7 @@ import pandas as pd
 import yaml
 
 from analysis.results import ROOT
-from analysis.runs import Run
+from analysis.run_data import Run
 from rlvr.cli import ConfigError, did_you_mean
 from rlvr.data import protocols
 from rlvr.runs.folder import LOADER

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.estimates import gain_after_saturation, reflections
 from analysis.figures import draw_run
+from analysis.run_data import SATURATED, WINDOW, Run
 from analysis.run_folders import run_at
-from analysis.runs import SATURATED, WINDOW, Run
+from analysis.seed_estimates import gain_after_saturation, reflections
 from rlvr.cli import command, option
 from rlvr.stats import Interval
 

@@ -30,14 +30,14 @@ from jinja2 import Environment, FileSystemLoader
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from analysis import claims, figures, headers, needed, table_files
-from analysis.answer_files import in_link, store_responses, store_run, stored_path, untrained
-from analysis.estimates import Estimator, Pick, inflation
+from analysis import claims, figures, headers, needed_runs, table_files
 from analysis.manifests import Manifest, check_columns, load_manifests
-from analysis.on_page import CLAIM_MARKS, about_run, as_html, by_benchmark, claim_for_page, name_of, table_for_page
+from analysis.page_answers import in_link, store_responses, store_run, stored_path, untrained
+from analysis.page_values import CLAIM_MARKS, about_run, as_html, by_benchmark, claim_for_page, name_of, table_for_page
 from analysis.post_saturation import around_saturation
 from analysis.results import RESULTS, ROOT, load, untracked
-from analysis.runs import Run
+from analysis.run_data import Run
+from analysis.seed_estimates import Estimator, Pick, inflation
 from analysis.tables import Table
 from rlvr.cli import ConfigError, command, did_you_mean, option
 from rlvr.data import protocols
@@ -168,9 +168,9 @@ def print_missing(manifests: Sequence[Manifest], scale: str, runs: Sequence[Run]
     """One command for each run that is not there, each once."""
     commands: dict[str, None] = {}
     for manifest in manifests:
-        for row in needed.rows(manifest):
-            lacking = needed.missing(row, manifest, scale, runs, manifest.seeds or (0,))
-            commands |= dict.fromkeys(needed.command([run]) for run in lacking)
+        for row in needed_runs.rows(manifest):
+            lacking = needed_runs.missing(row, manifest, scale, runs, manifest.seeds or (0,))
+            commands |= dict.fromkeys(needed_runs.command([run]) for run in lacking)
     print("\n".join([*commands, f"# {len(commands)} runs are missing"]))
 
 

@@ -1,6 +1,6 @@
 """All runs that are at hand, each once: from run folders, and from the CSV files that stand for them in a fresh clone.
 
-python -m analysis.results [runs=runs] [out=results]     # write the CSV files (analysis/committed.py) from the finished runs
+python -m analysis.results [runs=runs] [out=results]     # write the CSV files (analysis/committed_runs.py) from the finished runs
 """
 
 import sys
@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from analysis.committed import read_csv, write_csv
+from analysis.committed_runs import read_csv, write_csv
+from analysis.run_data import Run
 from analysis.run_folders import SETTINGS, NoStepYet, load_run
-from analysis.runs import Run
 from rlvr.cli import ConfigError, command, option
 from rlvr.data import protocols
 from rlvr.runs.folder import RunFolder

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.responses import TextModel, degenerate, reflects
-from analysis.runs import Run, Scores, spread
+from analysis.response_style import TextModel, degenerate, reflects
+from analysis.run_data import Run, Scores, spread
 from rlvr.cli import ConfigError
 from rlvr.runs import samples
 from rlvr.runs.folder import RunFolder, read_json, read_metrics, step_files

@@ -1,6 +1,6 @@
 """Tables: ours beside the paper's number, with a 95 % interval, and a verdict on each question that can be asked.
 
-Questions of a cell, each with its t test (analysis.stats.Contrast), Holm-corrected over the rows of its column:
+Questions of a cell, each with its t test (analysis.comparisons.Contrast), Holm-corrected over the rows of its column:
 
 number     scale=paper: is it the paper's number? `reproduced`: at most SAME points away, with a standard error of at most NOISY
            (the paper's single run included; its problems are ours, so they are no noise); `not reproduced`: further away than
@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import stats
-from analysis.estimates import VALIDATION, Estimate, Estimator, Pick, chosen_step
+from analysis import comparisons
+from analysis.comparisons import LEVEL, Contrast
 from analysis.manifests import Column, Manifest, Row, benchmarks_at, paper_data
-from analysis.stats import LEVEL, Contrast
+from analysis.seed_estimates import VALIDATION, Estimate, Estimator, Pick, chosen_step
 from rlvr.stats import Interval
 
 SAME = 2.0
@@ -104,7 +104,7 @@ class Verdict:
 def corrected(verdicts: Sequence[Verdict]) -> None:
     """Holm's correction over questions that are asked together."""
     asked = [verdict for verdict in verdicts if verdict.seeds >= SEEDS and not np.isnan(verdict.contrast.p)]
-    for verdict, p in zip(asked, stats.holm([verdict.contrast.p for verdict in asked]), strict=True):
+    for verdict, p in zip(asked, comparisons.holm([verdict.contrast.p for verdict in asked]), strict=True):
         verdict.p, verdict.tests = float(p), len(asked)
 
 
@@ -289,7 +289,9 @@ class Table:
     ) -> list[Verdict]:
         asked = []
         if self.scale == "paper" and not np.isnan(cell.paper):
-            asked.append(Verdict("number", stats.against_one_run(estimate.parts, cell.paper), cell.paper, cell.seeds))
+            asked.append(
+                Verdict("number", comparisons.against_one_run(estimate.parts, cell.paper), cell.paper, cell.seeds)
+            )
         if base is not None and (self.manifest.paper is None or not np.isnan(cell.paper_gain)):
             asked.append(Verdict("above base", estimate.minus(base), cell.paper_gain, cell.seeds))
         if self._reference is not None and self._reference != row:

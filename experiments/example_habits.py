@@ -19,7 +19,7 @@ import pandas as pd
 
 from analysis.manifests import MANIFESTS, load_manifest
 from analysis.results import RESULTS, ROOT, load
-from analysis.runs import Run
+from analysis.run_data import Run
 from experiments.mechanism import HABITS
 from rlvr.cli import ConfigError, command, option
 

@@ -101,7 +101,7 @@ def engine(options: Options) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from rlvr.tiny import datasets
-    from rlvr.verl_cpu.generation import Generator, Sampling
+    from rlvr.verl_torch.generation import Generator, Sampling
 
     path = ROOT / "rlvr" / "tiny" / "model"
     tokenizer = AutoTokenizer.from_pretrained(path)
@@ -142,7 +142,7 @@ def step(options: Options) -> dict[str, Any]:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from rlvr.verl_cpu.generation import Generator, Sampling
+    from rlvr.verl_torch.generation import Generator, Sampling
 
     (hidden, layers, heads, kv_heads, mlp, vocabulary), (prompts, n, prompt, response, budget) = SHAPES[options.shape]
     config = Qwen2Config(

@@ -33,9 +33,9 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from analysis.needed import Planned, needed
-from experiments import runs, slurm
-from experiments.plan import Outcome, manifest, survey, there
+from analysis.needed_runs import Planned, needed
+from experiments import run_states, slurm
+from experiments.launch_plan import Outcome, manifest, survey, there
 from experiments.status import console
 from rlvr.cli import ConfigError, command, option
 from rlvr.data import protocols
@@ -125,7 +125,7 @@ def _summary(outcomes: Iterable[Outcome]) -> Table:
         *(Column(title, overflow="fold") for title in ("run", "seeds", "outcome", "")), box=None, pad_edge=False
     )
     for (name, word, why), of in seeds.items():
-        shown.add_row(Text(name), ",".join(map(str, of)), Text(word, runs.COLORS.get(word, "")), Text(why))
+        shown.add_row(Text(name), ",".join(map(str, of)), Text(word, run_states.COLORS.get(word, "")), Text(why))
     return shown
 
 
@@ -173,7 +173,7 @@ class Sweep:
         return self.outcomes
 
     def _now(self) -> Table:
-        shown = runs.table(runs.standing(job.run.folder, ours=True) for job in self.running)
+        shown = run_states.table(run_states.standing(job.run.folder, ours=True) for job in self.running)
         failed = sum(out.word == "failed" for out in self.outcomes)
         shown.title = f"{len(self.outcomes)} of {self.total} runs ended, {failed} of them failed"
         return shown
@@ -194,8 +194,8 @@ class Sweep:
 
     def _start(self, run: Planned) -> None:
         number = self.total - len(self.waiting)
-        label = f"run {number} of {self.total}  {runs.name(run.folder)}"
-        if (out := there(run, runs.standing(run.folder))) is not None:  # by another launch, meanwhile
+        label = f"run {number} of {self.total}  {run_states.name(run.folder)}"
+        if (out := there(run, run_states.standing(run.folder))) is not None:  # by another launch, meanwhile
             self._note(label, out)
             return
         slot = min(set(range(self.jobs)) - {job.slot for job in self.running})
@@ -215,7 +215,7 @@ class Sweep:
             printed = job.output.read().decode(errors="replace").split("\n")
         if job.process.returncode == 0:
             took = duration(time.monotonic() - job.started)
-            out = Outcome(job.run, "finished", f"{took}  {runs.standing(job.run.folder).score}")
+            out = Outcome(job.run, "finished", f"{took}  {run_states.standing(job.run.folder).score}")
         elif self.stops:
             out = Outcome(job.run, "stopped")
         else:
@@ -247,7 +247,7 @@ def _cause(job: Job, printed: Sequence[str]) -> str:
     refusals = [line for line in printed if line.startswith("error: ")]
     if refusals:
         return refusals[-1].removeprefix("error: ")
-    found = runs.standing(job.run.folder)
+    found = run_states.standing(job.run.folder)
     if found.state in ("failed", "damaged"):
         return found.cause
     if job.process.returncode < 0:
@@ -265,7 +265,7 @@ def _share_of_machine(slot: int, jobs: int) -> Iterator[dict[str, str]]:
     if jobs == 1 or not hasattr(os, "sched_setaffinity"):
         yield environment
         return
-    from rlvr.checks.preflight import count_gpus
+    from rlvr.planning.machine import count_gpus
 
     cores = os.sched_getaffinity(0)
     own = _share(sorted(cores), slot, jobs)

@@ -20,7 +20,7 @@ from rlvr.cli import ConfigError, command, option
 from rlvr.runs import samples
 from rlvr.runs.folder import RunFolder, read_json, step_files
 from rlvr.tiny import datasets
-from rlvr.tiny.statistics import MARKS, habit_of
+from rlvr.tiny.calibration import MARKS, habit_of
 
 HABITS = (*MARKS, "stall")
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from analysis.needed import Planned
+from analysis.needed_runs import Planned
 from rlvr.cli import ConfigError, did_you_mean
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from experiments import runs
+from experiments import run_states
 from rlvr.cli import ConfigError, command, option
 
 WATCH_S = 2.0
@@ -35,7 +35,7 @@ def console() -> Console:
 
 def show(options: Options) -> None:
     def now():
-        return runs.table(map(runs.standing, runs.folders(options.runs_dir)))
+        return run_states.table(map(run_states.standing, run_states.folders(options.runs_dir)))
 
     if not options.runs_dir.is_dir():
         raise ConfigError(f"runs_dir={options.runs_dir}: no such folder; runs are made by run.py or experiments.launch")

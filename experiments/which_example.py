@@ -23,10 +23,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from analysis.estimates import VALIDATION, accuracies
 from analysis.manifests import MANIFESTS, Manifest, load_manifest
 from analysis.results import RESULTS, ROOT, load
-from analysis.runs import Run
+from analysis.run_data import Run
+from analysis.seed_estimates import VALIDATION, accuracies
 from rlvr.cli import ConfigError, command, option
 from rlvr.stats import Interval
 

@@ -42,7 +42,7 @@ class Options:
 
 def export(options: Options) -> int:
     """Write the folder; returns the exit code. ConfigError for what cannot be exported."""
-    from rlvr.evaluation import subject as subjects
+    from rlvr.evaluate import evaluated_models as subjects
 
     if options.out.exists():
         raise ConfigError(f"out={options.out}: is there already; give another, or remove it")
@@ -113,7 +113,7 @@ def card(subject: Any, step: int, name: str, licence: str) -> str:
     """The model card, as Markdown with the hub's header."""
     import yaml
 
-    from rlvr.data.own import trained_on
+    from rlvr.data.own_examples import trained_on
     from rlvr.runs import evaluations
     from rlvr.runs.folder import read_json
 

@@ -76,7 +76,7 @@ def suggest(options: Options) -> None:
 
 def of_history(options: Options) -> None:
     """The ranking of visits, as CSV and plot."""
-    from rlvr.evaluation import ranking
+    from rlvr.evaluate import ranking
     from rlvr.runs.folder import RunFolder
 
     if options.out.suffix.lower() != ".csv":
@@ -97,7 +97,7 @@ def of_pool(options: Options) -> None:
     import numpy as np
     from rich.console import Console
 
-    from rlvr.evaluation import ranking
+    from rlvr.evaluate import ranking
 
     if options.out.suffix.lower() not in (".jsonl", ".csv"):
         raise ConfigError(f"out={options.out}: expected .jsonl or .csv")
@@ -146,10 +146,10 @@ def solved(options: Options, screen: Any) -> tuple[list[dict[str, str]], Any]:
     from hydra.errors import HydraException
 
     from rlvr.config.compose import compose, explain
-    from rlvr.data import own, pools, prepare, prompts, protocols
-    from rlvr.evaluation.ask import Asked, LazyEngine, run_all
-    from rlvr.evaluation.store import Store, only_one
-    from rlvr.evaluation.subject import tokenizer_of
+    from rlvr.data import own_examples, pools, prepare, prompts, protocols
+    from rlvr.evaluate.answer_store import Store, only_one
+    from rlvr.evaluate.answering import Asked, LazyEngine, run_all
+    from rlvr.evaluate.evaluated_models import tokenizer_of
     from rlvr.runs import samples
     from rlvr.runs.evaluations import rows_of_problems
     from rlvr.runs.folder import RunFolder
@@ -160,7 +160,7 @@ def solved(options: Options, screen: Any) -> tuple[list[dict[str, str]], Any]:
     except HydraException as error:
         raise ConfigError(explain(error)) from None
     template = options.template or cfg.base_model.template
-    examples = own.read_examples(pool, f"pool={pool}")
+    examples = own_examples.read_examples(pool, f"pool={pool}")
     rows = pools.own_pool(examples, cfg.pool.source)
     prepare.check_labels(rows, pool.name)
     asked_for = {"file": str(pool), "k": options.samples, "template": template, "max_tokens": cfg.scale.max_response_tokens,

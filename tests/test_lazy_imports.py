@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "ray", "verl", "transformers", "vllm")
 # Modules that say in their docstring that they load torch.
-LOADING = ("training", "verl_cpu", "evaluation/engines", "evaluation/vllm_worker", "grading/serve")
+LOADING = ("training", "verl_torch", "evaluate/inference_engines", "evaluate/vllm_worker", "grading/worker_process")
 
 
 def modules():

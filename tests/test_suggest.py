@@ -9,8 +9,8 @@ import pytest
 
 from rlvr import suggest
 from rlvr.cli import command
-from rlvr.data.own import read_examples
-from rlvr.evaluation import ranking
+from rlvr.data.own_examples import read_examples
+from rlvr.evaluate import ranking
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 HISTORY = {"a": [0.5, 0.5], "b": [0.0, 1.0], "c": [], "d": [1.0, 1.0, 1.0], "e": [0.25, 0.75]}
@@ -78,7 +78,7 @@ def test_solve_rates_by_hand():
 
 def test_a_pool_is_ranked_by_the_base_models_own_answers(tmp_path, capsys, monkeypatch):
     """The tiny pool's first examples, one with a label that nobody reaches: the order is that of the stored answers."""
-    from rlvr.evaluation import engines
+    from rlvr.evaluate import inference_engines
     from rlvr.runs import samples
     from rlvr.tiny import datasets
 
@@ -98,7 +98,7 @@ def test_a_pool_is_ranked_by_the_base_models_own_answers(tmp_path, capsys, monke
     assert right[6] == 0 and "labels are never reached" in shown and "7)" in shown and "ranks 1 and 2: " in shown
     best = read_examples(out)
     assert [one["question"] for one in best] == [row["question"].strip() for row in ranked[:2]]
-    monkeypatch.setattr(engines, "start", None)  # the answers are there
+    monkeypatch.setattr(inference_engines, "start", None)  # the answers are there
     assert command(suggest.Options, suggest.suggest, None, arguments) == 0
     assert "all of it is there already" in capsys.readouterr().out
     pool.write_text(json.dumps({"question": "q", "answer": "\\frac{1}{2"}))

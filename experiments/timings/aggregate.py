@@ -21,7 +21,7 @@ def aggregate(eval_dir: Path) -> dict[str, float]:
     cpu_s = time.process_time()
 
     def work() -> None:
-        from rlvr.evaluation.metrics import summary
+        from rlvr.evaluate.metrics import summary
 
         list(summary(eval_dir))
 

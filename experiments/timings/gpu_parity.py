@@ -3,7 +3,7 @@
 One process per part trains the same weights on the same batch, 128 answers of the tiny model, through one verl
 `TrainingWorker`, built from the configuration of a run; the first part, `cpu_fp32`, is what the others are compared with.
 
-    cpu_fp32    hardware=cpu: rlvr.verl_cpu, fp32
+    cpu_fp32    hardware=cpu: rlvr.verl_torch, fp32
     cpu_bf16    the same with bf16 compute on fp32 weights
     verl_fp32   hardware=one_gpu with verl's own engine class, the one it registers for CUDA, held on the CPU in fp32
     cuda_fp32   hardware=one_gpu in fp32 (torch's default: no TF32)
@@ -57,8 +57,8 @@ def sample() -> Rows:
     from rlvr.config.compose import compose
     from rlvr.data.pools import load_pool
     from rlvr.data.prompts import render
-    from rlvr.evaluation.engines import start
-    from rlvr.verl_cpu.generation import Sampling
+    from rlvr.evaluate.inference_engines import start
+    from rlvr.verl_torch.generation import Sampling
 
     cfg = compose()
     engine, n = start("torch", cfg.base_model.path, "cpu"), cfg.scale.samples_per_prompt

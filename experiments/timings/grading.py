@@ -62,7 +62,7 @@ def hostile_answers() -> None:
 
 
 def unseen_answers(data: Path) -> None:
-    from rlvr.grading.judges import judge, warm_up
+    from rlvr.grading.math_verify_judge import judge, warm_up
 
     files = (data / "eval" / f"{name}.jsonl" for name in ("math500", "olympiadbench"))
     rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]

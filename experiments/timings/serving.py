@@ -34,7 +34,7 @@ class Options:
 
 def measure(options: Options) -> None:
     from rlvr.data import protocols
-    from rlvr.evaluation import subject as subjects
+    from rlvr.evaluate import evaluated_models as subjects
 
     subject = subjects.of_run(options.run, options.step, None, None)
     path = subject.models[max(subject.models)]

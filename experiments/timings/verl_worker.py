@@ -18,7 +18,7 @@ def join_world() -> None:
     os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     if os.environ["VERL_PLATFORM"] == "cpu":
-        from rlvr.verl_cpu import plugin
+        from rlvr.verl_torch import plugin
 
         plugin.register()
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from rlvr.cli import DataError
-from rlvr.data.files import read_rows
+from rlvr.data.downloads import data_file, hub_rows
 from rlvr.data.protocols import Protocol
-from rlvr.data.sources import data_file, hub_rows
+from rlvr.data.row_files import read_rows
 from rlvr.grading import last_boxed
 
 SOURCES = ("tiny", "tiny_7500", "dsr_sub", "math")

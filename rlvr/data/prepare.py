@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from rlvr.cli import DataError
 from rlvr.data import labels, pools, protocols
-from rlvr.data import own as examples
+from rlvr.data import own_examples as examples
 from rlvr.grading import grade
 from rlvr.runs.folder import RunFolder
 

@@ -20,10 +20,10 @@ from typing import Any
 import yaml
 
 from rlvr.cli import ConfigError, DataError, did_you_mean
-from rlvr.data.files import read_rows
-from rlvr.data.own import answer_text
+from rlvr.data.downloads import data_file, hub_rows
+from rlvr.data.own_examples import answer_text
 from rlvr.data.prompts import STOPS, TEMPLATES
-from rlvr.data.sources import data_file, hub_rows
+from rlvr.data.row_files import read_rows
 from rlvr.grading import last_boxed
 
 TINY = ("validation", "tiny500", "tiny_hard", "tiny_arc")

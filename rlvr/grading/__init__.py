@@ -11,6 +11,6 @@
 """
 
 from rlvr.grading.extract import last_boxed
-from rlvr.grading.verdicts import GRADERS, REASONS, disagreement, equal_answers, grade, grade_many
+from rlvr.grading.graders import GRADERS, REASONS, disagreement, equal_answers, grade, grade_many
 
 __all__ = ["GRADERS", "REASONS", "disagreement", "equal_answers", "grade", "grade_many", "last_boxed"]

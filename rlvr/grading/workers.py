@@ -37,7 +37,7 @@ class Worker:
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "rlvr.grading.serve"],
+            [sys.executable, "-m", "rlvr.grading.worker_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
@@ -55,7 +55,7 @@ class Worker:
                 self.stop()
                 raise RuntimeError(
                     f"the answer grader did not start within {START_LIMIT_S:.0f} s: "
-                    f"run `{sys.executable} -m rlvr.grading.serve` to see why (is math-verify installed?)"
+                    f"run `{sys.executable} -m rlvr.grading.worker_process` to see why (is math-verify installed?)"
                 )
             self.ready = True
         try:

@@ -76,7 +76,7 @@ class RunFolder:
         self.path = Path(path)
         self.config_path = self.path / "config.yaml"
         self.provenance_path = self.path / "provenance.json"
-        self.fidelity_path = self.path / "fidelity.json"  # rlvr/checks/fidelity.py
+        self.fidelity_path = self.path / "fidelity.json"  # rlvr/planning/fidelity.py
         self.metrics_path = self.path / "metrics.jsonl"
         self.log_path = self.path / "run.log"
         self.phase_path = self.path / "phase"  # what a run is doing before its first step, in a few words
@@ -95,7 +95,7 @@ class RunFolder:
         return self.eval_dir / benchmark / f"step{step:06d}.parquet"
 
     def baseline_path(self, name: str) -> Path:
-        """The folder of one of the untrained model's baselines (rlvr.evaluation.baselines)."""
+        """The folder of one of the untrained model's baselines (rlvr.evaluate.baselines)."""
         return self.path / "baselines" / name
 
     def config(self) -> dict:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from rlvr.cli import ConfigError, command, option
+from rlvr.tiny.calibration import POOL_EXAMPLES, POOL_SAMPLES, measure
 from rlvr.tiny.habits import MAX_RESPONSE_TOKENS
-from rlvr.tiny.statistics import POOL_EXAMPLES, POOL_SAMPLES, measure
 
 # What it is | statistic | Qwen2.5-Math-1.5B | its source (Table, Fig.: arXiv 2504.20571v3; DSR-sub is the paper's pool)
 _ROWS = """

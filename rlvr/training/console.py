@@ -25,7 +25,7 @@ from rich.table import Table
 
 from rlvr.runs.folder import RunFolder
 from rlvr.stats import Interval, printed
-from rlvr.training.limits import INTERRUPTED
+from rlvr.training.signals import INTERRUPTED
 
 if TYPE_CHECKING:
     from rlvr.runs.evaluations import Evaluations

@@ -22,10 +22,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 from rlvr.cli import ConfigError
-from rlvr.evaluation.judging import grade_all
+from rlvr.evaluate.graded_rows import grade_all
 from rlvr.grading import equal_answers, last_boxed
-from rlvr.grading.own import OwnError, finite, load_function
-from rlvr.verl_cpu import stops
+from rlvr.grading.own_grader import OwnError, finite, load_function
+from rlvr.verl_torch import stop_texts
 
 RULES = ("outcome", "format", "random", "majority")
 PARSED = ("correct", "wrong")  # the reasons that say an answer could be read
@@ -74,7 +74,7 @@ def compute_scores(
     and `seconds` (of one call) to the user's own.
     """
     rows = []
-    solution_strs = [stops.cut(s, stops.of_row(i)) for s, i in zip(solution_strs, extra_infos, strict=True)]
+    solution_strs = [stop_texts.cut(s, stop_texts.of_row(i)) for s, i in zip(solution_strs, extra_infos, strict=True)]
     verdicts = _verdicts(solution_strs, ground_truths, extra_infos, grader)
     for text, label, info, (outcome, reason) in zip(solution_strs, ground_truths, extra_infos, verdicts, strict=True):
         if info.get("split") == "test":

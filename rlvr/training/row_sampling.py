@@ -1,7 +1,7 @@
 """verl's single-turn agent loop, where each evaluation row is sampled as its benchmark says. GPU runs use it.
 
 verl samples all validation rows alike; here MATH500 is greedy and AIME is eight samples at temperature 0.6 in one pass.
-How many samples a row gets, verl reads from its `__rollout_n__` (rlvr.training.trainer). On a CPU `rlvr.verl_cpu.agent_loop` does both.
+How many samples a row gets, verl reads from its `__rollout_n__` (rlvr.training.trainer). On a CPU `rlvr.verl_torch.agent_loop` does both.
 """
 
 import logging
@@ -11,7 +11,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 from verl.utils.tokenizer import continuous_token_wiring
 
-from rlvr.verl_cpu import stops
+from rlvr.verl_torch import stop_texts
 
 continuous_token_wiring.logger.setLevel(logging.ERROR)  # it warns of its default builder at every response, a line each
 
@@ -27,6 +27,6 @@ class RowSamplingAgentLoop(SingleTurnAgentLoop):
     async def run(self, sampling_params: dict[str, Any], **kwargs) -> AgentLoopOutput:
         own = (kwargs.get("extra_info") or {}).get("sampling") or {}
         own = {name: own[name] for name in ("temperature", "top_p", "top_k", "max_tokens") if own.get(name) is not None}
-        if texts := stops.of_row(kwargs.get("extra_info") or {}):
-            own["stop_token_ids"] = list(stops.token_ids(self.tokenizer, texts))
+        if texts := stop_texts.of_row(kwargs.get("extra_info") or {}):
+            own["stop_token_ids"] = list(stop_texts.token_ids(self.tokenizer, texts))
         return await super().run({**sampling_params, **own}, **kwargs)

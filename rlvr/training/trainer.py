@@ -1,11 +1,11 @@
-"""verl's synchronous trainer, writing this project's run folder. Runs inside a Ray actor (`rlvr.training.task`).
+"""verl's synchronous trainer, writing this project's run folder. Runs inside a Ray actor (`rlvr.training.task_runner`).
 
 What it adds to `PPOTrainerSync`, and nothing else:
 1. Evaluation on several benchmarks, each with its own sampling, every response kept in Parquet.
 2. One line of metrics.jsonl per step, each step once, also after a crash and resume.
 3. Training accuracy, the shares of the grader's reasons and of groups with a learning signal, beside verl's metrics.
 4. Checkpoints are thinned out to what `retention` says once a step's metrics are on disk.
-5. A first step that shows a mistake ends the run (`rlvr.training.first_step`).
+5. A first step that shows a mistake ends the run (`rlvr.training.first_step_check`).
 6. A reward that depends on the other responses of the step is set before the advantages (`reward_rule=majority`).
 """
 
@@ -21,13 +21,13 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
 
-from rlvr.evaluation.judging import described
+from rlvr.evaluate.graded_rows import described
 from rlvr.grading import REASONS
 from rlvr.runs import retention, samples
 from rlvr.runs.folder import MetricsWriter, RunFolder
-from rlvr.training import first_step
+from rlvr.training import first_step_check
 from rlvr.training.rewards import vote
-from rlvr.verl_cpu import stops
+from rlvr.verl_torch import stop_texts
 
 SAMPLE_FIELDS = [
     "uid",
@@ -152,9 +152,9 @@ class RunFolderTrainer(PPOTrainerSync):
                 infos[i] if testing else self.examples[infos[i]["index"]]
             )
             limit = (infos[i].get("sampling") or {}).get("max_tokens") or self.config.data.max_response_length
-            at = stops.of_row(infos[i])
-            text, tokens = stops.ended(self.tokenizer, responses[i], texts[i], at)
-            ends = (self.tokenizer.eos_token_id, *stops.token_ids(self.tokenizer, at))
+            at = stop_texts.of_row(infos[i])
+            text, tokens = stop_texts.ended(self.tokenizer, responses[i], texts[i], at)
+            ends = (self.tokenizer.eos_token_id, *stop_texts.token_ids(self.tokenizer, at))
             rows.append(
                 {
                     "step": step,
@@ -213,7 +213,7 @@ class RunFolderTrainer(PPOTrainerSync):
         learns_from_rewards = self.config.loss.policy != "none"
         own_reward = self.config.reward_rule.file is not None  # what it means to earn nothing, only its author knows
         if global_steps == 1 and learns_from_rewards and self.config.scale.fail_fast and not own_reward:
-            first_step.check(columns)
+            first_step_check.check(columns)
         metrics["train/accuracy"] = float(np.mean(columns["score"]))
         for name in ("reward", "boxed", "truncated", "response_tokens"):
             metrics[f"train/{name}"] = float(np.mean(columns[name]))

@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from analysis import figures, table_files
-from analysis.committed import write_csv
-from analysis.estimates import Estimator, accuracies, chosen_step, gain_after_saturation, inflation
+from analysis.committed_runs import write_csv
 from analysis.manifests import ManifestError, check_columns, load_manifest, load_manifests, paper_data
-from analysis.responses import TextModel, degenerate, is_foreign, is_repeated
+from analysis.response_style import TextModel, degenerate, is_foreign, is_repeated
 from analysis.results import Options, collect, load
+from analysis.run_data import spread
 from analysis.run_folders import load_run
-from analysis.runs import spread
+from analysis.seed_estimates import Estimator, accuracies, chosen_step, gain_after_saturation, inflation
 from analysis.tables import FEW, Table
 from experiments.timings.synthetic_runs import sample_columns
 from rlvr.cli import ConfigError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import stdtr, stdtrit
 
-from analysis import stats
+from analysis import comparisons
 from analysis.tables import FEW, NOISE, Verdict, corrected
 from rlvr.stats import Part, components
 
@@ -24,44 +24,44 @@ def test_a_difference_is_paired_by_problem():
     easy_and_hard = np.array([[1] * 50 + [0] * 50])
     better = easy_and_hard.copy()
     better[0, 50:60] = 1
-    found = stats.contrast([Part(100 * better)], [Part(100 * easy_and_hard)])
+    found = comparisons.contrast([Part(100 * better)], [Part(100 * easy_and_hard)])
     # Ten of a hundred flip one way: mean 10, standard error 100 sqrt(0.1 * 0.9 / 99); t(99) = 1.984.
     assert found.value == pytest.approx(10) and found.freedom == pytest.approx(99)
     assert found.value - found.interval.low == pytest.approx(1.984 * 100 * np.sqrt(0.09 / 99), rel=1e-3)
     assert found.p == pytest.approx(0.0013, abs=1e-4)
-    assert stats.contrast([Part(better)], [Part(better)]).p == 1
+    assert comparisons.contrast([Part(better)], [Part(better)]).p == 1
 
 
 def test_seeds_that_differ_in_nothing_else_are_a_two_sample_t_test():
     a, b = (np.repeat([[x] for x in seeds], 50, axis=1) for seeds in ((1.0, 2.0, 3.0), (4.0, 6.0, 8.0)))
-    found = stats.contrast([Part(a)], [Part(b)])
+    found = comparisons.contrast([Part(a)], [Part(b)])
     # Welch: variances 1/3 and 4/3; (5/3)^2 / ((1/9 + 16/9) / 2) = 2.94 degrees of freedom.
     assert (found.value, found.variance) == pytest.approx((-4, 5 / 3)) and found.freedom == pytest.approx(
         2.94, abs=0.01
     )
     assert (found.of_seed, found.fixed, found.settings) == pytest.approx((5, 0, 2))
-    against_base = stats.contrast([Part(a)], [Part(b[:1])])  # one model: nothing of it varies
+    against_base = comparisons.contrast([Part(a)], [Part(b[:1])])  # one model: nothing of it varies
     assert (against_base.freedom, against_base.settings) == pytest.approx((2, 1))
 
 
 def test_seeds_that_both_sides_have_are_compared_one_by_one():
     a, b = (np.repeat([[x] for x in seeds], 50, axis=1) for seeds in ((30.0, 70.0, 50.0), (29.0, 67.0, 48.0)))
-    found = stats.contrast([Part(a)], [Part(b)], ([0, 1, 2], [0, 1, 2]))
+    found = comparisons.contrast([Part(a)], [Part(b)], ([0, 1, 2], [0, 1, 2]))
     # Differences 1, 3, 2: mean 2, variance 1 / 3, t(2); the seeds' own spread of 20 is in both.
     assert (found.value, found.variance, found.freedom) == pytest.approx((2, 1 / 3, 2))
     assert (found.of_seed, found.fixed, found.settings) == pytest.approx((1, 0, 1))
     more = np.vstack([b[::-1], np.full((2, 50), 90.0)])  # of more seeds those count that both have
-    assert stats.contrast([Part(a)], [Part(more)], ([0, 1, 2], [2, 1, 0, 3, 4])) == found
+    assert comparisons.contrast([Part(a)], [Part(more)], ([0, 1, 2], [2, 1, 0, 3, 4])) == found
     for seeds in (([0, 1, 3], [0, 1, 2]), ([], [])):  # each has one of its own; unknown
-        assert stats.contrast([Part(a)], [Part(b)], seeds).variance > 100
+        assert comparisons.contrast([Part(a)], [Part(b)], seeds).variance > 100
 
 
 def test_a_number_of_one_run_on_the_same_problems_is_as_noisy_as_one_seed():
     seeds = np.repeat([[70.0], [72.0], [74.0]], 50, axis=1)
-    found = stats.against_one_run([Part(seeds)], 72.5)
+    found = comparisons.against_one_run([Part(seeds)], 72.5)
     # Their variance 4 is that of the paper's run; ours is a third of it.
     assert (found.value, found.variance, found.freedom) == pytest.approx((-0.5, 4 + 4 / 3, 2))
-    assert np.isnan(stats.against_one_run([Part(seeds[:1])], 72.5).variance)
+    assert np.isnan(comparisons.against_one_run([Part(seeds[:1])], 72.5).variance)
 
 
 def covers(seeds, seed_sd, one_model):
@@ -88,7 +88,7 @@ def test_the_interval_of_a_difference_by_seed_holds_the_truth(seeds, common_sd, 
     for _ in range(WORLDS):
         chance = world.uniform(0.2, 0.8, 200) + world.normal(0, common_sd, (seeds, 1))
         a, b = (world.binomial(1, (chance + world.normal(0, own_sd, (seeds, 1))).clip(0, 1)) for _ in range(2))
-        interval = stats.contrast([Part(a)], [Part(b)], (range(seeds), range(seeds))).interval
+        interval = comparisons.contrast([Part(a)], [Part(b)], (range(seeds), range(seeds))).interval
         held += interval.low <= 0 <= interval.high
     assert 0.92 <= held / WORLDS <= 0.99
 
@@ -122,7 +122,7 @@ def said_of_the_paper(benchmarks, seed_sd, worse):
     words = []
     for i in range(WORLDS):
         of_seed = parts.of_seed[i]
-        found = stats.Contrast(
+        found = comparisons.Contrast(
             means[i] - paper[i], parts.by_seeds[i] + of_seed, parts.seed_freedom[i], of_seed, of_seed, 1
         )
         p = 2 * stdtr(found.freedom, -abs(found.value) / np.sqrt(found.variance))
@@ -140,7 +140,7 @@ def test_a_perfect_reproduction_reads_so_and_three_points_less_do_not(benchmarks
 
 
 def verdict(values, paper, seeds=3, question="above base"):
-    found = Verdict(question, stats.contrast([Part(np.repeat([[v] for v in values], 9, axis=1))]), paper, seeds)
+    found = Verdict(question, comparisons.contrast([Part(np.repeat([[v] for v in values], 9, axis=1))]), paper, seeds)
     corrected([found])
     return found
 
@@ -175,38 +175,38 @@ def test_the_corrected_p_decides():
 
 def test_holm_by_hand():
     # Sorted 0.01, 0.02, 0.03, 0.5 times 4, 3, 2, 1: 0.04, 0.06, 0.06, 0.5 after the running maximum.
-    assert stats.holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
-    assert stats.holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
+    assert comparisons.holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert comparisons.holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
 
 
 def test_choosing_among_equal_checkpoints_flatters_and_one_checkpoint_does_not():
     equal = rng(3).random((20, 200)) < 0.5
     # The best of 20 means of all 200, with sd 0.035, is about 1.87 sd high.
-    assert stats.selection_inflation(equal).value == pytest.approx(1.87 * 0.05 / np.sqrt(2), abs=0.025)
-    assert abs(stats.selection_inflation(equal[:1]).value) < 0.005
+    assert comparisons.selection_inflation(equal).value == pytest.approx(1.87 * 0.05 / np.sqrt(2), abs=0.025)
+    assert abs(comparisons.selection_inflation(equal[:1]).value) < 0.005
 
 
 def test_power_without_seed_noise_is_the_textbook_normal():
     # 2 points, problem sd 50 points, 4900 problems: 2.8 standard errors, power 0.80.
-    assert stats.power(0.02, 1, 0.0, 0.5**2 / 4900) == pytest.approx(0.80, abs=0.005)
-    assert stats.power(0.0, 5, 2 * 0.01**2, 0.5**2 / 500) == pytest.approx(0.05, abs=0.001)
+    assert comparisons.power(0.02, 1, 0.0, 0.5**2 / 4900) == pytest.approx(0.80, abs=0.005)
+    assert comparisons.power(0.0, 5, 2 * 0.01**2, 0.5**2 / 500) == pytest.approx(0.05, abs=0.001)
 
 
 def test_power_with_seed_noise_is_the_two_sample_t_test():
     # Cohen's d = 1, 17 a group: power 0.807 (G*Power).
-    assert stats.power(1.0, 17, 2.0, 0.0) == pytest.approx(0.807, abs=0.002)
-    assert stats.seeds_needed(1.0, 2.0, 0.0) == 17
-    assert stats.seeds_needed(1.0, 2.0, 0.0, tests=12) > 17
+    assert comparisons.power(1.0, 17, 2.0, 0.0) == pytest.approx(0.807, abs=0.002)
+    assert comparisons.seeds_needed(1.0, 2.0, 0.0) == 17
+    assert comparisons.seeds_needed(1.0, 2.0, 0.0, tests=12) > 17
 
 
 def test_a_small_benchmark_is_too_small_whatever_the_seeds():
-    assert stats.seeds_needed(0.02, 2 * 0.01**2, 0.5**2 / 500) is None
-    assert stats.seeds_needed(0.02, 2 * 0.01**2, 0.5**2 / 50_000) == 6
+    assert comparisons.seeds_needed(0.02, 2 * 0.01**2, 0.5**2 / 500) is None
+    assert comparisons.seeds_needed(0.02, 2 * 0.01**2, 0.5**2 / 50_000) == 6
 
 
 def test_the_seeds_that_are_said_to_settle_it_do():
     world, effect, sd = rng(7), 6.0, 4.0
-    seeds = stats.seeds_needed(effect, 2 * sd**2, 0.0)
+    seeds = comparisons.seeds_needed(effect, 2 * sd**2, 0.0)
     draws = world.normal(0, sd, (2, 400, seeds)) + np.array([effect, 0])[:, None, None]
-    found = [stats.contrast([Part(a[:, None])], [Part(b[:, None])]).p < 0.05 for a, b in zip(*draws, strict=True)]
-    assert np.mean(found) == pytest.approx(stats.power(effect, seeds, 2 * sd**2, 0.0), abs=0.06)
+    found = [comparisons.contrast([Part(a[:, None])], [Part(b[:, None])]).p < 0.05 for a, b in zip(*draws, strict=True)]
+    assert np.mean(found) == pytest.approx(comparisons.power(effect, seeds, 2 * sd**2, 0.0), abs=0.06)

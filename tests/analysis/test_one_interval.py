@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from analysis import on_page, table_files
-from analysis.estimates import Estimator
+from analysis import page_values, table_files
 from analysis.manifests import load_manifest
 from analysis.run_folders import load_run
+from analysis.seed_estimates import Estimator
 from analysis.tables import Table
 from experiments.timings.synthetic_runs import write_run
-from rlvr.evaluation import summary
-from rlvr.evaluation.metrics import percent
+from rlvr.evaluate import summary
+from rlvr.evaluate.metrics import percent
 from rlvr.runs.evaluations import evaluations
 from rlvr.stats import Interval
 from rlvr.training.console import summary_table
@@ -70,7 +70,7 @@ def test_every_place_prints_the_same(name, folder, cells):
     cell = cells.cells[0][NAMES.index(name)]
     (line,) = (line for line in table_files.lines_of(cells) if line[1] == name)
     assert f"{line[2]} ({line[3]})" == expected
-    of_page = on_page.cell_for_page(cell)
+    of_page = page_values.cell_for_page(cell)
     assert f"{of_page['ours']} ({of_page['range']})" == expected
 
 

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from analysis import post_saturation
-from analysis.committed import read_csv
-from analysis.estimates import gain_after_saturation, gain_span
+from analysis.committed_runs import read_csv
 from analysis.results import RESULTS
-from analysis.runs import Run, Scores
+from analysis.run_data import Run, Scores
+from analysis.seed_estimates import gain_after_saturation, gain_span
 from experiments.timings.synthetic_runs import sample_columns
 from rlvr.cli import command
 from rlvr.runs import samples

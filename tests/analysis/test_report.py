@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import answer_files, claims, compare, headers, report
-from analysis.estimates import Estimator
+from analysis import claims, compare, headers, page_answers, report
 from analysis.manifests import CLAIMS, MANIFESTS, ManifestError, load_manifests
 from analysis.results import RESULTS, load
+from analysis.seed_estimates import Estimator
 from experiments.timings.synthetic_runs import write_run
 from rlvr.cli import ConfigError, command
 
@@ -58,7 +58,7 @@ def test_the_stored_answers_are_those_of_the_run(built):
     (path,) = (index.parent / "data").glob("tiny.tiny.one_shot.seed0/tiny500-60-0.js")
     part = json.loads(path.read_text().removeprefix(f'arrived("{path.relative_to(index.parent)}",').rstrip()[:-1])
     run = next(run for run in load(root / "runs", root / "none")[0] if run.name == "one_shot")
-    right = sum(row[answer_files.ROW.index("score")] for row in part["rows"])
+    right = sum(row[page_answers.ROW.index("score")] for row in part["rows"])
     assert len(part["rows"]) == 120 and right == run.scores["tiny500"].at(60).sum()
 
 
@@ -182,7 +182,7 @@ def test_a_run_page_shows_how_its_answers_change(built, page):
     assert page.text_content("#at").startswith("step 60:")
     counts = [int(text) for text in re.findall(r"(\d+) x ·", page.text_content("#evolution"))]
     assert sum(counts) == SIZE["rollouts"]
-    assert page.locator("#mix polygon").count() == len(answer_files.KINDS)
+    assert page.locator("#mix polygon").count() == len(page_answers.KINDS)
     page.locator("#evaluations a").last.click()
     page.wait_for_selector("article")
     assert page.errors == []
@@ -198,7 +198,7 @@ def test_a_run_page_marks_where_base_and_tuned_answers_differ(built, page):
     base, run = runs[0], next(run for run in runs if run.id == "tiny/tiny/one_shot/seed0")
     before, after = base.scores["tiny500"].at(0), run.scores["tiny500"].at(60)
     assert f"mended ({sum((before == 0) & (after == 1))})" in page.text_content("#change")
-    assert page.text_content("#pairs-count") == f"base: step 0 of {answer_files.in_link(base.id)}"
+    assert page.text_content("#pairs-count") == f"base: step 0 of {page_answers.in_link(base.id)}"
     assert page.locator("#pairs mark").count() > 0
     # Without what is marked both are the same text; with it, each is its own.
     halves = """() => [...document.querySelectorAll('#pairs .pair')].map((pair) => [...pair.querySelectorAll('pre')].map(

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from rlvr.checks.probe import Probe, probe
 from rlvr.cli import ConfigError
 from rlvr.config.compose import compose
-from rlvr.data.own import read_examples
+from rlvr.data.own_examples import read_examples
 from rlvr.data.prepare import chosen_examples, prepare
+from rlvr.planning.base_model_probe import Probe, probe
 from rlvr.runs.folder import RunFolder
-from rlvr.training import launch
+from rlvr.training import train_run
 from rlvr.training.rewards import compute_score, vote
 
 PAIR = [{"question": "What is 3+4?", "answer": "7"}]
@@ -105,7 +105,7 @@ def test_a_file_that_is_not_there():
 
 def test_an_own_example_is_trained_on_and_belongs_to_the_config(tmp_path):
     (tmp_path / "sum.yaml").write_text("question: What is 3+4?\nanswer: 7\n")
-    cfg = launch._resolved(compose("+experiment=one_shot", f"example.file={tmp_path / 'sum.yaml'}"))
+    cfg = train_run._resolved(compose("+experiment=one_shot", f"example.file={tmp_path / 'sum.yaml'}"))
     assert cfg.train_set == {"ranks": None, "examples": PAIR, "name": "own"}
     data = prepare(cfg)
     assert len(data.train) == cfg.scale.prompts_per_step
@@ -139,12 +139,12 @@ def test_the_probe_asks_the_base_model():
 )
 def test_a_probe_that_would_take_hours_is_left_out_and_the_run_goes_on(tmp_path, monkeypatch, overrides, message):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr("rlvr.checks.probe.LIMIT_S", 0.01)
+    monkeypatch.setattr("rlvr.planning.base_model_probe.LIMIT_S", 0.01)
     cfg = compose(
         "+experiment=one_shot", "example.question=What is 3+4?", "example.answer=7", f"runs_dir={tmp_path}", *overrides
     )
     folder, said = RunFolder(tmp_path), StringIO()
-    launch._probe(cfg, prepare(cfg), folder, Console(file=said))
+    train_run._probe(cfg, prepare(cfg), folder, Console(file=said))
     assert message in said.getvalue() and "example.probe_samples" in said.getvalue()
     assert not (folder.data_dir / "probe.json").exists()
 
@@ -201,7 +201,7 @@ def test_mistakes_in_a_reward_end_before_ray_starts(tmp_path, text, message):
         compute_score(**SAMPLE, file=file)
     cfg = compose("+experiment=one_shot", f"reward_rule.file={file}")
     with pytest.raises(ConfigError, match=re.escape(message)):
-        launch._check_reward(cfg, prepare(cfg))
+        train_run._check_reward(cfg, prepare(cfg))
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_mistakes_in_a_reward_end_before_ray_starts(tmp_path, text, message):
 )
 def test_a_reward_that_ends_or_never_ends_is_an_error_with_its_name(tmp_path, monkeypatch, text, message):
     if "took more" in message:
-        monkeypatch.setattr("rlvr.grading.own.LIMIT_S", 1)
+        monkeypatch.setattr("rlvr.grading.own_grader.LIMIT_S", 1)
     file = own(tmp_path, text)
     for _ in range(2):  # and the next call has a process again
         with pytest.raises(ConfigError, match=re.escape(message)) as error:
@@ -240,7 +240,7 @@ def test_a_pinned_base_model_that_cannot_be_had(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
     with pytest.raises(ConfigError, match="base_model.revision=abc123: nobody/nothing cannot be had") as error:
-        launch._pinned(cfg, folder)
+        train_run._pinned(cfg, folder)
     assert "\n" not in str(error.value)
 
 
@@ -249,12 +249,12 @@ def test_the_run_keeps_its_reward(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.data_dir.mkdir(parents=True)
     cfg = compose("+experiment=one_shot", f"reward_rule.file={file}")
-    launch._keep_reward(cfg, folder, 0)
+    train_run._keep_reward(cfg, folder, 0)
     assert cfg.reward.custom_reward_function.reward_kwargs.file == str(folder.data_dir / "reward.py")
     (tmp_path / "r0.py").write_text("def reward(r, l, i): return 2")
     cfg.reward_rule.file = file
     with pytest.raises(ConfigError, match="differs from the one this run began with"):
-        launch._keep_reward(cfg, folder, 0)
+        train_run._keep_reward(cfg, folder, 0)
 
 
 def test_a_random_reward_repeats_itself():

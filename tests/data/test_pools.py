@@ -12,7 +12,7 @@ import pytest
 
 from rlvr.cli import DataError
 from rlvr.config.compose import compose
-from rlvr.data import pools, sources
+from rlvr.data import downloads, pools
 from rlvr.data import prepare as data
 from rlvr.data import protocols as benchmarks
 from rlvr.grading import grade, last_boxed
@@ -116,24 +116,24 @@ def test_the_authors_files_are_downloaded_once_and_checked(tmp_path, monkeypatch
     handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "served")
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(sources, "AUTHORS", f"http://127.0.0.1:{server.server_port}/")
+        monkeypatch.setattr(downloads, "AUTHORS", f"http://127.0.0.1:{server.server_port}/")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         with pytest.raises(DataError, match="not the published file"):
-            sources.data_file(None, "train/acc_step_500.json")
+            downloads.data_file(None, "train/acc_step_500.json")
         digest = hashlib.sha256(content).hexdigest()
-        monkeypatch.setitem(sources.AUTHORS_FILES, "train/acc_step_500.json", ("data/acc_step_500.json", digest))
-        path = sources.data_file(None, "train/acc_step_500.json")
+        monkeypatch.setitem(downloads.AUTHORS_FILES, "train/acc_step_500.json", ("data/acc_step_500.json", digest))
+        path = downloads.data_file(None, "train/acc_step_500.json")
         assert path.read_bytes() == content
         with pytest.raises(DataError, match="cannot be downloaded .*data_root=<clone>$"):
-            sources.data_file(None, "train/dsr_sub.parquet")
+            downloads.data_file(None, "train/dsr_sub.parquet")
         server.shutdown()
-    assert sources.data_file(None, "train/acc_step_500.json") == path  # no server any more
+    assert downloads.data_file(None, "train/acc_step_500.json") == path  # no server any more
 
 
 @needs_data
 @pytest.mark.parametrize("folder", [".", "data"])
 def test_data_root_may_be_a_clone_of_the_authors_repository(folder, tmp_path):
-    for name, (place, _) in sources.AUTHORS_FILES.items():
+    for name, (place, _) in downloads.AUTHORS_FILES.items():
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(DATA / name, tmp_path / place)
     root = str(tmp_path / folder)
@@ -144,13 +144,13 @@ def test_data_root_may_be_a_clone_of_the_authors_repository(folder, tmp_path):
 
 @needs_data
 def test_the_files_here_are_those_that_a_download_must_match():
-    for name, (_, sha256) in sources.AUTHORS_FILES.items():
+    for name, (_, sha256) in downloads.AUTHORS_FILES.items():
         assert hashlib.sha256((DATA / name).read_bytes()).hexdigest() == sha256, name
 
 
 def test_benchmarks_without_a_network_say_what_to_give(monkeypatch, tmp_path):
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(sources, "AUTHORS", "http://127.0.0.1:9/")
+    monkeypatch.setattr(downloads, "AUTHORS", "http://127.0.0.1:9/")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for name, message in [("math500", "cannot be downloaded"), ("arc_easy", "ai2_arc: cannot be loaded")]:
         with pytest.raises(DataError, match=f"{message}.*data_root="):

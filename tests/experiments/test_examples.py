@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from analysis.committed import write_csv
-from analysis.runs import Run, Scores
+from analysis.committed_runs import write_csv
+from analysis.run_data import Run, Scores
 from experiments import example_habits, which_example
 from experiments.example_habits import GROUPS, own_gain
 from rlvr.cli import command

@@ -18,14 +18,14 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from analysis.needed import Planned, needed
-from experiments import launch, runs
-from experiments.plan import hours, manifest, survey
+from analysis.needed_runs import Planned, needed
+from experiments import launch, run_states
+from experiments.launch_plan import hours, manifest, survey
 from experiments.timings.synthetic_runs import write_run
 from rlvr.cli import ConfigError, command, read
 from rlvr.config.compose import compose
 from rlvr.runs.folder import RunFolder, metrics_lines
-from rlvr.training.launch import ready
+from rlvr.training.train_run import ready
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["scale.steps=1", "scale.prompts_per_step=4", "scale.samples_per_prompt=4", "scale.benchmarks=[tiny500]"]
@@ -235,7 +235,7 @@ def test_ctrl_c_stops_all_runs(name, longest_s, status, tmp_path, stand_in):
 from pathlib import Path
 from rich.console import Console
 from experiments import launch
-from analysis.needed import Planned
+from analysis.needed_runs import Planned
 launch.RUN, launch.STOP_S = Path({str(stand_in)!r}), 3.0
 print([out.word for out in launch.Sweep({todo}, 2, Console()).run()])
 """
@@ -290,7 +290,7 @@ def test_every_state_is_told_from_its_folder(tmp_path):
     with hand_made(tmp_path, "running", "running") as running:
         running.lock()
         moved = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}_moved"))
-        found = {one.folder.path.parts[-2]: one for one in map(runs.standing, runs.folders(moved))}
+        found = {one.folder.path.parts[-2]: one for one in map(run_states.standing, run_states.folders(moved))}
     states = {"interrupted": "interrupted", "no_record": "unfinished", "no_config": "damaged", "empty": "new"}
     states |= {name: "damaged" for name in ("damaged_record", "damaged_metrics", "damaged_config")}
     states |= {"running_elsewhere": "running"}
@@ -308,7 +308,7 @@ def test_every_state_is_told_from_its_folder(tmp_path):
         cause = found[f"damaged_{name}"].cause
         assert cause.startswith(f"{moved}/tiny/tiny/damaged_{name}/seed0/{file}: cannot be read") and "\n" not in cause
     shown = StringIO()
-    Console(file=shown, width=300).print(runs.table(found.values()))
+    Console(file=shown, width=300).print(run_states.table(found.values()))
     assert "4 damaged, 1 died, 1 failed, 1 finished, 1 interrupted, 1 new, 2 running, 1 unfinished" in shown.getvalue()
     line = next(line for line in shown.getvalue().splitlines() if line.startswith("tiny/tiny/running/seed0"))
     assert line.split()[1:6] == ["30/60", "tiny500", "40.5", "1m14s", "node7"]
@@ -317,7 +317,7 @@ def test_every_state_is_told_from_its_folder(tmp_path):
 def test_asking_how_a_run_stands_does_not_keep_it_from_starting(tmp_path):
     folder = hand_made(tmp_path, "begun", "failed")
     folder.lock_path.touch()
-    assert runs.standing(folder).state == "failed"
+    assert run_states.standing(folder).state == "failed"
     folder.lock()  # raises where another holds it
     folder.release()
 
@@ -367,11 +367,11 @@ def test_a_sweep_of_two_real_runs(tmp_path):
     first = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
     assert first.returncode == 0, first.stdout + first.stderr
     assert "3 runs: 2 to start, 1 refused" in first.stdout
-    found = [runs.standing(folder) for folder in runs.folders(runs_dir)]
+    found = [run_states.standing(folder) for folder in run_states.folders(runs_dir)]
     assert [(one.state, one.step, one.steps) for one in found] == [("finished", 1, 1)] * 2
     again = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0 and "3 runs: 2 there already, 1 refused" in again.stdout
-    newest = max(runs.folders(runs_dir), key=lambda folder: folder.path.stat().st_mtime)
+    newest = max(run_states.folders(runs_dir), key=lambda folder: folder.path.stat().st_mtime)
     base, step = metrics_lines(newest.metrics_path)
     expected = 35 + step["time/step_s"] + base["time/eval_s"] + step["time/eval_s"]
     overrides = tuple(argument for argument in SMALL)

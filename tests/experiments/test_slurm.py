@@ -65,7 +65,7 @@ sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from rlvr.runs import provenance
 from rlvr.runs.folder import MetricsWriter, open_run
-from rlvr.training.limits import listen
+from rlvr.training.signals import listen
 listen()
 given = dict(a.lstrip("+").split("=", 1) for a in sys.argv[1:])
 path = Path(given["runs_dir"], "tiny", "tiny", given["experiment"], "seed0")

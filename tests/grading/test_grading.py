@@ -204,7 +204,7 @@ def test_the_authors_verdict_on_plain_numbers_is_the_workers(answer, gold):
 
 
 def test_the_authors_verdict_on_plain_numbers_needs_no_worker(monkeypatch):
-    monkeypatch.setattr("rlvr.grading.verdicts.workers", lambda: pytest.fail("a worker was asked"))
+    monkeypatch.setattr("rlvr.grading.graders.workers", lambda: pytest.fail("a worker was asked"))
     assert grade_many([boxed(" 013"), boxed("12.80"), boxed("-7")], ["13", "12.8", "7"], "authors") == [
         CORRECT, CORRECT, (0.0, "wrong")
     ]  # fmt: skip
@@ -215,7 +215,7 @@ def test_the_authors_verdict_on_plain_numbers_needs_no_worker(monkeypatch):
 
 @pytest.mark.parametrize("grader", ["math_verify", "authors"])
 def test_plain_answers_are_classed_by_value_without_a_worker(grader, monkeypatch):
-    monkeypatch.setattr("rlvr.grading.verdicts.workers", lambda: pytest.fail("a worker was asked"))
+    monkeypatch.setattr("rlvr.grading.graders.workers", lambda: pytest.fail("a worker was asked"))
     assert equal_answers(["12", "", " 12.0", None, "13", "012", "12"], grader) == [0, -1, 0, -1, 1, 0, 0]
 
 

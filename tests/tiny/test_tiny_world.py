@@ -18,9 +18,9 @@ from rlvr.cli import ConfigError
 from rlvr.grading import grade_many, last_boxed
 from rlvr.tiny import datasets, habits, pretrain
 from rlvr.tiny.arithmetic import Scratch
+from rlvr.tiny.calibration import habit_of
 from rlvr.tiny.multiple_choice import LETTERS, draw_choice
 from rlvr.tiny.problems import SUBJECTS, draw_problem, split_of
-from rlvr.tiny.statistics import habit_of
 from rlvr.tiny.templates import LONGER_TEMPLATES, TEMPLATES
 
 MODEL_FOLDER = Path(datasets.__file__).with_name("model")
@@ -340,7 +340,7 @@ def test_the_card_is_drawn_from_its_numbers():
 
 
 def test_the_shipped_model_does_what_its_card_says():
-    from rlvr.tiny.statistics import Base
+    from rlvr.tiny.calibration import Base
 
     card = json.loads((MODEL_FOLDER / "card.json").read_text())["statistics"]
     base, examples = Base(str(MODEL_FOLDER)), datasets.load("validation")[:100]

@@ -16,7 +16,7 @@ from rlvr.training.console import Follower, duration, report_failure, root_cause
 ROOT = Path(__file__).resolve().parents[2]
 RAY_TEXT = (
     "\x1b[36mray::TaskRunner.run()\x1b[39m (pid=7, ip=10.0.0.1, actor_id=ab)\n"
-    '  File "rlvr/training/task.py", line 20, in run\n'
+    '  File "rlvr/training/task_runner.py", line 20, in run\n'
     "    trainer.fit()\n"
     "ray.exceptions.RayTaskError(ValueError): \x1b[36mray::Worker.update()\x1b[39m (pid=8)\n"
     '  File "worker.py", line 3, in update\n'

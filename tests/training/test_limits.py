@@ -9,16 +9,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rlvr.checks import preflight
 from rlvr.cli import ConfigError
 from rlvr.config.compose import compose
+from rlvr.planning import machine
 from rlvr.runs.folder import RunFolder
-from rlvr.training import launch
+from rlvr.training import train_run
 
 ROOT = Path(__file__).resolve().parents[2]
 WAITS = """
 import subprocess, sys, time
-from rlvr.training.limits import listen
+from rlvr.training.signals import listen
 listen()
 child = subprocess.Popen(["sleep", "60"])
 try:
@@ -57,7 +57,7 @@ def own_reward(tmp_path, text):
 def test_an_endless_reward_is_named_before_ray_starts(tmp_path):
     endless = "def reward(response, label, info):\n    while True: pass\n"
     with pytest.raises(ConfigError, match="mine.py:reward took more than 0.3 s") as refusal:
-        launch.ready(own_reward(tmp_path, endless))
+        train_run.ready(own_reward(tmp_path, endless))
     assert "\n" not in str(refusal.value)
 
 
@@ -66,15 +66,15 @@ def test_a_reward_that_failed_may_be_mended_and_both_versions_stay(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.data_dir.mkdir(parents=True)
     folder.config_path.write_text("seed: 0\n")
-    assert launch._keep_reward(cfg, folder, 0) == []
+    assert train_run._keep_reward(cfg, folder, 0) == []
     (tmp_path / "mine.py").write_text("mended")
     for status in ("running", "interrupted", "failed"):
         folder.provenance_path.write_text(json.dumps({"status": status}))
         if status != "failed":
             with pytest.raises(ConfigError, match="differs from the one this run began with"):
-                launch._keep_reward(cfg, folder, 18)
+                train_run._keep_reward(cfg, folder, 18)
     change = {"step": 18, "key": "reward_rule.file", "old": "reward.1.py", "new": "reward.py"}
-    assert launch._keep_reward(cfg, folder, 18) == [change]
+    assert train_run._keep_reward(cfg, folder, 18) == [change]
     assert (folder.data_dir / "reward.py").read_text() == "mended"
     assert (folder.data_dir / "reward.1.py").read_text() == "broken"
 
@@ -85,15 +85,15 @@ def test_a_reward_that_failed_may_be_mended_and_both_versions_stay(tmp_path):
 )
 def test_cpu_slots_are_counted(hardware, slots):
     cfg = compose("+experiment=one_shot", f"hardware={hardware}")
-    assert preflight.cpu_slots(cfg) == slots
-    preflight.check_slots(cfg, slots, "this machine")
+    assert machine.cpu_slots(cfg) == slots
+    machine.check_slots(cfg, slots, "this machine")
     with pytest.raises(ConfigError, match=f"needs {slots} CPU slots of Ray, this machine has {slots - 1}: ") as refusal:
-        preflight.check_slots(cfg, slots - 1, "this machine")
+        machine.check_slots(cfg, slots - 1, "this machine")
     assert f"ray_kwargs.ray_init.num_cpus={slots} " in str(refusal.value)
 
 
 def test_a_cluster_that_is_too_small_is_said_with_its_numbers():
     cfg = compose("+experiment=one_shot", "hardware=cpu_two_workers", "ray.address=10.0.0.1:6379")
-    launch.check_cluster(cfg, {"CPU": 8, "GPU": 2}, cfg.ray.address)
+    train_run.check_cluster(cfg, {"CPU": 8, "GPU": 2}, cfg.ray.address)
     with pytest.raises(ConfigError, match="needs 2 devices on 1 .*the cluster at 10.0.0.1:6379 has 1 in all"):
-        launch.check_cluster(cfg, {"CPU": 8, "GPU": 1}, cfg.ray.address)
+        train_run.check_cluster(cfg, {"CPU": 8, "GPU": 1}, cfg.ray.address)

@@ -66,7 +66,7 @@ def test_an_evaluation_row_ends_at_its_stop_texts_and_a_training_row_at_the_end_
 
 def test_a_cpu_runs_agent_loop_asks_the_same():
     from rlvr.config.compose import compose
-    from rlvr.verl_cpu.agent_loop import BatchedAgentLoopManager
+    from rlvr.verl_torch.agent_loop import BatchedAgentLoopManager
 
     loop = BatchedAgentLoopManager(compose("+experiment=one_shot", "trainer.nnodes=0"), None)  # no servers: no Ray
     row = {"raw_prompt": [{"role": "user", "content": "1 + 1?"}]}

@@ -30,9 +30,9 @@ import psutil
 import pytest
 
 from rlvr.data import protocols
-from rlvr.evaluation import engines
+from rlvr.evaluate import inference_engines
 from rlvr.runs.folder import RunFolder, read_metrics
-from rlvr.verl_cpu.generation import Sampling
+from rlvr.verl_torch.generation import Sampling
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = os.environ.get("RLVR_VLLM_PYTHON")
@@ -152,7 +152,7 @@ def test_greedy_answers_are_those_of_the_torch_engine(run):
     answers = {}
     for step in EVALUATED:
         path = str(run.folder.weights_path(step)) if step else config["base_model"]["path"]
-        engine = engines.start("torch", path)
+        engine = inference_engines.start("torch", path)
         theirs = pd.read_parquet(run.folder.eval_path("tiny500", step))
         prompts = [engine.tokenizer(text)["input_ids"] for text in theirs["prompt"]]
         how = Sampling(config["scale"]["max_response_tokens"], 0.0)

@@ -1,0 +1,109 @@
+"""What is to be done with the runs that the paper's tables need (analysis/needed_runs.py): is it there, can it run here, for how long?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.needed_runs import Planned
+from experiments.run_states import Standing, standing
+from rlvr.cli import ConfigError, did_you_mean
+from rlvr.runs.folder import RunFolderError
+
+if TYPE_CHECKING:
+    from analysis.manifests import Manifest
+
+
+def manifest(name: str) -> Manifest:
+    """A table or figure by its name in experiments/, or a YAML file of one's own."""
+    from analysis.manifests import MANIFESTS, load_manifest
+
+    path = Path(name) if name.endswith(".yaml") else MANIFESTS / f"{name}.yaml"
+    if not path.exists():
+        raise ConfigError(
+            f"{name}: no such table; {did_you_mean(name, sorted(p.stem for p in MANIFESTS.glob('*.yaml')))}"
+        )
+    return load_manifest(path)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is to be done with a run (start, resume), or how it came out (there already, finished, failed, refused, ...).
+
+    why: the cause of a failure or refusal, else what the run took. hours: it has left; None: not known.
+    """
+
+    run: Planned
+    word: str
+    why: str = ""
+    hours: float | None = None
+
+
+def there(run: Planned, found: Standing) -> Outcome | None:
+    """Why a run is not to be started; None: start or resume it."""
+    words = {
+        "finished": ("there already", ""),
+        "running": ("running elsewhere", found.host),
+        "damaged": ("failed", found.cause),
+    }
+    return Outcome(run, *words[found.state]) if found.state in words else None
+
+
+def survey(wanted: Iterable[Planned], here: bool, queued: Mapping[Path, str] = {}) -> list[Outcome]:
+    """What is to be done with every run, what is to be resumed first. here: on this machine, now. queued: folder -> job of
+    the runs that a cluster has already."""
+    answers: dict[Planned, float | ConfigError | None] = {}
+    outcomes = [
+        Outcome(run, "queued", f"as {job}")
+        if (job := queued.get(run.folder.path.resolve()))
+        else _surveyed(run, here, answers)
+        for run in wanted
+    ]
+    return sorted(outcomes, key=lambda out: out.word != "resume")
+
+
+def _surveyed(run: Planned, here: bool, answers: dict[Planned, float | ConfigError | None]) -> Outcome:
+    """One run of a survey. answers: what was asked of runs that differ in their seed only; their folders are their own."""
+    found, alike = standing(run.folder), replace(run, seed=0)
+    if (out := there(run, found)) is not None:
+        return out
+    if alike not in answers:
+        try:
+            answers[alike] = hours(run, here)
+        except RunFolderError as error:
+            return Outcome(run, "refused", str(error))
+        except ConfigError as error:
+            answers[alike] = error
+    answer = answers[alike]
+    if isinstance(answer, ConfigError):
+        return Outcome(run, "refused", str(answer))
+    left = None if answer is None else answer * (1 - (found.step or 0) / (found.steps or 1))
+    return Outcome(run, "start" if found.state == "new" else "resume", hours=left)
+
+
+def hours(run: Planned, here: bool) -> float | None:
+    """Ask all that can be asked before Ray starts, and estimate the run from its beginning; None: not known.
+
+    here: it is to start on this machine now. ConfigError when it cannot run. Loads hydra, but neither torch nor Ray.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    from rlvr.config.compose import compose, explain
+    from rlvr.config.schema import check
+    from rlvr.planning import machine, resources
+    from rlvr.training import train_run
+
+    try:
+        cfg = compose(*run.arguments)
+        check(cfg)
+        if here:
+            machine.check_machine(cfg)
+        train_run.plan(cfg)
+        found = resources.estimate(cfg, machine.machine(cfg))
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(explain(error)) from None
+    return found.hours if found else None

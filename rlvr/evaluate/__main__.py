@@ -1,0 +1,124 @@
+"""Evaluates the base model and every kept checkpoint of a run in one engine start, and keeps every answer.
+
+    python -m rlvr.evaluate run=runs/tiny/tiny/one_shot/seed0                        # what the tables need, all checkpoints
+    python -m rlvr.evaluate run=<folder> benchmarks=paper steps=best engine=vllm data_root=<folder>
+    python -m rlvr.evaluate run=<folder> benchmarks=math500,aime24 steps=20,40
+    python -m rlvr.evaluate model=Qwen/Qwen2.5-Math-1.5B template=qwen25-math-cot out=evals/base benchmarks=paper
+    python -m rlvr.evaluate run=<folder> benchmarks.mine.file=my.jsonl benchmarks.mine.question=q benchmarks.mine.answer=a
+    python -m rlvr.evaluate run=<folder> baselines=true                              # what prompting alone gives the base model
+    python -m rlvr.evaluate run=<folder> steps=best gate.min_gain=0.02               # exit code 2 unless it gained so much
+    python -m rlvr.evaluate run=<folder> regrade=true benchmarks.mine.grader=my.py:f # judge the stored answers again
+
+Groups and protocols: rlvr/data/protocols.yaml. Samples go to <folder>/eval/<benchmark>/step<k>.parquet, metrics with
+intervals to <folder>/eval/summary.csv. What is there is not asked again, also what training evaluated with the same
+protocol; an interrupted evaluation goes on where it stopped. Answers are stored before they are graded: a grader that fails
+costs none, and the same command, with the grader mended, grades what is there before it asks for more.
+The gate compares the last of the steps with the base model on every benchmark asked: the low end of the paired interval of the
+gain must reach `gate.min_gain`.
+
+Departures from the authors: the default grader is Math-Verify on the last box (theirs falls back to the last number of the
+text; their training grader's verdict stands beside it), no code in a response is executed, and base and checkpoints share
+one dtype.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rlvr.cli import ConfigError, command, option
+
+
+@dataclass
+class Options:
+    run: Path | None = option("the run folder", None)
+    model: str | None = option("instead of a run: a Hugging Face id or folder", None)
+    out: Path | None = option("where a model's results go", None)
+    benchmarks: list[str] = option(
+        "groups (tiny, paper, arc, r1_8k, r1_32k) or names; default: what the tables need", []
+    )
+    changes: dict = option("benchmarks.<name>.<key>: an own benchmark, or a change to one", {}, key="benchmarks")
+    steps: str = option("all, last, best, or numbers such as 20,40; 0 is the base model", "all")
+    engine: Literal["torch", "vllm"] = option("what generates", "torch")
+    device: Literal["cpu", "cuda"] | None = option("of engine=torch; default: a GPU where there is one", None)
+    dtype: Literal["float32", "bfloat16", "float16"] | None = option(
+        "default: float32 on a CPU, bfloat16 on a GPU", None
+    )
+    rows: int | None = option(
+        "answers decoded at once on each core (engine=torch); default: what the memory holds, 1024 at most",
+        None,
+        at_least=1,
+    )
+    template: str | None = option("prompt template; default: the run's own, for a model chat", None)
+    base: str | None = option("the untrained model, where it has moved since the run", None)
+    data_root: Path | None = option("folder with the benchmarks' files; default: the run's", None)
+    seed: int | None = option("of sampled answers; default: the run's", None, at_least=0)
+    reflection_words: list[str] = option("what marks self-reflection in the summary; default: the paper's three", [])
+    regrade: bool = option(
+        "judge again what is stored of all steps, with the present graders; nothing is generated", False
+    )
+    min_gain: float | None = option(
+        "accuracy that the last step must have gained, in [-1, 1]", None, key="gate.min_gain"
+    )
+    confidence: float = option("of the gate's interval", 0.95, key="gate.confidence")
+    baselines: bool = option("evaluate the untrained model under other prompts instead (paper Table 16)", False)
+    examples: Path | None = option(
+        "baselines: a file of worked examples (question, answer) to put into the context", None
+    )
+
+
+def evaluate(options: Options) -> int:
+    """Evaluate what is missing, write the summary, print the table; returns the exit code."""
+    if (options.run is None) == (options.model is None) or (options.model is None) != (options.out is None):
+        raise ConfigError("give run=<run folder>, or model=<Hugging Face id or folder> with out=<folder>")
+    if options.min_gain is not None and not (-1 <= options.min_gain <= 1 and 0.5 <= options.confidence < 1):
+        raise ConfigError(
+            f"gate.min_gain={options.min_gain} gate.confidence={options.confidence}: expected a gain in [-1, 1] and a "
+            "confidence from 0.5 to below 1, as 0.02 and 0.95"
+        )
+    from rich.console import Console
+
+    from rlvr.evaluate import baselines, summary
+    from rlvr.evaluate import evaluated_models as subjects
+    from rlvr.evaluate.answer_store import only_one
+    from rlvr.evaluate.answering import LazyEngine, regrade, run_all
+    from rlvr.evaluate.gain_gate import check
+
+    screen = Console()
+    o = options
+    if o.run is not None:
+        subject = subjects.of_run(o.run, o.steps, o.base, o.template)
+    else:
+        subject = subjects.of_model(str(o.model), Path(str(o.out)), o.template)
+    data_root = str(o.data_root) if o.data_root else None
+    engine = LazyEngine(o.engine, o.device, o.dtype, o.rows, o.seed or 0)
+
+    def asked_of(one: subjects.Subject):
+        return subjects.asked_of(one, o.benchmarks, o.changes, data_root, o.seed, o.regrade)
+
+    if o.baselines:
+        return baselines.evaluate(engine, subject, asked_of, o.examples, data_root, screen)
+    asked, notes = asked_of(subject)
+    notes += [f"step {step} is left out: {problem}" for step, problem in subject.left_out.items()]
+    for note in notes:
+        screen.print(note, style="yellow", soft_wrap=True, highlight=False)
+    with only_one(subject.folder):
+        if o.regrade:
+            for one in asked:
+                regrade(one, screen)
+        else:
+            run_all(engine, subject.models, asked, screen)
+        rows = summary.write(subject.folder, [one.protocol.name for one in asked], o.reflection_words)
+    screen.print(summary.table(rows, {one.protocol.name: one.protocol.metric for one in asked}, screen))
+    screen.print(f"metrics: {subject.folder.eval_dir / 'summary.csv'}", soft_wrap=True, highlight=False)
+    if o.min_gain is not None:
+        return check(subject, [one.store for one in asked], o.min_gain, o.confidence, screen)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return command(Options, evaluate, __doc__, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""A worker: judges answers one at a time, within limits of time and memory that the kernel enforces.
+
+python -m rlvr.grading.worker_process        # a JSON request a line in, a JSON verdict a line out
+"""
+
+import gc
+import json
+import os
+import resource
+import signal
+from contextlib import suppress
+
+from rlvr.grading.math_verify_judge import judge, warm_up
+from rlvr.grading.workers import LIMIT_S
+
+MEMORY_BYTES = 768 * 2**20
+
+
+def serve() -> None:
+    """Fork a judge; when it ends in the middle of an answer, say so and fork the next."""
+    requests, verdicts = os.dup(0), os.dup(1)
+    warm_up()
+    gc.freeze()  # what is loaded stays: no collection walks through all of sympy in the middle of an answer
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 1)  # what a library prints is no verdict
+        os.dup2(nothing.fileno(), 2)
+    _send(verdicts, "ready")
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            _judge_until_closed(requests, verdicts)
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+        if not os.WIFSIGNALED(status):
+            return
+        # Only limits end a judge by a signal: the timer, or a library that aborts when it gets no memory.
+        _send(verdicts, [0.0, "timeout"])
+
+
+def _judge_until_closed(requests: int, verdicts: int) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    # Read byte by byte as the kernel gives it: what a buffer had read ahead would die with this process.
+    pending = b""
+    while chunk := os.read(requests, 65536):
+        pending += chunk
+        if not pending.endswith(b"\n"):
+            continue
+        signal.setitimer(signal.ITIMER_PROF, LIMIT_S)
+        verdict = judge(*json.loads(pending))
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        _send(verdicts, verdict)
+        pending = b""
+
+
+def _send(file: int, message: object) -> None:
+    os.write(file, f"{json.dumps(message)}\n".encode())
+
+
+if __name__ == "__main__":
+    with suppress(BrokenPipeError):  # the caller is gone
+        serve()

@@ -1,0 +1,60 @@
+"""What `check=true` says before a run: is it the paper's, does it fit, how long does it take. Needs neither Ray nor torch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from rlvr.planning import fidelity, machine, resources
+
+WIDTH = 132
+
+
+def report(cfg: DictConfig, notes: Sequence[str]) -> None:
+    """Print what differs from paper and authors' code (`all=true`: every setting), the estimate, and the notes of the checks."""
+    needed = resources.estimate(cfg, machine.machine(cfg))
+    screen = Console(width=WIDTH, highlight=False)
+    rows = fidelity.compare(cfg)
+    shown = rows if cfg.all else [row for row in rows if row["mark"]]
+    screen.print(fidelity.table(shown))
+    if len(shown) < len(rows):
+        screen.print(f"{len(rows) - len(shown)} more settings are as paper and authors' code say (all=true shows them)")
+    screen.print()
+    if needed is None:
+        screen.print(f"no estimate: base_model.architecture of {cfg.base_model.name} is not known here")
+    else:
+        screen.print(estimate_table(cfg, needed))
+    for note in notes:
+        screen.print(note, soft_wrap=True, markup=False)
+
+
+def estimate_table(cfg: DictConfig, needed: resources.Needs) -> Table:
+    """What the run needs, in words."""
+    shown = Table(box=None, pad_edge=False, show_header=False)
+    shown.add_row("parameters", f"{needed.parameters:,}")
+    for name, value in _gpu_rows(cfg, needed):
+        shown.add_row(name, value)
+    shown.add_row("main memory", f"{needed.host_gib:.1f} GiB a node")
+    shown.add_row("disk", f"{needed.disk_gib:.2f} GiB, {needed.disk_peak_gib:.2f} at its fullest (retention)")
+    formula = "by formula, " + ("uncalibrated" if needed.gpu_hours else "+- a factor of 2")
+    source = f"measured in {needed.measured}" if needed.measured else formula
+    total = f"{needed.hours:.1f} h" if needed.hours >= 1 else f"{60 * needed.hours:.0f} min"
+    gpu_hours = f", {needed.gpu_hours:.0f} GPU-hours" if needed.gpu_hours else ""
+    shown.add_row("time", f"{total}{gpu_hours}: {needed.step_s:.1f} s a step ({source})")
+    return shown
+
+
+def _gpu_rows(cfg: DictConfig, needed: resources.Needs) -> list[tuple[str, Any]]:
+    if not needed.parts:
+        return []
+    parts = ", ".join(f"{name} {gib:.1f}" for name, gib in needed.parts.items() if gib)
+    return [
+        ("GPU memory, update", f"{needed.update_gib:.1f} GiB a GPU"),
+        (
+            "GPU memory, rollout",
+            f"{needed.rollout_gib:.1f} GiB a GPU; {needed.kv_sequences} full-length answers at once",
+        ),
+        ("of which", f"{parts} GiB"),
+    ]

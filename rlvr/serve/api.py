@@ -1,0 +1,230 @@
+"""The HTTP side: routes, keys, limits, errors in the API's shape, server-sent events. Knows nothing of models.
+
+GET /v1/models[/<name>]   POST /v1/completions   POST /v1/chat/completions
+GET /health               GET / and /about: the page, and what it shows
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import anyio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from rlvr.serve.api_requests import ChatRequest, CompletionRequest, Problem, read
+
+PAGE = Path(__file__).with_name("page") / "index.html"
+BODY_S = 30  # to send a request's body
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+HEADERS = {
+    "content-security-policy": "default-src 'self'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'",
+    "x-content-type-options": "nosniff",
+}
+
+
+class Backend(Protocol):
+    """What answers: each response as one dict, or as the chunks of a stream."""
+
+    @property
+    def models(self) -> Mapping[str, Any]: ...
+    @property
+    def healthy(self) -> bool: ...
+    def answer(self, asked: ChatRequest | CompletionRequest) -> AsyncIterator[dict[str, Any]]: ...
+    async def close(self) -> None: ...
+
+
+@dataclass
+class Limits:
+    body_bytes: int = 1_000_000
+    seconds: float = 300.0  # from a request's arrival to the end of its answer, waiting included
+
+
+@dataclass
+class Served:
+    """What is behind the endpoint. `about`: what the page shows beside the models' names; `key`: None where none is needed.
+
+    `hosts`: names under which it may be addressed, None for any. A page elsewhere cannot reach a loopback server by a name
+    that it lets point there.
+    """
+
+    backend: Backend
+    created: int
+    about: dict[str, Any] = field(default_factory=dict)
+    key: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    hosts: tuple[str, ...] | None = LOOPBACK
+
+
+def app(served: Served) -> Starlette:
+    """The ASGI application."""
+    backend, limits = served.backend, served.limits
+
+    def allow(request: Request) -> None:
+        """Problem for a request that may not be answered."""
+        if served.hosts is not None and request.url.hostname not in served.hosts:
+            raise Problem(403, f"host {request.url.hostname!r}: this server answers to {', '.join(served.hosts)}")
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        right = scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), (served.key or "").encode())
+        if served.key is not None and not right:
+            raise Problem(401, "no such key; give the server's, Authorization: Bearer <key>", None, "invalid_api_key")
+
+    def card(name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": served.created, "owned_by": "one-shot-rlvr"}
+
+    def known(name: str) -> str:
+        if name not in backend.models:
+            raise Problem(404, f"model={name!r}: {', '.join(backend.models)}", "model", "model_not_found")
+        return name
+
+    async def models(request: Request) -> Response:
+        allow(request)
+        return JSONResponse({"object": "list", "data": [card(name) for name in backend.models]})
+
+    async def model(request: Request) -> Response:
+        allow(request)
+        return JSONResponse(card(known(request.path_params["name"])))
+
+    async def health(request: Request) -> Response:
+        return JSONResponse({"status": "ok" if backend.healthy else "down"}, 200 if backend.healthy else 503)
+
+    async def page(request: Request) -> Response:
+        return FileResponse(PAGE, headers=HEADERS)
+
+    async def about(request: Request) -> Response:
+        allow(request)
+        return JSONResponse({"models": list(backend.models), **served.about})
+
+    async def complete(request: Request) -> Response:
+        return await respond("completions", request)
+
+    async def chat(request: Request) -> Response:
+        return await respond("chat", request)
+
+    async def respond(kind: str, request: Request) -> Response:
+        allow(request)
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise Problem(415, "expected content-type: application/json")
+        asked = read(kind, await _body(request, limits.body_bytes))
+        known(asked.model)
+        chunks = backend.answer(asked)
+        end = asyncio.get_running_loop().time() + limits.seconds
+        # The first chunk is waited for: what is wrong with a request is then an error of its own, not of a stream.
+        first = await _unless_gone(request, anext(chunks), end)
+        if first is None:
+            await chunks.aclose()  # type: ignore[attr-defined]
+            return Response(status_code=499)
+        if not asked.stream:
+            await chunks.aclose()  # type: ignore[attr-defined]
+            return JSONResponse(first)
+        return _Events(_events(first, chunks, end), end)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        headers = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}}.get(error.status)
+        return JSONResponse(error.body, error.status, headers)
+
+    async def not_found(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return JSONResponse(Problem(error.status_code, f"{request.method} {request.url.path}: {error.detail}").body,
+                            error.status_code)  # fmt: skip
+
+    async def failed(request: Request, error: Exception) -> Response:
+        return JSONResponse(Problem(500, f"{type(error).__name__}: {error}").body, 500)
+
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/about", about),
+            Route("/health", health),
+            Route("/v1/models", models),
+            Route("/v1/models/{name:path}", model),
+            Route("/v1/completions", complete, methods=["POST"]),
+            Route("/v1/chat/completions", chat, methods=["POST"]),
+        ],
+        exception_handlers={Problem: refused, HTTPException: not_found, Exception: failed},
+    )
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """The request's body. Problem for one that is too long or does not come."""
+    body = b""
+    try:
+        with anyio.fail_after(BODY_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > limit:
+                    raise Problem(413, f"the body is longer than {limit} bytes")
+    except TimeoutError:
+        raise Problem(408, f"the body did not come within {BODY_S} s") from None
+    except ClientDisconnect:
+        raise Problem(400, "the client went away") from None
+    return body
+
+
+async def _unless_gone(request: Request, answer: Any, end: float) -> dict[str, Any] | None:
+    """The answer, or None when the client went away first. Problem (504) when it takes too long."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    work, left = asyncio.ensure_future(answer), asyncio.ensure_future(gone())
+    try:
+        done, _ = await asyncio.wait({work, left}, timeout=end - asyncio.get_running_loop().time(),
+                                     return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
+        if work in done:
+            return work.result()
+        if left in done:
+            return None
+        raise Problem(504, "the answer took too long", None, "timeout")
+    finally:
+        left.cancel()
+        if not work.done():
+            work.cancel()
+            with suppress(asyncio.CancelledError, StopAsyncIteration, Problem):
+                await work
+
+
+async def _events(first: dict[str, Any], chunks: Any, end: float) -> AsyncIterator[str]:
+    """A stream as server-sent events. What goes wrong under way is an event too; the status has been sent."""
+    async with aclosing(chunks):
+        yield _event(first)
+        try:
+            with suppress(StopAsyncIteration):
+                while True:
+                    yield _event(await asyncio.wait_for(anext(chunks), end - asyncio.get_running_loop().time()))
+        except asyncio.TimeoutError:
+            yield _event(Problem(504, "the answer took too long", None, "timeout").body)
+        except Problem as problem:
+            yield _event(problem.body)
+    yield "data: [DONE]\n\n"
+
+
+def _event(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+class _Events(StreamingResponse):
+    """Ends also where a client stays but reads nothing."""
+
+    def __init__(self, events: AsyncIterator[str], end: float):
+        super().__init__(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
+        self.events, self.end = events, end
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            with anyio.move_on_after(self.end + 1 - asyncio.get_running_loop().time()):
+                await super().__call__(scope, receive, send)
+        finally:
+            await self.events.aclose()  # type: ignore[attr-defined]

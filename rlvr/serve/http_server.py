@@ -1,0 +1,216 @@
+"""From the command's options to a running server: what is served, its key, its gate, its announcement."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import shlex
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlvr.cli import ConfigError
+from rlvr.data import protocols
+from rlvr.data.own_examples import trained_on
+from rlvr.evaluate import evaluated_models as subjects
+from rlvr.evaluate.evaluated_models import Subject
+from rlvr.runs import evaluations
+from rlvr.serve import score_gate
+from rlvr.serve.api import LOOPBACK, Backend, Limits, Served, app
+
+if TYPE_CHECKING:
+    from rlvr.serve.__main__ import Options
+
+KEY = "RLVR_API_KEY"
+FILES = 8192  # open files to ask the system for: a connection is one
+
+
+def run(options: Options) -> int:
+    """Serve until a signal; returns the exit code."""
+    key = read_key(options.key_file)
+    if options.host not in LOOPBACK and key is None:
+        raise ConfigError(f"host={options.host}: whoever reaches it could ask; set {KEY}, or give key_file=<file>")
+    with _listen(options.host, options.port) as listening:
+        subject, names = _subject(options)
+        check = _gated(options, subject, max(subject.models)) if options.gate == "on" else None
+        try:
+            return asyncio.run(_serve(options, subject, names, key, check, listening))
+        except asyncio.CancelledError:  # SIGTERM before it was ready
+            return 128 + signal.SIGTERM
+
+
+def read_key(file: Path | None) -> str | None:
+    """The key of the file, else of the environment; None without one. ConfigError for one that no request could give."""
+    where, key = KEY, os.environ.get(KEY)
+    if file is not None:
+        where = f"key_file={file}"
+        try:
+            key = file.read_text().strip()
+        except OSError as error:
+            raise ConfigError(f"{where}: cannot be read ({error.strerror})") from None
+    if key is not None and (len(key) < 8 or not key.isascii() or not key.isprintable() or " " in key):
+        raise ConfigError(f"{where}: expected a key of at least 8 printable ASCII characters without spaces")
+    return key
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket bound to the address, before anything is loaded. ConfigError when it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        said = getattr(error, "strerror", None) or error
+        raise ConfigError(f"host={host} port={port}: cannot listen there ({said}); give another, or port=0") from None
+    return listening
+
+
+def _subject(options: Options) -> tuple[Subject, dict[str, int]]:
+    """What is served, and the name of each of its models with its step."""
+    if options.model is not None:
+        subject = subjects.of_model(options.model, Path(), options.template)
+        return subject, {options.name or Path(options.model).name: 0}
+    subject = subjects.of_run(Path(str(options.run)), options.step, options.base, options.template)
+    step = max(subject.models)
+    if step == 0 and options.step not in ("0", "[0]"):
+        raise ConfigError(f"run={options.run}: keeps no checkpoint; step=0 serves its base model")
+    if len(subject.models) > 2:
+        raise ConfigError(f"step={options.step}: expected best, last or one number")
+    name = options.name or f"{subject.folder.path.resolve().parent.name}-step{step}"
+    names = {name: step} if step else {options.name or "base": 0}
+    if step and options.base_too:
+        names["base"] = 0
+    return subject, names
+
+
+def _gated(options: Options, subject: Subject, step: int) -> tuple[protocols.Protocol, list[dict], dict[str, str]]:
+    """Benchmark, stored rows and questions of the gate."""
+    if not subject.config:
+        raise ConfigError("gate=on: a model alone has no reported score; gate=off serves it")
+    known = protocols.of_run(subject.config)
+    protocol, rows = score_gate.reported(subject.folder, step, known, options.gate_problems)
+    root = str(options.data_root) if options.data_root else subject.config.get("data_root")
+    questions = {example["id"]: example["question"] for example in protocols.load(protocol, root)[0]}
+    return protocol, rows, questions
+
+
+async def _serve(
+    options: Options, subject: Subject, names: dict[str, int], key: str | None, check: Any, listening: Any
+):
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """Ends at a signal without raising it again, which would leave no time to end what answers."""
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            for sent in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(sent, self.handle_exit, sent, None)
+            yield
+
+    started, loop = time.monotonic(), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)  # type: ignore[union-attr]
+    _raise_file_limit()
+    backend = await _backend(options, subject, names)
+    try:
+        if check:
+            protocol, rows, questions = check
+            at_once = min(64, options.queue)
+            verdict = await score_gate.check(backend, next(iter(names)), protocol, rows, questions, at_once)
+            print(f"gate: {verdict}", flush=True)
+            if not verdict.open:
+                raise ConfigError(
+                    "the served model does not reach its reported score: the weights, the template or the engine differ "
+                    "from what was evaluated; gate=off serves it all the same"
+                )
+        loopback = options.host in LOOPBACK
+        limits = Limits(options.body_bytes, options.seconds)
+        served = Served(backend, int(time.time()), about(subject, names), key, limits, LOOPBACK if loopback else None)
+        config = uvicorn.Config(
+            app(served), log_level="warning", lifespan="off", timeout_graceful_shutdown=5, timeout_keep_alive=60,
+            backlog=1024, server_header=False, date_header=False,
+        )  # fmt: skip
+        server = Server(config)
+        announcing = asyncio.create_task(_announce(server, listening, options.host, names, key, started))
+        watching = asyncio.create_task(_watch(server, backend))
+        await server.serve(sockets=[listening])
+        announcing.cancel()
+        watching.cancel()
+        if not backend.healthy:
+            raise ConfigError(f"engine={options.engine}: ended under way; its messages above say why")
+    finally:
+        await backend.close()
+    return 0
+
+
+async def _backend(options: Options, subject: Subject, names: dict[str, int]) -> Backend:
+    paths = {name: subject.models[step] for name, step in names.items()}
+    default = subject.config["scale"]["max_response_tokens"] if subject.config else None
+    if options.engine == "vllm":
+        from rlvr.serve.vllm_backend import VllmBackend
+
+        return await VllmBackend.start(paths, subject.template, options.python, options.dtype, options.queue, default)
+    from rlvr.serve.torch_backend import LocalBackend, LocalModel
+
+    how = (subject.template, options.rows, options.device, options.dtype, default)
+    models = {name: LocalModel(path, *how) for name, path in paths.items()}
+    return LocalBackend(models, options.queue)
+
+
+async def _announce(
+    server: Any, listening: Any, host: str, names: dict[str, int], key: str | None, started: float
+) -> None:
+    while not server.started:
+        await asyncio.sleep(0.02)
+    shown = host if host not in ("0.0.0.0", "::") else socket.gethostname()
+    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listening.getsockname()[1]}"
+    model = next(iter(names))
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "What is 17 * 3?"}]})
+    header = f' -H "Authorization: Bearer ${KEY}"' if key else ""
+    given = f'os.environ["{KEY}"]' if key else '"none"'
+    lines = [
+        f"serving {', '.join(names)} at {url} (ready after {time.monotonic() - started:.1f} s); Ctrl-C ends it",
+        "",
+        f'curl {url}/v1/chat/completions -H "Content-Type: application/json"{header} -d {shlex.quote(body)}',
+        "",
+        *(["import os"] if key else []),
+        "from openai import OpenAI",
+        f'client = OpenAI(base_url="{url}/v1", api_key={given})',
+        'messages = [{"role": "user", "content": "What is 17 * 3?"}]',
+        f'print(client.chat.completions.create(model="{model}", messages=messages).choices[0].message.content)',
+    ]
+    print("\n".join(lines), flush=True)
+
+
+async def _watch(server: Any, backend: Backend) -> None:
+    """End the server when what answers has ended: a dead backend is never replaced in silence."""
+    while backend.healthy:
+        await asyncio.sleep(1)
+    server.should_exit = True
+
+
+def about(subject: Subject, names: dict[str, int]) -> dict[str, Any]:
+    """What the page shows: each model's evaluated accuracy, and the training examples."""
+    if not subject.config:
+        return {}
+    scores = {}
+    for name, step in names.items():
+        of_step = evaluations.scores(subject.folder, step).items()
+        scores[name] = ", ".join(f"{benchmark} {accuracy * 100:.1f} %" for benchmark, accuracy in of_step)
+    return {"scores": scores, "examples": trained_on(subject.folder)}
+
+
+def _raise_file_limit() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (FILES if most == resource.RLIM_INFINITY else min(FILES, most), most)
+        )
