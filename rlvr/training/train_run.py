@@ -28,7 +28,8 @@ from rlvr.data import prepare as data
 from rlvr.evaluate.answer_store import Store
 from rlvr.planning import fidelity, machine, prompt_lengths
 from rlvr.runs import provenance
-from rlvr.runs.folder import DamagedFile, RunFolder, RunFolderError, open_run, read_json, write_atomically
+from rlvr.runs.folder import RunFolder, open_run
+from rlvr.runs.plain_files import DamagedFile, RunFolderError, read_json, write_atomically
 from rlvr.training import console, rewards, signals
 from rlvr.training.guardian import guarded
 
