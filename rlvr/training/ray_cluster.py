@@ -13,9 +13,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from rlvr.cli import ConfigError
+from rlvr.cli import ConfigError, usable_cores
 from rlvr.config.schema import CONF
 from rlvr.planning import machine
+from rlvr.planning.machine import Devices
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.plain_files import read_json
 from rlvr.training import signals
@@ -25,14 +26,14 @@ SCRATCH = "rlvr-"
 LONGEST_TEMPORARY = 24
 
 
-def train(cfg: DictConfig, folder: RunFolder) -> None:
-    """Run verl's trainer to its end. Raises what the trainer raised."""
+def train(cfg: DictConfig, folder: RunFolder, asked: Devices) -> None:
+    """Run verl's trainer to its end. asked: what the run asks of the machine. Raises what the trainer raised."""
     import ray
 
     from rlvr.training import watchdog
     from rlvr.training.task_runner import TaskRunner
 
-    address = machine.ray_address(cfg)
+    address = asked.cluster
     folder.phase_path.write_text(f"joining Ray at {address}" if address else "starting Ray")
     arguments = OmegaConf.to_container(cfg.ray_kwargs.ray_init)
     runtime_env = arguments.pop("runtime_env", None) or {}
@@ -51,7 +52,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
             _start_ray(arguments | {"runtime_env": runtime_env}, over)
             signals.listen()  # Ray's C++ has taken SIGTERM meanwhile
             if address:  # asked only where it is not known: Ray ends the process when the answer takes too long
-                check_cluster(cfg, ray.cluster_resources(), address)
+                machine.check_cluster(asked, ray.cluster_resources())
             runner = ray.remote(TaskRunner).options(num_cpus=0).remote()
             watchdog.wait_for(runner.run.remote(cfg), folder, cfg.watchdog)
         finally:
@@ -100,18 +101,6 @@ def _start_ray(arguments: Mapping[str, Any], over: threading.Event) -> None:
     started.result()
 
 
-def check_cluster(cfg: DictConfig, resources: Mapping[str, float], address: str) -> None:
-    """ConfigError when a Ray cluster has fewer devices or CPU slots in all than the run takes."""
-    where = f"the cluster at {address}"
-    devices, there = cfg.hardware.nodes * cfg.hardware.devices_per_node, resources.get("GPU", 0)
-    if devices > there:
-        raise ConfigError(
-            f"hardware={cfg.hardware.name}: needs {devices} devices on {cfg.hardware.nodes} node(s), {where} has {there:g} in "
-            "all: start Ray on more nodes, with --num-gpus where they have none, or lower hardware.nodes"
-        )
-    machine.check_slots(cfg, resources.get("CPU", 0), where)
-
-
 @contextmanager
 def scratch_folder() -> Iterator[str]:
     """A temporary folder for Ray's session and for what verl and W&B leave behind, removed at the end of a `with` block.
@@ -158,7 +147,7 @@ def ray_environment(cfg: DictConfig, folder: RunFolder, scratch: str) -> dict[st
         # The phases of a step follow one another, so each process may use all cores of its share. A thread that waits
         # spins for 0.3 ms and then sleeps: sleeping at once costs a third of the speed, spinning on (the default) takes
         # the cores from the process that works, and one run was 25 times slower for it.
-        threads = max(1, len(os.sched_getaffinity(0)) // cfg.hardware.devices_per_node)
+        threads = max(1, usable_cores() // cfg.hardware.devices_per_node)
         variables |= {
             "VERL_PLATFORM": "cpu",
             "VERL_USE_EXTERNAL_MODULES": "rlvr.verl_torch.plugin",
