@@ -12,8 +12,9 @@ import pytest
 from rlvr.cli import ConfigError
 from rlvr.config.compose import compose
 from rlvr.planning import machine
+from rlvr.planning.plan import plan
 from rlvr.runs.folder import RunFolder
-from rlvr.training import ray_cluster, train_run
+from rlvr.training import start_checks, train_run
 
 ROOT = Path(__file__).resolve().parents[2]
 WAITS = """
@@ -57,7 +58,7 @@ def own_reward(tmp_path, text):
 def test_an_endless_reward_is_named_before_ray_starts(tmp_path):
     endless = "def reward(response, label, info):\n    while True: pass\n"
     with pytest.raises(ConfigError, match="mine.py:reward took more than 0.3 s") as refusal:
-        train_run.ready(own_reward(tmp_path, endless))
+        start_checks.check(plan(own_reward(tmp_path, endless)), here=True)
     assert "\n" not in str(refusal.value)
 
 
@@ -84,16 +85,16 @@ def test_a_reward_that_failed_may_be_mended_and_both_versions_stay(tmp_path):
     [("cpu", 5), ("cpu_two_workers", 8), ("one_gpu", 7), ("eight_gpus", 34)],
 )
 def test_cpu_slots_are_counted(hardware, slots):
-    cfg = compose("+experiment=one_shot", f"hardware={hardware}")
-    assert machine.cpu_slots(cfg) == slots
-    machine.check_slots(cfg, slots, "this machine")
+    asked = plan(compose("+experiment=one_shot", f"hardware={hardware}")).devices
+    assert asked.slots == slots
+    machine.check_slots(asked, slots, "this machine")
     with pytest.raises(ConfigError, match=f"needs {slots} CPU slots of Ray, this machine has {slots - 1}: ") as refusal:
-        machine.check_slots(cfg, slots - 1, "this machine")
+        machine.check_slots(asked, slots - 1, "this machine")
     assert f"ray_kwargs.ray_init.num_cpus={slots} " in str(refusal.value)
 
 
 def test_a_cluster_that_is_too_small_is_said_with_its_numbers():
-    cfg = compose("+experiment=one_shot", "hardware=cpu_two_workers", "ray.address=10.0.0.1:6379")
-    ray_cluster.check_cluster(cfg, {"CPU": 8, "GPU": 2}, cfg.ray.address)
+    asked = plan(compose("+experiment=one_shot", "hardware=cpu_two_workers", "ray.address=10.0.0.1:6379")).devices
+    machine.check_cluster(asked, {"CPU": 8, "GPU": 2})
     with pytest.raises(ConfigError, match="needs 2 devices on 1 .*the cluster at 10.0.0.1:6379 has 1 in all"):
-        ray_cluster.check_cluster(cfg, {"CPU": 8, "GPU": 1}, cfg.ray.address)
+        machine.check_cluster(asked, {"CPU": 8, "GPU": 1})
