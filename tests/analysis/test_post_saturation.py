@@ -47,8 +47,9 @@ def test_saturation_is_over_1024_rollouts():
 
 
 def test_saturation_of_the_committed_runs():
-    long = [run for run in read_csv(RESULTS / "tiny_v1") if run.name == "one_shot-long"]
-    assert [run.saturation for run in long] == [118, 131, 183]
+    saturated = {run.id: run.saturation for run in read_csv(RESULTS)}
+    for name, steps in (("one_shot-scale.steps=240", [29, 26, 24, 27, 28]), ("entropy_only", [None] * 5)):
+        assert [saturated[f"tiny/tiny/{name}/seed{seed}"] for seed in range(5)] == steps
 
 
 def test_the_gain_starts_at_the_first_evaluation_after_saturation():
