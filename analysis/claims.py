@@ -28,7 +28,7 @@ from analysis.seed_estimates import Estimator, Pick, gain_after_saturation
 from analysis.style import pretty
 from analysis.tables import FEW, NOISE, SEEDS, Table, Verdict, corrected
 from rlvr.cli import ConfigError, did_you_mean
-from rlvr.runs.folder import LOADER
+from rlvr.runs.plain_files import LOADER
 from rlvr.stats import Interval, Part, printed
 
 NOT_RUN = "not run"

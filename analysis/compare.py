@@ -22,7 +22,7 @@ from analysis.run_data import Run
 from analysis.run_folders import run_at
 from analysis.seed_estimates import Estimator, Pick
 from rlvr.cli import ConfigError, command, option
-from rlvr.runs.folder import config_differences
+from rlvr.runs.config_changes import config_differences
 from rlvr.stats import printed
 
 ABSENT = "(none)"  # what `config_differences` puts for a key that is not there

@@ -16,7 +16,9 @@ from analysis.response_style import TextModel, degenerate, reflects
 from analysis.run_data import Run, Scores, spread
 from rlvr.cli import ConfigError
 from rlvr.runs import samples
-from rlvr.runs.folder import RunFolder, read_json, read_metrics, step_files
+from rlvr.runs.folder import RunFolder, step_files
+from rlvr.runs.metrics_file import read_metrics
+from rlvr.runs.plain_files import read_json
 
 SETTINGS = (
     "experiment_name", "variant", "overrides", "label.name", "updates_per_step", "loss", "train_set.name", "reward_rule.name",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from analysis.needed_runs import Planned
 from experiments.run_states import Standing, standing
 from rlvr.cli import ConfigError, did_you_mean
-from rlvr.runs.folder import RunFolderError
+from rlvr.runs.plain_files import RunFolderError
 
 if TYPE_CHECKING:
     from analysis.manifests import Manifest

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rlvr.cli import ConfigError
-from rlvr.runs.folder import RunFolder, in_this_copy, metrics_lines
+from rlvr.runs.config_changes import in_this_copy
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.metrics_file import metrics_lines
 
 
 def fault(path: Path) -> str | None:

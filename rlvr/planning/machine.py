@@ -11,7 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from rlvr.cli import ConfigError
 from rlvr.planning import resources
 from rlvr.planning.resources import Machine
-from rlvr.runs.folder import RunFolder, RunFolderError, refuse_other_config
+from rlvr.runs.config_changes import refuse_other_config
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.plain_files import RunFolderError
 
 
 def check_machine(cfg: DictConfig) -> None:

@@ -19,7 +19,8 @@ from yaml import YAMLError
 
 from rlvr.cli import ConfigError
 from rlvr.data import protocols
-from rlvr.runs.folder import RunFolder, metrics_lines
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.metrics_file import metrics_lines
 
 GIB = 2**30
 # Mean answer as a share of the longest allowed. Paper Fig. 4: 1,117 of 3,072 tokens over pi1's 2,000 steps.

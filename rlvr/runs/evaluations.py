@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from rlvr import stats
 from rlvr.runs import samples
-from rlvr.runs.folder import DamagedFile, RunFolder, step_files
+from rlvr.runs.folder import RunFolder, step_files
+from rlvr.runs.plain_files import DamagedFile
 from rlvr.stats import Interval
 
 

@@ -16,7 +16,8 @@ from analysis.seed_estimates import gain_after_saturation, gain_span
 from experiments.timings.synthetic_runs import sample_columns
 from rlvr.cli import command
 from rlvr.runs import samples
-from rlvr.runs.folder import MetricsWriter, RunFolder
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.metrics_file import MetricsWriter
 from rlvr.stats import Interval
 
 

@@ -24,7 +24,8 @@ from experiments.launch_plan import hours, manifest, survey
 from experiments.timings.synthetic_runs import write_run
 from rlvr.cli import ConfigError, command, read
 from rlvr.config.compose import compose
-from rlvr.runs.folder import RunFolder, metrics_lines
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.metrics_file import metrics_lines
 from rlvr.training.train_run import ready
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from rlvr.runs.evaluations import Evaluations
-from rlvr.runs.folder import MetricsWriter, RunFolder
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.metrics_file import MetricsWriter
 from rlvr.training.console import Follower, duration, report_failure, root_cause, status_text, summary_table
 
 ROOT = Path(__file__).resolve().parents[2]
