@@ -59,7 +59,7 @@ def train(cfg: DictConfig) -> None:
 def summarise(cfg: DictConfig, folder: RunFolder, screen, wall_s: float) -> None:
     """The table of a run on the screen, and its post-saturation figure in the run folder."""
     from analysis.post_saturation import report
-    from analysis.run_folders import load_run
+    from analysis.run_data import load_run
     from rlvr.data import protocols
     from rlvr.runs.evaluations import evaluations
     from rlvr.training import console
