@@ -72,7 +72,7 @@ def summarise(planned: "Plan", wall_s: float) -> None:
     from rich.console import Console
 
     from analysis.post_saturation import report
-    from analysis.run_folders import load_run
+    from analysis.run_data import load_run
     from rlvr.runs.evaluations import evaluations
     from rlvr.training.console import summary_table
 
