@@ -97,7 +97,7 @@ def test_math_in_the_authors_format(tmp_path):
         data.chosen_examples(cfg)
     del row["reward_model"]
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "train" / "math.parquet")
-    with pytest.raises(DataError, match="has no column reward_model"):
+    with pytest.raises(DataError, match=r"math.parquet, example 1: has no reward_model.ground_truth"):
         data.chosen_examples(cfg)
 
 
