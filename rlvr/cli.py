@@ -1,4 +1,4 @@
-"""What every command shares: errors of one line, and options `key=value` declared as a dataclass.
+"""What every command shares: errors of one line, the number of usable cores, and options `key=value` declared as a dataclass.
 
     @dataclass
     class Options:
@@ -14,6 +14,7 @@ quotes; `~` is the home folder), int, float, bool, Literal, `list[...]` (comma-s
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, field, fields
@@ -39,6 +40,13 @@ def did_you_mean(given: str, known: Sequence[str], otherwise: str | None = None)
     """A hint for a misspelt name: the known one most like it, else all of them."""
     close = get_close_matches(given, known, n=1)
     return f"did you mean {close[0]}?" if close else otherwise or f"expected one of {', '.join(known)}"
+
+
+def usable_cores() -> int:
+    """How many CPU cores this process may use; where the system does not say (macOS), all of the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def option(

@@ -1,5 +1,6 @@
 """Every command explains itself, and says in one line what is wrong with its options."""
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Literal
 
 import pytest
 
-from rlvr.cli import ConfigError, command, option, read, usage
+from rlvr.cli import ConfigError, command, option, read, usable_cores, usage
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = sorted(
@@ -101,6 +102,12 @@ def test_mistakes_are_named(arguments, message):
     with pytest.raises(ConfigError) as error:
         read(Options, arguments)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_usable_cores_are_the_machines_where_the_system_does_not_say(monkeypatch):
+    assert usable_cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    assert usable_cores() == os.cpu_count()
 
 
 def test_how_a_command_ends(capsys):

@@ -38,7 +38,8 @@ def serve() -> None:
 
 
 def _judge_until_closed(requests: int, verdicts: int) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    with suppress(ValueError, OSError):  # macOS has no such limit: there the time limit alone bounds the memory
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     # Read byte by byte as the kernel gives it: what a buffer had read ahead would die with this process.

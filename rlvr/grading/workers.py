@@ -20,6 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
+from rlvr.cli import usable_cores
+
 LIMIT_S = 2.5  # of processor time, so that a verdict does not depend on what else the machine does
 START_LIMIT_S = 120.0
 _GRACE_S = 27.5  # of waiting beyond LIMIT_S, before the caller stops a worker that is starved or stuck
@@ -143,7 +145,7 @@ def workers() -> Workers:
     global _workers
     with _lock:
         if _workers is None:
-            _workers = Workers(max(1, min(8, len(os.sched_getaffinity(0)) // 2)))
+            _workers = Workers(max(1, min(8, usable_cores() // 2)))
             atexit.register(_workers.stop)
         return _workers
 

@@ -348,6 +348,20 @@ def test_workers_import_no_main_and_end_with_their_caller(tmp_path):
         time.sleep(0.05)
 
 
+def test_a_system_without_linux_calls_grades_all_the_same(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, resource\ndel os.sched_getaffinity\nset_limit = resource.setrlimit\n"
+        "def as_on_macos(which, limits):\n"
+        "    if which == resource.RLIMIT_AS: raise ValueError('current limit exceeds maximum limit')\n"
+        "    set_limit(which, limits)\n"
+        "resource.setrlimit = as_on_macos\n"
+    )
+    script = "from rlvr.grading import grade\nassert grade('\\\\boxed{x+1}', '1+x') == (1.0, 'correct')"
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 PIECES = st.sampled_from(
     [
         "\\boxed{",

@@ -13,7 +13,7 @@ from rlvr.cli import ConfigError
 from rlvr.config.compose import compose
 from rlvr.planning import machine
 from rlvr.runs.folder import RunFolder
-from rlvr.training import train_run
+from rlvr.training import ray_cluster, train_run
 
 ROOT = Path(__file__).resolve().parents[2]
 WAITS = """
@@ -94,6 +94,6 @@ def test_cpu_slots_are_counted(hardware, slots):
 
 def test_a_cluster_that_is_too_small_is_said_with_its_numbers():
     cfg = compose("+experiment=one_shot", "hardware=cpu_two_workers", "ray.address=10.0.0.1:6379")
-    train_run.check_cluster(cfg, {"CPU": 8, "GPU": 2}, cfg.ray.address)
+    ray_cluster.check_cluster(cfg, {"CPU": 8, "GPU": 2}, cfg.ray.address)
     with pytest.raises(ConfigError, match="needs 2 devices on 1 .*the cluster at 10.0.0.1:6379 has 1 in all"):
-        train_run.check_cluster(cfg, {"CPU": 8, "GPU": 1}, cfg.ray.address)
+        ray_cluster.check_cluster(cfg, {"CPU": 8, "GPU": 1}, cfg.ray.address)

@@ -82,7 +82,7 @@ def test_a_server_sees_its_trainers_gpu():
 def test_without_vllm_the_torch_engine_is_named(monkeypatch):
     from rlvr.cli import ConfigError
     from rlvr.planning import machine
-    from rlvr.training.train_run import ray_environment
+    from rlvr.training.ray_cluster import ray_environment
 
     monkeypatch.setattr(machine, "count_gpus", lambda: 1)
     monkeypatch.setattr(machine, "find_spec", lambda name: None if name == "vllm" else name)
@@ -91,6 +91,6 @@ def test_without_vllm_the_torch_engine_is_named(monkeypatch):
         machine.check_machine(compose("+experiment=one_shot", "hardware=one_gpu", slots))
     cfg = compose("+experiment=one_shot", "hardware=one_gpu_torch", slots)
     machine.check_machine(cfg)
-    monkeypatch.setattr("rlvr.training.train_run.wandb_id", lambda folder: "id")
+    monkeypatch.setattr("rlvr.training.ray_cluster.wandb_id", lambda folder: "id")
     folder = type("Folder", (), {"path": Path("run")})
     assert ray_environment(cfg, folder, "tmp")["VERL_USE_EXTERNAL_MODULES"] == "rlvr.verl_torch.rollout"
