@@ -10,6 +10,7 @@ from rich.console import Console
 
 from rlvr.cli import ConfigError
 from rlvr.config.compose import compose
+from rlvr.data import protocols
 from rlvr.data.own_examples import read_examples
 from rlvr.planning.base_model_probe import Probe, probe
 from rlvr.planning.plan import plan
@@ -52,6 +53,96 @@ def test_parquet_plain_and_in_the_authors_format(tmp_path):
         assert read_examples(tmp_path / "a.parquet") == PAIR
 
 
+def verls(prompt="What is 3+4?", label="7", **more):
+    """A row in verl's format; a column that is None is left out."""
+    row = {
+        "data_source": "x",
+        "prompt": prompt,
+        "reward_model": label if isinstance(label, dict) else {"ground_truth": label},
+    }
+    return {key: value for key, value in (row | more).items() if value is not None}
+
+
+USER = {"role": "user", "content": "What is 3+4?"}
+PARTS = [{"type": "text", "text": "What is "}, {"type": "text", "text": "3+4?"}]
+ONE_MEANING = [
+    verls(label=["7"]),
+    verls(label=7),
+    verls(label=7.0),
+    verls(label='["7"]'),
+    verls(USER),
+    verls([USER]),
+    verls([{"content": "What is 3+4?"}]),
+    verls([USER | {"content": PARTS}]),
+    verls(PARTS),
+    verls(["What is 3+4?"]),
+    verls(question="another", answer="a whole solution"),
+    PAIR[0] | {"answer": ["7"]},
+    PAIR[0] | {"question": [USER]},
+]
+NO_MEANING = [
+    (verls(label=["7", "8"]), "the answer is ['7', '8']; expected a number or a text"),
+    (verls(label=[]), "the answer is []"),
+    (verls(label={"ground_truth": {"target": 24, "numbers": [4, 6]}}), "the answer is {'target': 24"),
+    (verls(label=True), "the answer is True"),
+    (verls(label={"style": "rule"}), "the answer is empty"),
+    (verls(reward_model=None), "has no reward_model.ground_truth (it has: data_source, prompt)"),
+    (verls(reward_model="7"), "has no reward_model.ground_truth"),
+    (verls(prompt=None), "has no prompt (it has: data_source, reward_model); give question and answer, or verl's"),
+    (verls([]), "the question is []"),
+    (verls(["a", "b"]), "the question is ['a', 'b']; expected a text, or one message of the user"),
+    (verls([USER | {"content": None}]), "the question is None"),
+    (verls([USER | {"content": [*PARTS, {"type": "image", "image": "x.png"}]}]), "the question is [{'type': 'text'"),
+    (verls([{"role": "system", "content": "Be brief."}, USER]), "its prompt is a conversation (system, user)"),
+    (verls([USER, {"role": "assistant", "content": "7"}, USER]), "a conversation (user, assistant, user)"),
+    (verls([{"role": "assistant", "content": "7"}]), "a conversation (assistant)"),
+    (5, "has no question (it has: 5)"),
+    (None, "has no question (it has: None)"),
+]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_what_has_one_meaning_is_read_everywhere(tmp_path, ending):
+    """Own examples and pools (rlvr.suggest) through one function, own benchmarks and pools of a folder through the same."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for row in ONE_MEANING:
+        rows = [{"question": "2+2?", "answer": "4"}, row]
+        file = tmp_path / f"a.{ending}"
+        if ending == "parquet":  # mixed rows: a column that one of them lacks is null there
+            pq.write_table(pa.Table.from_pylist([row]), file)
+            rows = rows[1:]
+        else:
+            file.write_text("\n".join(map(json.dumps, rows)))
+        assert read_examples(file)[-1] == PAIR[0], row
+        (mine,) = protocols.select("mine", {"mine": {"file": str(file)}})
+        assert [e["answer"] for e in protocols.load(mine, None)[0]] == ["4", "7"][-len(rows) :]
+
+
+def test_mixed_rows_of_a_parquet_file(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [verls([USER], "7"), {"question": "2+2?", "answer": "4"}, verls([USER], "7")]
+    pq.write_table(
+        pa.Table.from_pylist([{**dict.fromkeys(("question", "answer")), **row} for row in rows]), tmp_path / "a.parquet"
+    )
+    assert read_examples(tmp_path / "a.parquet") == [*PAIR, {"question": "2+2?", "answer": "4"}]
+
+
+@pytest.mark.parametrize(("row", "message"), NO_MEANING)
+def test_what_has_none_is_one_line_that_names_the_row(tmp_path, row, message):
+    (tmp_path / "a.jsonl").write_text(json.dumps(PAIR[0]) + "\n" + json.dumps(row))
+    with pytest.raises(ConfigError, match=re.escape(message)) as error:
+        read_examples(tmp_path / "a.jsonl")
+    assert "a.jsonl, example 2: " in str(error.value) and "\n" not in str(error.value)
+    if message != "the answer is empty":  # a benchmark leaves a row without a gold out, and counts it
+        (mine,) = protocols.select("mine", {"mine": {"file": str(tmp_path / "a.jsonl")}})
+        with pytest.raises(ConfigError, match=r"benchmarks.mine.file=.*, row 2: "):
+            protocols.load(mine, None)
+
+
 def test_an_answer_is_taken_as_it_is_written(tmp_path):
     (tmp_path / "a.yaml").write_text("question: q\nanswer: 12.80\n")
     assert read_examples(tmp_path / "a.yaml")[0]["answer"] == "12.80"
@@ -76,8 +167,8 @@ def test_an_answer_is_taken_as_it_is_written(tmp_path):
         ("a.jsonl", "", "has no example"),
         (
             "a.jsonl",
-            '{"question": "q", "answer": "1"}\n{"question": "q", "answer": [1]}',
-            "example 2: the answer is [1]",
+            '{"question": "q", "answer": "1"}\n{"question": "q", "answer": [1, 2]}',
+            "example 2: the answer is [1, 2]",
         ),
         ("a.jsonl", '{"question": "q", "answer": NaN}', "the answer is nan; expected a number or a text"),
         ("a.csv", "question,answer\nq,1\nWhat, exactly?,7\n", "line 3: 3 cells in 2 columns"),

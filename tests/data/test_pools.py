@@ -98,7 +98,7 @@ def test_math_in_the_authors_format(tmp_path):
         plan(cfg).problems  # noqa: B018
     del row["reward_model"]
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "train" / "math.parquet")
-    with pytest.raises(DataError, match="has no column reward_model"):
+    with pytest.raises(DataError, match=r"math.parquet, example 1: has no reward_model.ground_truth"):
         plan(cfg).problems  # noqa: B018
 
 
