@@ -3,12 +3,8 @@
 `run.py` calls `prepare()` before `hydra.main`; other programs and the tests call `compose(...)`.
 """
 
-import atexit
 import json
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from difflib import get_close_matches
@@ -18,6 +14,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -35,20 +32,10 @@ PATHS = ("runs_dir", "data_root", "base_model.path", "pool.ranking")
 
 
 class VerlSearchPath(SearchPathPlugin):
-    """Lets `conf/config.yaml` name verl's `ppo_trainer`, and base models that have no file in `conf/`."""
+    """Lets `conf/config.yaml` name verl's `ppo_trainer`."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         search_path.append("verl", f"file://{verl_config_dir()}")
-        search_path.append("own", f"file://{_own_dir()}")
-
-
-@cache
-def _own_dir() -> Path:
-    """Where choices are written that only this process knows; its name says whose it is, so that the next run can remove it."""
-    folder = Path(tempfile.mkdtemp(prefix=f"rlvr-{os.getpid()}-conf-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    (folder / "base_model").mkdir()
-    return folder
 
 
 @cache
@@ -98,7 +85,7 @@ def own_base_model(model: str) -> str:
     written = {"name": name, "path": path, "revision": None, "template": "chat" if chat else "none",
                "context_tokens": config["max_position_embeddings"], "architecture": None,
                "paper_steps": 2000, "paper_response_tokens": 3072}  # fmt: skip
-    (_own_dir() / "base_model" / f"{name}.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(written)))
+    ConfigStore.instance().store(name, written, group="base_model")
     return name
 
 
