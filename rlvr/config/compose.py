@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import ConfigError
 from rlvr.config.schema import CONF, group_options, register_resolvers, unknown_key_message, verl_config_dir
+from rlvr.data import gguf
 from rlvr.runs.naming import science
 
 # Written on the command line as they are: question and answer of an own example, a label, and every path.
@@ -40,11 +41,15 @@ class VerlSearchPath(SearchPathPlugin):
 
 @cache
 def own_base_model(model: str) -> str:
-    """The choice of group `base_model` for a folder or a Hugging Face id that has no file in `conf/base_model`.
+    """The choice of group `base_model` for a folder, a GGUF file or a Hugging Face id that has no file in `conf/base_model`.
 
-    Its context is read from its config.json, and its prompts are of the tokenizer's own chat template, or of none where it has
-    none. ConfigError when they cannot be had.
+    Its context is read from its config.json or header, and its prompts are of the tokenizer's own chat template, or of none
+    where it has none. ConfigError when they cannot be had.
     """
+    if gguf.is_gguf(model):
+        path = str(gguf.located(model))
+        found = gguf.described(Path(path))
+        return _written(path, found["chat"], found["context_tokens"], found["architecture"])
     folder = Path(model).expanduser()
     local = folder.is_dir()
 
@@ -77,13 +82,17 @@ def own_base_model(model: str) -> str:
         raise ConfigError(
             f"base_model={model}: has no config.json with max_position_embeddings: not a causal language model?"
         )
-    path = str(folder.resolve()) if local else model
-    name = re.sub(r"\W+", "_", Path(path).name.lower()).strip("_")
+    return _written(str(folder.resolve()) if local else model, bool(chat), config["max_position_embeddings"], None)
+
+
+def _written(path: str, chat: bool, context_tokens: int, architecture: dict | None) -> str:
+    """The name of a choice of `base_model` that is written for this process alone."""
+    name = re.sub(r"\W+", "_", Path(path).name.removesuffix(gguf.SUFFIX).lower()).strip("_")
     if name in group_options("base_model"):
         name = f"own_{name}"
     # The last two hold for scale=paper only, which a model without a file of its own takes from the paper's main model.
     written = {"name": name, "path": path, "revision": None, "template": "chat" if chat else "none",
-               "context_tokens": config["max_position_embeddings"], "architecture": None,
+               "context_tokens": context_tokens, "architecture": architecture,
                "paper_steps": 2000, "paper_response_tokens": 3072}  # fmt: skip
     ConfigStore.instance().store(name, written, group="base_model")
     return name
@@ -101,7 +110,7 @@ def quoted(argument: str) -> str:
     A path is quoted too, `~` being the home folder; one that holds a comma is a sweep only where each part is there.
     """
     key, equals, value = argument.partition("=")
-    if key == "base_model" and ("/" in value or value.startswith("~")):
+    if key == "base_model" and ("/" in value or value.startswith("~") or value.endswith(gguf.SUFFIX)):
         return f"{key}={','.join(own_base_model(model) for model in value.split(','))}"
     name = key.lstrip("+")
     is_path = name in PATHS or name.endswith((".file", ".grader"))

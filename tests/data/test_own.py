@@ -15,7 +15,7 @@ from rlvr.data.own_examples import read_examples
 from rlvr.planning.base_model_probe import Probe, probe
 from rlvr.planning.plan import plan
 from rlvr.runs.folder import RunFolder
-from rlvr.training import start_checks, train_run
+from rlvr.training import start_checks, train_run, weights
 from rlvr.training.rewards import compute_score, vote
 
 PAIR = [{"question": "What is 3+4?", "answer": "7"}]
@@ -335,7 +335,7 @@ def test_a_pinned_base_model_that_cannot_be_had(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
     with pytest.raises(ConfigError, match="base_model.revision=abc123: nobody/nothing cannot be had") as error:
-        train_run._pinned(cfg, folder)
+        weights.local_path(cfg, folder)
     assert "\n" not in str(error.value)
 
 
