@@ -18,8 +18,7 @@ from rich.table import Table
 
 from analysis import comparisons
 from analysis.post_saturation import around_saturation
-from analysis.run_data import Run
-from analysis.run_folders import run_at
+from analysis.run_data import Run, run_at
 from analysis.seed_estimates import Estimator, Pick
 from rlvr.cli import ConfigError, command, option
 from rlvr.runs.config_changes import config_differences

@@ -24,14 +24,13 @@ from rlvr.data.downloads import data_file, hub_rows
 from rlvr.data.own_examples import answer_text, texts
 from rlvr.data.prompts import STOPS, TEMPLATES
 from rlvr.data.row_files import read_rows
-from rlvr.grading import last_boxed
+from rlvr.grading import GRADERS, last_boxed
 
 TINY = ("validation", "tiny500", "tiny_hard", "tiny_arc")
 LETTERS = "ABCDEFGH"
 BOX_THE_LETTER = "Answer with the letter of the right choice within \\boxed{}."
 MAX_TOKENS = 3072  # paper B.5: of an answer, where no run says otherwise
 SCORINGS = ("generate", "loglikelihood", "loglikelihood_per_byte")
-GRADERS = ("math_verify", "authors")
 SCALES = Path(__file__).resolve().parents[2] / "conf" / "scale"
 
 
@@ -70,7 +69,7 @@ class Protocol:
             ("max_tokens", self.max_tokens is None or _whole(self.max_tokens), "a whole number above 0"),
             ("stop", self.stop is None or _texts(self.stop), "a list of texts such as ['</s>'], or null (the template's)"),
             ("scoring", self.scoring in SCORINGS, f"one of {', '.join(SCORINGS)}"),
-            ("grader", self.grader in GRADERS or ":" in str(self.grader), "math_verify, authors or file.py:function"),
+            ("grader", self.grader in GRADERS or ":" in str(self.grader), f"{', '.join(GRADERS)} or file.py:function"),
             ("template", self.template is None or self.template in TEMPLATES, f"one of {', '.join(TEMPLATES)}"),
             ("name", re.fullmatch(r"[\w.-]+", self.name), "letters, digits, _, - and dots: a folder is named after it"),
             ("file", bool(self.dataset or self.file), "a file of your own (YAML, JSON, JSONL, CSV or Parquet), or a dataset of the table"),

@@ -71,8 +71,8 @@ def plan(cfg: DictConfig, download: bool = True) -> Plan:
     cfg = cfg.copy()
     OmegaConf.set_struct(cfg, False)
     cfg.run_dir = str(Path(cfg.run_dir).resolve())
-    for group, key in ((cfg, "data_root"), (cfg.reward_rule, "file")):
-        if group[key] is not None:
+    for group, key in ((cfg, "data_root"), (cfg.reward_rule, "file"), (cfg.base_model, "path")):
+        if group[key] is not None and (key != "path" or Path(group[key]).is_file()):  # a folder or an id stays as it is
             group[key] = str(Path(group[key]).resolve())
     own = prepare.own_examples(cfg)
     if own is not None:

@@ -298,26 +298,37 @@ def test_every_claim_names_what_is_there_and_a_wrong_one_is_refused(tmp_path):
 
 
 def test_claims_of_the_committed_runs():
-    """The first world's runs: what one reads in them, claim by claim."""
-    runs, _ = load(None, RESULTS / "tiny_v1")
+    """What one reads in them, claim by claim, and what one would read of a part of them."""
+    runs, _ = load(None, RESULTS)
     manifests = load_manifests()
-    judged = {claim.claim: claim for claim in claims.judge(claims.read(manifests), manifests, Estimator(runs))}
-    lifts = judged["One example lifts accuracy a lot (pi1, pi13)"]
-    assert lifts.word == "1 of 1 reproduced, 1 open" and lifts.evidence[0].missing == []
-    assert len(lifts.evidence[0].by_seed) == 3
-    assert np.mean(lifts.evidence[0].by_seed) == pytest.approx(lifts.evidence[0].ours.value)
-    assert judged["One example does as well as the whole pool (pi1, pi13)"].word == "0 of 1 reproduced, 1 open"
-    # Evaluated on half of the average after saturation only: nothing to count a gain from.
-    gain = judged["Test accuracy goes on rising after training accuracy has saturated (pi1, pi13)"]
-    assert gain.word == claims.NOT_RUN and all("one_shot_pi13" in line for line in gain.missing)
-    entropy = judged["The entropy loss alone lifts accuracy"]
-    assert entropy.word == "too few seeds"
-    assert entropy.missing == ["python run.py -m +experiment=entropy_only scale=tiny seed=1,2"]
-    table, _, idle = claims.markdown(list(judged.values())).partition("\nNot run yet: ")
+    read = claims.read(manifests)
+
+    def judged(runs):
+        return {claim.claim: claim for claim in claims.judge(read, manifests, Estimator(runs))}
+
+    found = judged(runs)
+    pool = found["The whole pool lifts accuracy a lot"]
+    assert (pool.word, pool.mark, pool.missing) == ("direction reproduced", "yes", [])
+    assert pool.evidence[0].by_seed == pytest.approx([35.4, 38.0, 38.2, 37.0, 35.4])
+    assert np.mean(pool.evidence[0].by_seed) == pytest.approx(pool.evidence[0].ours.value)
+    gain = found["Test accuracy goes on rising after training accuracy has saturated (pi1, pi13)"]
+    assert (gain.word, gain.mark) == ("not reproduced", "no")
+    (line,) = (line for line in claims.markdown(list(found.values())).splitlines() if pool.claim in line)
+    assert line.endswith("| +37.6 | +36.8 (+32.4 to +41.2) | 5 | direction reproduced |")
+
+    one_seed = {"full_set": 1, "one_shot_pi13": 3}  # how many seeds of what is kept, of the others none
+    of_few = judged([run for run in runs if run.seed < one_seed.get(run.name, 0)])
+    few = of_few[pool.claim]
+    assert few.word == "too few seeds"
+    assert few.missing == ["python run.py -m +experiment=full_set scale=tiny seed=1,2"]
+    lifts = of_few["One example lifts accuracy a lot (pi1, pi13)"]
+    assert lifts.word == "1 of 1 reproduced, 1 open" and lifts.evidence[1].missing == []
+    table, _, idle = claims.markdown(list(of_few.values())).partition("\nNot run yet: ")
     lines = table.splitlines()
     assert all(line.count("|") == 6 for line in lines)
-    assert len(lines) - 2 + len(idle.split("; ")) == len(judged) and gain.claim in idle
-    assert "| 1-3 | 1 of 1 reproduced, 1 open |" in next(line for line in lines if lifts.claim in line)
+    not_run = of_few["The entropy loss alone lifts accuracy"]
+    assert not_run.word == claims.NOT_RUN and not_run.claim in idle
+    assert len(lines) - 2 + len(idle.split("; ")) == len(of_few)
 
 
 def test_readme_shows_the_claims_of_the_committed_results(tmp_path, monkeypatch):

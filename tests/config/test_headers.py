@@ -6,8 +6,7 @@ from functools import cache
 import pytest
 
 from analysis import headers
-from analysis.committed_runs import read_csv
-from analysis.results import RESULTS
+from analysis.results import RESULTS, read_csv
 from rlvr.config.schema import CONF, experiments
 
 

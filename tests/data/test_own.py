@@ -12,10 +12,10 @@ from rlvr.cli import ConfigError
 from rlvr.config.compose import compose
 from rlvr.data import protocols
 from rlvr.data.own_examples import read_examples
-from rlvr.data.prepare import chosen_examples, prepare
 from rlvr.planning.base_model_probe import Probe, probe
+from rlvr.planning.plan import plan
 from rlvr.runs.folder import RunFolder
-from rlvr.training import train_run
+from rlvr.training import start_checks, train_run, weights
 from rlvr.training.rewards import compute_score, vote
 
 PAIR = [{"question": "What is 3+4?", "answer": "7"}]
@@ -196,23 +196,25 @@ def test_a_file_that_is_not_there():
 
 def test_an_own_example_is_trained_on_and_belongs_to_the_config(tmp_path):
     (tmp_path / "sum.yaml").write_text("question: What is 3+4?\nanswer: 7\n")
-    cfg = train_run._resolved(compose("+experiment=one_shot", f"example.file={tmp_path / 'sum.yaml'}"))
-    assert cfg.train_set == {"ranks": None, "examples": PAIR, "name": "own"}
-    data = prepare(cfg)
-    assert len(data.train) == cfg.scale.prompts_per_step
-    assert {row["prompt"][0]["content"] for row in data.train} == {"What is 3+4?"}
+    planned = plan(compose("+experiment=one_shot", f"example.file={tmp_path / 'sum.yaml'}"))
+    assert planned.config.train_set == {"ranks": None, "examples": PAIR, "name": "own"}
+    (tmp_path / "sum.yaml").unlink()  # its text is in the plan
+    rows = planned.problems.training_rows
+    assert len(rows) == planned.config.scale.prompts_per_step
+    assert {row["prompt"][0]["content"] for row in rows} == {"What is 3+4?"}
 
 
 def test_a_question_for_a_real_model_gets_the_authors_instruction():
-    rows, _ = chosen_examples(
-        compose("+experiment=one_shot", "pool=dsr_sub", "example.question=Why?", "example.answer=7")
+    planned = plan(compose("+experiment=one_shot", "pool=dsr_sub", "example.question=Why?", "example.answer=7"))
+    assert (
+        planned.problems.chosen[0]["prompt"]
+        == "Why? Let's think step by step and output the final answer within \\boxed{}."
     )
-    assert rows[0]["prompt"] == "Why? Let's think step by step and output the final answer within \\boxed{}."
 
 
 def test_the_probe_asks_the_base_model():
     cfg = compose("+experiment=one_shot", "example.question=What is 3+4?", "example.answer=7")
-    rows, _ = chosen_examples(cfg)
+    rows = plan(cfg).problems.chosen
     sampling = {"temperature": 1.0, "top_p": 1.0, "top_k": -1, "max_tokens": 80}
     (found,) = probe(rows, cfg.base_model.path, "chat", 32, sampling, seed=0)
     assert found.samples == sum(found.answers.values()) == 32
@@ -234,8 +236,10 @@ def test_a_probe_that_would_take_hours_is_left_out_and_the_run_goes_on(tmp_path,
     cfg = compose(
         "+experiment=one_shot", "example.question=What is 3+4?", "example.answer=7", f"runs_dir={tmp_path}", *overrides
     )
-    folder, said = RunFolder(tmp_path), StringIO()
-    train_run._probe(cfg, prepare(cfg), folder, Console(file=said))
+    planned, said = plan(cfg), StringIO()
+    folder = planned.folder
+    folder.data_dir.mkdir(parents=True)
+    train_run._probe(planned, cfg.base_model.path, Console(file=said))
     assert message in said.getvalue() and "example.probe_samples" in said.getvalue()
     assert not (folder.data_dir / "probe.json").exists()
 
@@ -292,7 +296,7 @@ def test_mistakes_in_a_reward_end_before_ray_starts(tmp_path, text, message):
         compute_score(**SAMPLE, file=file)
     cfg = compose("+experiment=one_shot", f"reward_rule.file={file}")
     with pytest.raises(ConfigError, match=re.escape(message)):
-        train_run._check_reward(cfg, prepare(cfg))
+        start_checks.check(plan(cfg), here=True)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +335,7 @@ def test_a_pinned_base_model_that_cannot_be_had(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
     with pytest.raises(ConfigError, match="base_model.revision=abc123: nobody/nothing cannot be had") as error:
-        train_run._pinned(cfg, folder)
+        weights.local_path(cfg, folder)
     assert "\n" not in str(error.value)
 
 
