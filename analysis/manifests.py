@@ -37,8 +37,8 @@ from analysis.results import ROOT
 from analysis.run_data import Run
 from rlvr.cli import ConfigError, did_you_mean
 from rlvr.data import protocols
-from rlvr.runs.folder import LOADER
 from rlvr.runs.naming import science
+from rlvr.runs.plain_files import LOADER
 
 MANIFESTS = ROOT / "experiments"
 PAPER = Path(__file__).parent / "paper"

@@ -37,7 +37,9 @@ import psutil
 
 from experiments.timings import apart
 from rlvr.cli import ConfigError, command, did_you_mean, option
-from rlvr.runs.folder import RunFolder, read_json, read_metrics
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.metrics_file import read_metrics
+from rlvr.runs.plain_files import read_json
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDS = {

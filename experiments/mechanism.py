@@ -18,7 +18,8 @@ import pandas as pd
 
 from rlvr.cli import ConfigError, command, option
 from rlvr.runs import samples
-from rlvr.runs.folder import RunFolder, read_json, step_files
+from rlvr.runs.folder import RunFolder, step_files
+from rlvr.runs.plain_files import read_json
 from rlvr.tiny import datasets
 from rlvr.tiny.calibration import MARKS, habit_of
 

@@ -115,7 +115,7 @@ def card(subject: Any, step: int, name: str, licence: str) -> str:
 
     from rlvr.data.own_examples import trained_on
     from rlvr.runs import evaluations
-    from rlvr.runs.folder import read_json
+    from rlvr.runs.plain_files import read_json
 
     config, folder = subject.config, subject.folder
     base = config["base_model"]

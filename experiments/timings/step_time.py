@@ -41,7 +41,7 @@ def bare(steps: int, threads: int) -> dict[str, float]:
 
 def through_verl(steps: int) -> dict[str, float]:
     """One step of `run.py +experiment=one_shot`, and its parts."""
-    from rlvr.runs.folder import metrics_lines
+    from rlvr.runs.metrics_file import metrics_lines
 
     with tempfile.TemporaryDirectory() as runs:
         run = [sys.executable, "run.py", "+experiment=one_shot", f"scale.steps={steps}", f"runs_dir={runs}"]

@@ -55,7 +55,7 @@ def write_run(
     folder = RunFolder(root / scale / model / name / f"seed{seed}")
     folder.path.mkdir(parents=True)
     config = {
-        "experiment_name": name, "variant": None, "label": {"name": "correct"}, "updates_per_step": 1, "seed": seed,
+        "experiment_name": name, "variant": None, "overrides": [], "label": {"name": "correct"}, "updates_per_step": 1, "seed": seed,
         "loss": {"policy": "vanilla", "kl": 0.001, "entropy": 0.001, "weight_decay": 0.01},
         "train_set": {"name": "pi1"}, "reward_rule": {"name": "outcome"}, "pool": {"name": "SYNTHETIC"},
         "base_model": {"name": model},

@@ -16,7 +16,9 @@ from rlvr.cli import DataError
 from rlvr.data import protocols
 from rlvr.data.protocols import Protocol
 from rlvr.runs import samples
-from rlvr.runs.folder import RunFolder, locked, read_json, step_files, write_json
+from rlvr.runs.folder import RunFolder, step_files
+from rlvr.runs.lock import locked
+from rlvr.runs.plain_files import read_json, write_json
 
 
 class Store:

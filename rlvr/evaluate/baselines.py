@@ -30,7 +30,8 @@ from rlvr.evaluate.answering import Asked, LazyEngine, run_all
 from rlvr.evaluate.checkpoints import selection
 from rlvr.evaluate.evaluated_models import Subject
 from rlvr.evaluate.graded_rows import grade_all
-from rlvr.runs.folder import RunFolder, read_json, write_json
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.plain_files import read_json, write_json
 
 TRIES = 64  # samples of pi1 among which the demonstration is looked for
 TRY_TEMPERATURE = 0.6

@@ -11,7 +11,8 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from rlvr.evaluate import metrics
-from rlvr.runs.folder import RunFolder, read_json, write_atomically
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.plain_files import read_json, write_atomically
 from rlvr.stats import printed
 
 NAN = float("nan")

@@ -7,7 +7,7 @@ verl writes the state of a model with adapters into its Hugging Face folder as i
 import shutil
 from pathlib import Path
 
-from rlvr.runs.folder import read_json, write_json
+from rlvr.runs.plain_files import read_json, write_json
 
 PREFIX, BASE = "base_model.model.", ".base_layer.weight"
 A, B = ".lora_A.default.weight", ".lora_B.default.weight"

@@ -4,69 +4,41 @@
       config.yaml  provenance.json  fidelity.json  metrics.jsonl  run.log  figure.png
       rollouts/step000001.parquet   eval/<benchmark>/step000000.parquet   checkpoints/   data/
 
-A finished run is not run again, an unfinished one is resumed, a run may grow (MAY_GROW), any other changed config is
-refused. Reading needs only `RunFolder(path)`; a process that trains opens the folder with `open_run`, which also locks it.
-A file that cannot be read is a DamagedFile, whoever reads it.
+A finished run is not run again, an unfinished one is resumed, a run may grow, any other changed config is refused
+(`config_changes`). Reading needs only `RunFolder(path)`; a process that trains opens the folder with `open_run`, which also locks it.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import re
 import shutil
-import socket
-import threading
-import time
+import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import yaml
-from filelock import FileLock, Timeout
 
-from rlvr.cli import ConfigError
-
-if TYPE_CHECKING:
-    import pandas as pd
+from rlvr.runs.config_changes import refuse_other_config
+from rlvr.runs.lock import is_locked, locked
+from rlvr.runs.metrics_file import metrics_lines
+from rlvr.runs.plain_files import LOADER, DamagedFile, RunFolderError, a_mapping, parsed, read_json, write_atomically, write_json
 
 State = Literal["new", "unfinished", "finished"]
 
+
 MIN_FREE_BYTES = 512 * 2**20
+
+
 PROBE_BYTES = 2**24
-# A lock's holder touches it so often; one that was not touched for so long has no holder.
-TOUCH_S = 2.0
-SILENT_S = 10.0
-# Reads a configuration in 8 ms instead of 55; whole sweeps are read at once.
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-RENAMED = {"torch_cpu": "torch"}  # values of older runs' configs that mean the same: the rollout engine
-# What two starts of one run may differ in: a key here, and all below it. Paths inside the run folder may move with it.
-MAY_DIFFER = ("tracking", "runs_dir", "run_dir", "check", "all", "watchdog", "trainer.logger", "ray", "ray_kwargs")
-# What may change on a run that is there, to no fewer steps than it has; it then goes on from its last checkpoint. With the
-# keys that follow it.
-MAY_GROW = {"scale.steps": ("trainer.total_training_steps", "trainer.total_epochs")}
-MAX_SHOWN = 8
 
 
 def step_files(folder: Path) -> dict[int, Path]:
     """The files step<k>.parquet of a folder by step, rising; what else lies there, a copy by hand perhaps, is passed over."""
     named = ((re.fullmatch(r"step(\d+)\.parquet", path.name), path) for path in folder.glob("step*.parquet"))
     return dict(sorted((int(name[1]), path) for name, path in named if name))
-
-
-class RunFolderError(ConfigError):
-    """The run folder cannot be used; the message says why and what to do, in one line."""
-
-
-class RunConflict(RunFolderError):
-    """The folder holds a run of another config."""
-
-
-class DamagedFile(RunFolderError):
-    """A file of a run folder that cannot be read; the message names it, in one line."""
 
 
 class RunFolder:
@@ -99,7 +71,7 @@ class RunFolder:
         return self.path / "baselines" / name
 
     def config(self) -> dict:
-        return parsed(self.config_path, lambda path: _a_mapping(yaml.load(path.read_text(), LOADER)))
+        return parsed(self.config_path, lambda path: a_mapping(yaml.load(path.read_text(), LOADER)))
 
     @property
     def state(self) -> State:
@@ -204,10 +176,10 @@ def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTE
 
     `config` is resolved and plain (dicts, lists, scalars). A folder that is new gets its config.yaml, and one whose run
     grows the new one. Unless finished, the folder is locked until `release` (or the end of a `with` block).
-    Raises RunConflict for another config, RunFolderError when the folder is in use, not writable or the disk is full.
+    Raises what `check_place` raises, and RunFolderError when the folder is in use.
     """
     folder = RunFolder(path)
-    if folder.state == "finished" and not refuse_other_config(folder, config):
+    if not check_place(folder, config, min_free_bytes) and folder.state == "finished":
         return folder
     try:
         folder.lock()
@@ -216,269 +188,52 @@ def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTE
             f"{folder.path}: cannot write ({error.strerror}): give another runs_dir=<folder>"
         ) from None
     try:
-        _refuse_full_disk(folder.path, min_free_bytes)
-        if folder.config_path.exists():
-            if refuse_other_config(folder, config):
-                if folder.state == "finished":
-                    write_json(folder.provenance_path, read_json(folder.provenance_path) | {"status": "unfinished"})
-                _write_config(folder, config)
-        elif left := sorted(f.name for f in folder.path.iterdir() if f.name not in ("lock", "run.log", "phase")):
-            raise RunFolderError(
-                f"{folder.path}: holds {', '.join(left[:3])} but no config.yaml, so what made them is unknown: "
-                "move the folder away, or give variant=<name>"
-            )
-        else:
-            _write_config(folder, config)
+        grown = check_place(folder, config, min_free_bytes)  # again: another process may have had the folder until now
+        if grown and folder.state == "finished":
+            write_json(folder.provenance_path, read_json(folder.provenance_path) | {"status": "unfinished"})
+        if grown or folder.state == "new":
+            text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+            write_atomically(folder.config_path, text)
     except BaseException:
         folder.release()
         raise
     return folder
 
 
-def _write_config(folder: RunFolder, config: dict) -> None:
-    write_atomically(folder.config_path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+def check_place(folder: RunFolder, config: dict, min_free_bytes: int = MIN_FREE_BYTES) -> dict:
+    """Whatever would keep a start with this config out of the folder, but for another process that works in it.
 
-
-@contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock file that the kernel drops with this process, kill -9 included (flock; on NFS by its lock service).
-
-    Not every shared disk tells its hosts of each other's locks, so the holder also touches the file every few seconds, and
-    empties it when done. RunFolderError when another process, a `what`, has it.
+    Returns what of the run has grown (config_changes). RunConflict for a run of another config; RunFolderError when the folder
+    holds other files, cannot be written, or its disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, blocking=False, thread_local=False)
+    grown = refuse_other_config(folder, config)
+    if folder.state == "finished" and not grown:
+        return grown
+    if folder.state == "new" and folder.path.is_dir():
+        if left := sorted(f.name for f in folder.path.iterdir() if f.name not in ("lock", "run.log", "phase")):
+            raise RunFolderError(
+                f"{folder.path}: holds {', '.join(left[:3])} but no config.yaml, so what made them is unknown: "
+                "move the folder away, or give variant=<name>"
+            )
+    place = existing(folder.path)
     try:
-        lock.acquire()
-        holder = path.read_text(errors="replace").strip()[:200]
-        if _elsewhere(holder) and _is_touched(path):
-            lock.release()
-            raise Timeout(str(path))
-    except Timeout:
-        holder = path.read_text(errors="replace").strip()[:200] or "unknown"
+        os.rmdir(tempfile.mkdtemp(prefix=".rlvr-", dir=place))
+    except OSError as error:
         raise RunFolderError(
-            f"{path.parent}: another {what} ({holder}) runs here: wait for it or stop it"
+            f"{folder.path}: cannot write below {place} ({error.strerror}): give another runs_dir=<folder>"
         ) from None
-    done = threading.Event()
-    try:
-        path.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
-        threading.Thread(target=_touch, args=(path, done), name="lock", daemon=True).start()
-        yield
-    finally:
-        done.set()
-        with suppress(OSError):
-            path.write_text("")
-        lock.release()
-
-
-def _elsewhere(holder: str) -> bool:
-    return holder != "" and not holder.endswith(f" on {socket.gethostname()}")
-
-
-def _touch(path: Path, done: threading.Event) -> None:
-    while not done.wait(TOUCH_S):
-        with suppress(OSError):
-            os.utime(path)
-
-
-def _is_touched(path: Path) -> bool:
-    """Whether somebody touches a file, seen by its own times alone: clocks of two hosts differ. Takes SILENT_S when not."""
-    before, deadline = _changed(path), time.monotonic() + SILENT_S
-    while time.monotonic() < deadline:
-        time.sleep(TOUCH_S / 4)
-        if _changed(path) != before:
-            return True
-    return False
-
-
-def _changed(path: Path) -> int:
-    with open(path) as file:  # opened, for NFS keeps the times of a file that is not for up to a minute
-        return os.fstat(file.fileno()).st_mtime_ns
-
-
-def config_differences(old: Mapping, new: Mapping) -> dict[str, tuple[Any, Any]]:
-    """Dotted key -> (old value, new value) for all keys that matter to a run; an absent value is "(none)".
-
-    A null that the other does not have is no difference: an option that came later and is not used.
-    """
-    old, new = _flat(old), _flat(new)
-    return {
-        key: (old.get(key, "(none)"), new.get(key, "(none)"))
-        for key in old | new
-        if old.get(key) != new.get(key) and not any(key == name or key.startswith(f"{name}.") for name in MAY_DIFFER)
-    }
-
-
-def in_this_copy(path: str) -> str:
-    """Map a path inside another checkout's rlvr/ to this one, where that file is here too; other texts stay as they are."""
-    _, found, inside = path.rpartition("/rlvr/")
-    here = Path(__file__).parents[1] / inside
-    return str(here) if found and inside and here.exists() else path
-
-
-def _flat(config: Mapping) -> dict[str, Any]:
-    """Leaves by dotted key; where the run folder and this package are is taken out of every path."""
-    place = str(config.get("run_dir", ""))
-    leaves: dict[str, Any] = {}
-
-    def visit(prefix: str, value: Any) -> None:
-        if isinstance(value, Mapping) and value:
-            for key, item in value.items():
-                visit(f"{prefix}.{key}" if prefix else str(key), item)
-        elif isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value):
-            for i, item in enumerate(value):
-                visit(f"{prefix}[{i}]", item)
-        else:
-            if isinstance(value, str):
-                value = RENAMED.get(value) or in_this_copy(value.replace(place, "<run_dir>") if place else value)
-            leaves[prefix] = value
-
-    visit("", config)
-    return leaves
-
-
-def refuse_other_config(folder: RunFolder, config: dict) -> dict[str, tuple[Any, Any]]:
-    """RunConflict when the folder holds a run whose config differs from this one, resolved and plain.
-
-    What only grew is returned: dotted key -> (old value, new value).
-    """
-    if folder.state == "new":
-        return {}
-    stored, plain = folder.config(), yaml.safe_load(yaml.safe_dump(config, sort_keys=False))
-    differences = config_differences(stored, plain)
-    grown = _grown(stored, plain, differences, folder.last_step())
-    for key in grown:
-        for follows in (key, "overrides", *MAY_GROW[key]):
-            differences.pop(follows, None)
-    if differences:
-        shown = [f"{key}: {old} → {new}" for key, (old, new) in list(differences.items())[:MAX_SHOWN]]
-        if len(differences) > MAX_SHOWN:
-            shown.append(f"and {len(differences) - MAX_SHOWN} more")
-        raise RunConflict(
-            f"{folder.path} holds a run of another config ({'; '.join(shown)}): give variant=<name> or another runs_dir"
-        )
-    if grown and folder.state == "finished" and not folder.resume_step():
-        raise RunConflict(
-            f"{folder.path}: has no checkpoint to go on from, so it cannot grow ({', '.join(grown)}): give variant=<name>"
+    free = shutil.disk_usage(place).free
+    if free < min_free_bytes:
+        raise RunFolderError(
+            f"{folder.path}: {free / 2**30:.2f} GiB free on this disk, at least {min_free_bytes / 2**30:.2f} needed: "
+            "free some space or give another runs_dir=<folder>"
         )
     return grown
 
 
-def may_grow(config: Mapping) -> dict[str, Any]:
-    """The values of MAY_GROW in a configuration, those that it has."""
-    flat = _flat(config)
-    return {key: flat[key] for key in MAY_GROW if key in flat}
-
-
-def _grown(
-    old: Mapping, new: Mapping, differences: Mapping[str, tuple[Any, Any]], done: int
-) -> dict[str, tuple[Any, Any]]:
-    """The keys of MAY_GROW that differ and do not end before the steps `done`, where the overrides differ in nothing else."""
-    grown = {key: differences[key] for key in MAY_GROW if key in differences}
-    if not all(isinstance(value, int) and value >= done for _, value in grown.values()):
-        return {}
-    others = [
-        [o for o in config.get("overrides") or [] if o.partition("=")[0] not in grown] for config in (old, new)
-    ]
-    return grown if others[0] == others[1] else {}
-
-
-def _refuse_full_disk(path: Path, min_free_bytes: int) -> None:
-    free = shutil.disk_usage(path).free
-    if free < min_free_bytes:
-        raise RunFolderError(
-            f"{path}: {free / 2**30:.2f} GiB free on this disk, at least {min_free_bytes / 2**30:.2f} needed: "
-            "free some space or give another runs_dir=<folder>"
-        )
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a living process holds a lock file. Writes nothing; the lock asked for is a shared one, given back at once."""
-    if not path.exists():
-        return False
-    with open(path, errors="replace") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        # Held by a host whose locks are not seen here, unless clocks are further apart than this.
-        return _elsewhere(file.read(200)) and abs(time.time() - os.fstat(file.fileno()).st_mtime) < SILENT_S
-
-
-def parsed(path: Path, parse: Callable[[Path], Any]) -> Any:
-    """What a file of a run folder says. DamagedFile when it is there and cannot be read, FileNotFoundError without it."""
-    try:
-        return parse(path)
-    except (FileNotFoundError, DamagedFile):
-        raise
-    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError) as error:
-        raise DamagedFile(f"{path}: cannot be read ({' '.join(str(error).split())[:100]})") from None
-
-
-def _a_mapping(value: Any) -> dict:
-    if not isinstance(value, dict):
-        raise ValueError("expected keys and values")
-    return value
-
-
-def read_json(path: Path) -> dict:
-    return parsed(path, lambda file: _a_mapping(json.loads(file.read_text())))
-
-
-def write_json(path: Path, record: Mapping) -> None:
-    write_atomically(path, json.dumps(record, indent=2) + "\n")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the file as a whole: after a crash it is the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-class MetricsWriter:
-    """Appends one JSON line per step, each step once, on disk before `write` returns.
-
-    resume_at: the step of the checkpoint that training goes on from; complete lines up to it are kept, later ones and
-    a torn last line are dropped. None: from the beginning, nothing is kept.
-    """
-
-    def __init__(self, path: str | Path, resume_at: int | None = None):
-        self.path = Path(path)
-        bound = -1 if resume_at is None else resume_at
-        kept = [line for line in metrics_lines(self.path) if line["step"] <= bound]
-        self.last_step = max((line["step"] for line in kept), default=-1)
-        write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept))
-
-    def write(self, line: dict[str, float]) -> None:
-        """Append one line; its "step" must be later than every step before."""
-        if line["step"] <= self.last_step:
-            raise ValueError(f"{self.path}: step {line['step']} after step {self.last_step}: steps are written once")
-        with open(self.path, "a") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self.last_step = int(line["step"])
-
-
-def metrics_lines(path: str | Path) -> list[dict]:
-    """The complete lines; a last line without its end (a crash, or a writer at work) is left out."""
-    if not Path(path).exists():
-        return []
-    return parsed(Path(path), lambda file: [metrics_line(line) for line in file.read_text().split("\n")[:-1]])
-
-
-def metrics_line(text: str | bytes) -> dict:
-    """One line of metrics.jsonl. ValueError or LookupError when it is none."""
-    line = _a_mapping(json.loads(text))
-    return line | {"step": int(line["step"])}
-
-
-def read_metrics(path: str | Path) -> pd.DataFrame:
-    """One row per step, columns as written; NaN where a step has no such value (evaluations)."""
-    import pandas as pd
-
-    return pd.DataFrame(metrics_lines(path))
+def existing(path: Path) -> Path:
+    """The path itself, or the nearest place above it that is there."""
+    path = path.resolve()
+    while not path.exists():
+        path = path.parent
+    return path

@@ -16,7 +16,9 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from rlvr.runs.folder import RunFolder, may_grow, read_json, write_json
+from rlvr.runs.config_changes import may_grow
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.plain_files import read_json, write_json
 
 Ending = Literal["finished", "failed", "interrupted"]
 

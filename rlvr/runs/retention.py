@@ -15,7 +15,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from rlvr.runs import adapters
-from rlvr.runs.folder import RunFolder, read_json, write_json
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.plain_files import read_json, write_json
 
 
 def apply(folder: RunFolder, retention: DictConfig, save_every: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlvr.runs.folder import parsed
+from rlvr.runs.plain_files import parsed
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,7 +11,7 @@ def _nothing() -> None: ...
 
 
 class TaskRunner:
-    """Created by `rlvr.training.train_run` with `ray.remote`."""
+    """Created by `rlvr.training.ray_cluster` with `ray.remote`."""
 
     def _start_servers(self, config) -> list:
         """On a CPU the rollout servers load while the trainer does; verl takes them as they are."""

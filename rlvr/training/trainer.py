@@ -24,7 +24,8 @@ from verl.utils.debug import marked_timer
 from rlvr.evaluate.graded_rows import described
 from rlvr.grading import REASONS
 from rlvr.runs import retention, samples
-from rlvr.runs.folder import MetricsWriter, RunFolder
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.metrics_file import MetricsWriter
 from rlvr.training import first_step_check
 from rlvr.training.rewards import vote
 from rlvr.verl_torch import stop_texts

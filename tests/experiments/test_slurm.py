@@ -22,7 +22,9 @@ import pytest
 
 from experiments import launch, slurm
 from rlvr.cli import ConfigError, command
-from rlvr.runs.folder import RunFolder, metrics_lines, read_json
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.metrics_file import metrics_lines
+from rlvr.runs.plain_files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 1500
@@ -64,7 +66,8 @@ import sys, time, zipfile
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from rlvr.runs import provenance
-from rlvr.runs.folder import MetricsWriter, open_run
+from rlvr.runs.folder import open_run
+from rlvr.runs.metrics_file import MetricsWriter
 from rlvr.training.signals import listen
 listen()
 given = dict(a.lstrip("+").split("=", 1) for a in sys.argv[1:])

@@ -20,7 +20,8 @@ import psutil
 import pytest
 import ray
 
-from rlvr.runs.folder import RunFolder, metrics_lines, read_metrics
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.metrics_file import metrics_lines, read_metrics
 
 LIMIT_S = 60
 SMALL = ["scale.benchmarks=[tiny500]", "+benchmarks.tiny500.limit=8", "scale.prompts_per_step=4", "variant=small"]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rlvr.runs.folder import RunFolder, read_metrics
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.metrics_file import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["scale.benchmarks=[tiny500,tiny500_avg2]", "+benchmarks.tiny500.limit=24", "+benchmarks.tiny500_avg2.limit=8"]

@@ -3,7 +3,7 @@
 from rlvr.config.compose import compose
 from rlvr.runs import provenance
 from rlvr.runs.folder import RunFolder
-from rlvr.training.train_run import ray_environment
+from rlvr.training.ray_cluster import ray_environment
 
 
 def test_a_resumed_run_keeps_its_wandb_run_and_a_new_one_gets_its_own(tmp_path, monkeypatch):

@@ -31,7 +31,8 @@ import pytest
 
 from rlvr.data import protocols
 from rlvr.evaluate import inference_engines
-from rlvr.runs.folder import RunFolder, read_metrics
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.metrics_file import read_metrics
 from rlvr.verl_torch.generation import Sampling
 
 ROOT = Path(__file__).resolve().parents[2]

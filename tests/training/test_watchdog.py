@@ -28,7 +28,8 @@ import psutil
 import pytest
 from omegaconf import OmegaConf
 
-from rlvr.runs.folder import RunFolder, metrics_lines, read_metrics
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.metrics_file import metrics_lines, read_metrics
 from rlvr.runs.provenance import changes
 from rlvr.training import guardian, watchdog
 

@@ -1,0 +1,178 @@
+"""Ray under a run: its environment, its scratch folder, the cluster or a Ray of its own, and verl's trainer inside it."""
+
+import hashlib
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+from omegaconf import DictConfig, OmegaConf
+
+from rlvr.cli import ConfigError, usable_cores
+from rlvr.config.schema import CONF
+from rlvr.planning import machine
+from rlvr.planning.machine import Devices
+from rlvr.runs.folder import RunFolder
+from rlvr.runs.plain_files import read_json
+from rlvr.training import signals
+from rlvr.training.guardian import guarded
+
+SCRATCH, OWNER = "rlvr-", "owner"
+# Ray's sockets lie deep below its folder (a process id has up to seven digits), and their paths have at most so many bytes.
+SOCKET = "ray/session_2026-01-31_23-59-59_999999_1234567/sockets/plasma_store"
+LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
+
+
+def train(cfg: DictConfig, folder: RunFolder, asked: Devices) -> None:
+    """Run verl's trainer to its end. asked: what the run asks of the machine. Raises what the trainer raised."""
+    import ray
+
+    from rlvr.training import watchdog
+    from rlvr.training.task_runner import TaskRunner
+
+    address = asked.cluster
+    folder.phase_path.write_text(f"joining Ray at {address}" if address else "starting Ray")
+    arguments = OmegaConf.to_container(cfg.ray_kwargs.ray_init)
+    runtime_env = arguments.pop("runtime_env", None) or {}
+    with scratch_folder() as scratch:
+        if address:  # what there is, the cluster says
+            arguments = {k: v for k, v in arguments.items() if k not in ("num_cpus", "num_gpus", "include_dashboard")}
+            arguments["address"] = address
+            _use_token()
+        else:
+            arguments.setdefault("_temp_dir", f"{scratch}/ray")
+            # Ray's spare processes have another environment than a run's, and so serve it nothing.
+            arguments.setdefault("_system_config", {"prestart_worker_first_driver": False})
+        runtime_env["env_vars"] = ray_environment(cfg, folder, scratch) | (runtime_env.get("env_vars") or {})
+        over = threading.Event()
+        try:
+            _start_ray(arguments | {"runtime_env": runtime_env}, over)
+            signals.listen()  # Ray's C++ has taken SIGTERM meanwhile
+            if address:  # asked only where it is not known: Ray ends the process when the answer takes too long
+                machine.check_cluster(asked, ray.cluster_resources())
+            runner = ray.remote(TaskRunner).options(num_cpus=0).remote()
+            watchdog.wait_for(runner.run.remote(cfg), folder, cfg.watchdog)
+        finally:
+            ray.shutdown()
+            over.set()
+
+
+def _use_token() -> None:
+    """Show a cluster the token that Ray has made in this home: `ray start` asks for it as soon as one is there, and `ray.init`
+    shows it only to a cluster that it finds by itself.
+    """
+    with suppress(ImportError):  # a Ray without tokens
+        from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+def _start_ray(arguments: Mapping[str, Any], over: threading.Event) -> None:
+    """Start Ray or join its cluster, in a thread: Ray waits in C++, where no signal is heard, and takes SIGTERM for itself in
+    the main one. The thread stays until `over`: Ray's processes end with the thread that started them.
+
+    ConfigError where no cluster answers. A start that failed is not tried again here: its clients end the process when their
+    control store stays away.
+    """
+    import ray
+
+    def start() -> None:
+        try:
+            started.set_result(ray.init(**arguments))
+            over.wait()
+        except BaseException as error:
+            started.set_exception(error)
+
+    started: Future = Future()
+    threading.Thread(target=start, name="ray.init", daemon=True).start()
+    while not wait([started], timeout=1).done:
+        pass
+    error = started.exception()
+    if isinstance(error, ConnectionError):
+        reason = str(error).splitlines()[0][:200]
+        raise ConfigError(f"ray.address={arguments.get('address')}: no Ray cluster answers there ({reason})") from None
+    if "timed out during startup" in str(error):
+        raise TimeoutError(
+            "Ray did not start within its own limit of 30 s, as on a machine that is too busy: the same command tries again"
+        ) from None
+    started.result()
+
+
+@contextmanager
+def scratch_folder() -> Iterator[str]:
+    """A temporary folder for Ray's session and for what verl and W&B leave behind, removed at the end of a `with` block.
+
+    Folders whose driver was killed are removed too: an empty file in each names the driver.
+    """
+    base, owner = Path(tempfile.gettempdir()), f"{OWNER}-{_process_table()}-"
+    if len(os.fsencode(base / f"{SCRATCH}12345678" / SOCKET)) > LONGEST_SOCKET:
+        base = Path("/tmp")
+    for left in base.glob(f"{SCRATCH}*/{owner}*"):
+        if not psutil.pid_exists(int(left.name.removeprefix(owner))):
+            shutil.rmtree(left.parent, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=SCRATCH, dir=base)
+    Path(folder, f"{owner}{os.getpid()}").touch()
+    with guarded(folder):
+        yield folder
+
+
+def _process_table() -> str:
+    """Names the processes that this one can see: other machines, and containers, may share the temporary folder."""
+    try:
+        seen_by = Path("/proc/sys/kernel/random/boot_id").read_text() + os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux
+        seen_by = f"{platform.node()} {psutil.boot_time()}"
+    return hashlib.sha256(seen_by.encode()).hexdigest()[:16]
+
+
+def wandb_id(folder: RunFolder) -> str:
+    """The same for every start of a run, another for a run begun anew in the same place."""
+    begun = f"{folder.path.parts[-4:]} {read_json(folder.provenance_path)['start']}"
+    return hashlib.sha256(begun.encode()).hexdigest()[:12]
+
+
+def ray_environment(cfg: DictConfig, folder: RunFolder, scratch: str) -> dict[str, str]:
+    """Environment of every Ray process of the run."""
+    here = str(CONF.parent)
+    variables = {
+        # The code of this checkout, whichever one is installed: only the driver has it on its path by itself.
+        "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")])),
+        "TOKENIZERS_PARALLELISM": "false",
+        "WANDB_MODE": cfg.tracking if cfg.tracking in ("online", "offline") else "disabled",
+        # A resumed run goes on in the same run of W&B: its id is that of the folder.
+        "WANDB_RUN_ID": wandb_id(folder),
+        "WANDB_RESUME": "allow",
+        "WANDB_TAGS": ",".join([cfg.experiment_name, cfg.scale.name, cfg.base_model.name, f"seed{cfg.seed}"]),
+        "WANDB_DIR": str(folder.path),
+        "TENSORBOARD_DIR": str(folder.path / "tensorboard"),
+        "WANDB_CACHE_DIR": scratch,
+        "WANDB_DATA_DIR": scratch,
+        "TMPDIR": scratch,
+        "WANDB_SILENT": "true",
+    }
+    if cfg.hardware.device == "cpu":
+        # The phases of a step follow one another, so each process may use all cores of its share. A thread that waits
+        # spins for 0.3 ms and then sleeps: sleeping at once costs a third of the speed, spinning on (the default) takes
+        # the cores from the process that works, and one run was 25 times slower for it.
+        threads = max(1, usable_cores() // cfg.hardware.devices_per_node)
+        variables |= {
+            "VERL_PLATFORM": "cpu",
+            "VERL_USE_EXTERNAL_MODULES": "rlvr.verl_torch.plugin",
+            "OMP_NUM_THREADS": str(threads),
+            "GOMP_SPINCOUNT": "100000",
+            "TQ_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+    else:  # as verl's own launcher
+        variables |= {"VLLM_DISABLE_COMPILE_CACHE": "1", "VLLM_LOGGING_LEVEL": "WARN", "NCCL_DEBUG": "WARN"}
+        if cfg.actor_rollout_ref.rollout.name == "torch":
+            variables["VERL_USE_EXTERNAL_MODULES"] = "rlvr.verl_torch.rollout"
+    return variables
