@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rlvr.cli import DataError
 from rlvr.data.protocols import Protocol
 from rlvr.evaluate.answer_store import Store
-from rlvr.evaluate.graded_rows import choice_row, judge
+from rlvr.evaluate.graded_rows import choice_row, grade
 from rlvr.runs import samples
 
 if TYPE_CHECKING:
@@ -277,5 +277,5 @@ def _judged(one: Asked, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows with their verdicts; a choice has been judged when it was made."""
     if not one.generates:
         return rows
-    columns = judge(one.protocol.grader, [row["response"] for row in rows], [row["gold"] for row in rows])
-    return [row | {name: values[i] for name, values in columns.items()} for i, row in enumerate(rows)]
+    graded = grade(one.protocol.grader, [row["response"] for row in rows], [row["gold"] for row in rows])
+    return [row | columns | {"reward": columns["score"]} for row, columns in zip(rows, graded, strict=True)]

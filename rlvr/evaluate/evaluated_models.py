@@ -15,7 +15,7 @@ from rlvr.data import gguf, prompts, protocols
 from rlvr.evaluate import checkpoints
 from rlvr.evaluate.answer_store import Store
 from rlvr.evaluate.answering import Asked
-from rlvr.evaluate.graded_rows import own_grader
+from rlvr.grading import grader_named
 from rlvr.runs.folder import RunFolder
 
 
@@ -76,8 +76,7 @@ def asked_of(
     asked, notes = [], []
     for row in protocols.select(chosen or ["paper"], changes):
         row = protocols.complete(row, subject.template, limit)
-        if ":" in row.grader:
-            own_grader(row.grader)
+        grader_named(row.grader)
         examples, without_gold = protocols.load(row, root)
         record = row.record(seed)
         if subject.shots:

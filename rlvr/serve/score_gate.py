@@ -67,7 +67,7 @@ async def check(
     backend: Any, model: str, protocol: Protocol, rows: list[dict], questions: dict[str, str], at_once: int = 64
 ) -> Verdict:
     """Ask, so many at once, and grade. `questions`: id -> the user's message. ConfigError for one that is not answered."""
-    from rlvr.evaluate.graded_rows import grade_all
+    from rlvr.evaluate.graded_rows import grade
     from rlvr.serve.api_requests import Problem, read
 
     places = asyncio.Semaphore(at_once)
@@ -83,8 +83,8 @@ async def check(
         return whole["choices"][0]["message"]["content"]
 
     answers = await asyncio.gather(*map(one, rows))
-    verdicts = await asyncio.to_thread(grade_all, protocol.grader, answers, [row["gold"] for row in rows])
-    before, now = [row["score"] == 1 for row in rows], [score == 1 for score, _ in verdicts]
+    graded = await asyncio.to_thread(grade, protocol.grader, answers, [row["gold"] for row in rows])
+    before, now = [row["score"] == 1 for row in rows], [row["score"] == 1 for row in graded]
     pairs = list(zip(before, now, strict=True))
     return Verdict(
         protocol.name, len(rows), sum(before), sum(now), pairs.count((True, False)), pairs.count((False, True))
