@@ -2,7 +2,7 @@
 
     python -m experiments.timings.grading [data=../shared/data]
 
-Prints: 1,024 responses of some 5,000 characters to one question once warm, by both graders; hostile answers with their time and the reason, and the time of an
+Prints: 1,024 responses of some 5,000 characters to one question once warm; hostile answers with their time and the reason, and the time of an
 ordinary answer right after each; and answers it has not seen (labels of the benchmarks, each put to another row's label
 and to its own, spelled differently).
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from experiments.timings import seconds
 from rlvr.cli import command, option
-from rlvr.grading import GRADERS, grade, grade_many
+from rlvr.grading import grade, grade_many
 
 HOSTILE = {
     "power tower": "9^{9^{9^{9}}}", "2^(10^9)": "2^{10^9}", "(10^7)!": "(10^7)!", "7^123456789": "7^{123456789}",
@@ -41,24 +41,22 @@ def warm_batch() -> None:
     steps = [f"step {i}: $\\frac{{x}}{{2}}$. " * 200 for i in range(1024)]
     responses = [f"{text}so \\boxed{{{12.8 if i % 3 else i % 40}}}" for i, text in enumerate(steps)]
     responses[::7] = ["thus \\boxed{\\frac{64}{5}\\text{ psf}}"] * len(responses[::7])
-    for grader in GRADERS:
-        times = seconds(lambda grader=grader: grade_many(responses, ["12.8"] * 1024, grader), 21)
-        report(f"1,024 answers to one question, {grader}, warm", times[1:])
+    times = seconds(lambda: grade_many(responses, ["12.8"] * 1024), 21)
+    report("1,024 answers to one question, warm", times[1:])
 
 
 def hostile_answers() -> None:
-    print(f"{'hostile answer':24}{'grader':14}{'reason':12}{'s':>6}{'next, ms':>10}")
+    print(f"{'hostile answer':24}{'reason':12}{'s':>6}{'next, ms':>10}")
     for name, answer in HOSTILE.items():
         response = answer if name in NOT_IN_A_BOX else f"\\boxed{{{answer}}}"
-        for grader in GRADERS:
-            started = time.perf_counter()
-            score, reason = grade(response, "x^2 + 12", grader)
-            taken = time.perf_counter() - started
-            assert score == 0, name
-            started = time.perf_counter()
-            assert grade(f"\\boxed{{x + {random.random()}}}", "x + 2")[1] == "wrong"
-            after = time.perf_counter() - started
-            print(f"{name:24}{grader:14}{reason:12}{taken:6.2f}{1e3 * after:10.1f}")
+        started = time.perf_counter()
+        score, reason = grade(response, "x^2 + 12")
+        taken = time.perf_counter() - started
+        assert score == 0, name
+        started = time.perf_counter()
+        assert grade(f"\\boxed{{x + {random.random()}}}", "x + 2")[1] == "wrong"
+        after = time.perf_counter() - started
+        print(f"{name:24}{reason:12}{taken:6.2f}{1e3 * after:10.1f}")
 
 
 def unseen_answers(data: Path) -> None:
@@ -79,7 +77,7 @@ def unseen_answers(data: Path) -> None:
     for name, given in answers.items():
         cpu = [time.process_time()]
         for answer, gold in zip(given, golds, strict=True):
-            judge("math_verify", answer, gold, True)
+            judge(answer, gold, True)
             cpu.append(time.process_time())
         report(
             f"{name} in one process, all by Math-Verify, CPU time", [b - a for a, b in zip(cpu, cpu[1:], strict=False)]

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from rlvr.cli import ConfigError, usable_cores
 from rlvr.config.schema import CONF
 from rlvr.planning import machine
+from rlvr.planning.machine import Devices
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.plain_files import read_json
 from rlvr.training import signals
@@ -30,14 +31,14 @@ SOCKET = "ray/session_2026-01-31_23-59-59_999999_1234567/sockets/plasma_store"
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 
 
-def train(cfg: DictConfig, folder: RunFolder) -> None:
-    """Run verl's trainer to its end. Raises what the trainer raised."""
+def train(cfg: DictConfig, folder: RunFolder, asked: Devices) -> None:
+    """Run verl's trainer to its end. asked: what the run asks of the machine. Raises what the trainer raised."""
     import ray
 
     from rlvr.training import watchdog
     from rlvr.training.task_runner import TaskRunner
 
-    address = machine.ray_address(cfg)
+    address = asked.cluster
     folder.phase_path.write_text(f"joining Ray at {address}" if address else "starting Ray")
     arguments = OmegaConf.to_container(cfg.ray_kwargs.ray_init)
     runtime_env = arguments.pop("runtime_env", None) or {}
@@ -56,7 +57,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
             _start_ray(arguments | {"runtime_env": runtime_env}, over)
             signals.listen()  # Ray's C++ has taken SIGTERM meanwhile
             if address:  # asked only where it is not known: Ray ends the process when the answer takes too long
-                check_cluster(cfg, ray.cluster_resources(), address)
+                machine.check_cluster(asked, ray.cluster_resources())
             runner = ray.remote(TaskRunner).options(num_cpus=0).remote()
             watchdog.wait_for(runner.run.remote(cfg), folder, cfg.watchdog)
         finally:
@@ -103,18 +104,6 @@ def _start_ray(arguments: Mapping[str, Any], over: threading.Event) -> None:
             "Ray did not start within its own limit of 30 s, as on a machine that is too busy: the same command tries again"
         ) from None
     started.result()
-
-
-def check_cluster(cfg: DictConfig, resources: Mapping[str, float], address: str) -> None:
-    """ConfigError when a Ray cluster has fewer devices or CPU slots in all than the run takes."""
-    where = f"the cluster at {address}"
-    devices, there = cfg.hardware.nodes * cfg.hardware.devices_per_node, resources.get("GPU", 0)
-    if devices > there:
-        raise ConfigError(
-            f"hardware={cfg.hardware.name}: needs {devices} devices on {cfg.hardware.nodes} node(s), {where} has {there:g} in "
-            "all: start Ray on more nodes, with --num-gpus where they have none, or lower hardware.nodes"
-        )
-    machine.check_slots(cfg, resources.get("CPU", 0), where)
 
 
 @contextmanager

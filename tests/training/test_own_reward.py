@@ -6,8 +6,9 @@ import pytest
 
 from rlvr.cli import ConfigError
 from rlvr.config.compose import compose
+from rlvr.planning.plan import plan
 from rlvr.runs.folder import RunFolder
-from rlvr.training import train_run
+from rlvr.training import start_checks, train_run
 
 
 def own_reward(tmp_path, text):
@@ -21,7 +22,7 @@ def own_reward(tmp_path, text):
 def test_an_endless_reward_is_named_before_ray_starts(tmp_path):
     endless = "def reward(response, label, info):\n    while True: pass\n"
     with pytest.raises(ConfigError, match="mine.py:reward took more than 0.3 s") as refusal:
-        train_run.ready(own_reward(tmp_path, endless))
+        start_checks.check(plan(own_reward(tmp_path, endless)), here=True)
     assert "\n" not in str(refusal.value)
 
 

@@ -12,6 +12,7 @@ from ray._private.utils import validate_socket_filepath
 from rlvr.cli import ConfigError
 from rlvr.config.compose import compose
 from rlvr.planning import machine
+from rlvr.planning.plan import plan
 from rlvr.training import ray_cluster
 
 
@@ -20,19 +21,19 @@ from rlvr.training import ray_cluster
     [("cpu", 5), ("cpu_two_workers", 8), ("one_gpu", 7), ("eight_gpus", 34)],
 )
 def test_cpu_slots_are_counted(hardware, slots):
-    cfg = compose("+experiment=one_shot", f"hardware={hardware}")
-    assert machine.cpu_slots(cfg) == slots
-    machine.check_slots(cfg, slots, "this machine")
+    asked = plan(compose("+experiment=one_shot", f"hardware={hardware}")).devices
+    assert asked.slots == slots
+    machine.check_slots(asked, slots, "this machine")
     with pytest.raises(ConfigError, match=f"needs {slots} CPU slots of Ray, this machine has {slots - 1}: ") as refusal:
-        machine.check_slots(cfg, slots - 1, "this machine")
+        machine.check_slots(asked, slots - 1, "this machine")
     assert f"ray_kwargs.ray_init.num_cpus={slots} " in str(refusal.value)
 
 
 def test_a_cluster_that_is_too_small_is_said_with_its_numbers():
-    cfg = compose("+experiment=one_shot", "hardware=cpu_two_workers", "ray.address=10.0.0.1:6379")
-    ray_cluster.check_cluster(cfg, {"CPU": 8, "GPU": 2}, cfg.ray.address)
+    asked = plan(compose("+experiment=one_shot", "hardware=cpu_two_workers", "ray.address=10.0.0.1:6379")).devices
+    machine.check_cluster(asked, {"CPU": 8, "GPU": 2})
     with pytest.raises(ConfigError, match="needs 2 devices on 1 .*the cluster at 10.0.0.1:6379 has 1 in all"):
-        ray_cluster.check_cluster(cfg, {"CPU": 8, "GPU": 1}, cfg.ray.address)
+        machine.check_cluster(asked, {"CPU": 8, "GPU": 1})
 
 
 DRIVER = """
