@@ -34,7 +34,9 @@ from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp import transformer_impl
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
 
-from rlvr.verl_torch import shared_prompt
+from rlvr.verl_torch import private_names, shared_prompt
+
+private_names.check(__name__)
 
 
 def pack_by_length(lengths: list[int], max_tokens: int) -> list[list[int]]:
