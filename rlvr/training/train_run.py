@@ -22,6 +22,7 @@ from rlvr.runs import provenance
 from rlvr.runs.folder import RunFolder, open_run
 from rlvr.runs.plain_files import DamagedFile, RunFolderError, write_atomically
 from rlvr.training import console, ray_cluster, weights
+from rlvr.training.progress import Follower
 
 Outcome = Literal["finished", "finished before", "interrupted", "failed"]
 
@@ -63,7 +64,7 @@ def train(plan: Plan, notes: list[str]) -> Outcome:
                 for change in provenance.changes(folder)[known:]:
                     screen.print("from here on {key}: {old} → {new}".format_map(change), highlight=False)
                 benchmark = protocols.shown(cfg.scale.name, [row.name for row in plan.benchmarks])
-                with console.Follower(screen, folder, cfg.scale, benchmark):
+                with Follower(screen, folder, cfg.scale, benchmark):
                     ray_cluster.train(_from_step(cfg, folder, step), folder, plan.devices)
             except BaseException as error:
                 return _ended_early(folder, screen, error, begun)
