@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -78,12 +76,9 @@ def asked_of(
         if ":" in row.grader:
             own_grader(row.grader)
         examples, without_gold = protocols.load(row, root)
-        record = row.record(seed)
+        record = row.record(seed, examples)
         if subject.shots:
             record["shots"] = subject.shots
-        if row.dataset is None:  # a file of the user's own may change
-            record["problems"] = _digest([[example["id"], example["question"]] for example in examples])
-            record["golds"] = _digest([[example["id"], example["answer"]] for example in examples])
         store = Store(subject.folder, row, record, regrade)
         if without_gold:
             rows = without_gold + len(examples)
@@ -91,10 +86,6 @@ def asked_of(
             store.note(left_out_without_gold=without_gold)
         asked.append(Asked(row, store, examples, partial(_render, subject, str(row.template))))
     return asked, notes
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
 
 
 def _render(subject: Subject, template: str, question: str) -> str:
