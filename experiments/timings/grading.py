@@ -17,7 +17,7 @@ from pathlib import Path
 
 from experiments.timings import seconds
 from rlvr.cli import command, option
-from rlvr.grading import GRADERS, grade, grade_many
+from rlvr.grading import grade, grade_many
 
 
 def report(name: str, times: list[float]) -> None:
@@ -30,9 +30,8 @@ def warm_batch() -> None:
     steps = [f"step {i}: $\\frac{{x}}{{2}}$. " * 200 for i in range(1024)]
     responses = [f"{text}so \\boxed{{{12.8 if i % 3 else i % 40}}}" for i, text in enumerate(steps)]
     responses[::7] = ["thus \\boxed{\\frac{64}{5}\\text{ psf}}"] * len(responses[::7])
-    for grader in GRADERS:
-        times = seconds(lambda grader=grader: grade_many(responses, ["12.8"] * 1024, grader), 21)
-        report(f"1,024 answers to one question, {grader}, warm", times[1:])
+    times = seconds(lambda: grade_many(responses, ["12.8"] * 1024), 21)
+    report("1,024 answers to one question, warm", times[1:])
 
 
 def unseen_answers(data: Path) -> None:

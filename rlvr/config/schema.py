@@ -20,6 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from rlvr.cli import ConfigError
 from rlvr.data import protocols
 from rlvr.data.prompts import TEMPLATES, chat_template
+from rlvr.grading import GRADERS
+from rlvr.runs.free_text import as_written, protected
 from rlvr.runs.naming import run_name, science
 from rlvr.runs.plain_files import LOADER
 
@@ -74,10 +76,10 @@ def register_resolvers() -> None:
 
 
 def _with_containers(resolver: Callable[..., Any]) -> Callable[..., Any]:
-    """`--cfg job --resolve` ends at a resolver's plain list."""
+    """A resolver sees a user's texts as they were written. `--cfg job --resolve` ends at a resolver's plain list."""
 
     def resolve(*arguments: Any) -> Any:
-        value = resolver(*arguments)
+        value = protected(resolver(*as_written(arguments)))
         return OmegaConf.create(value) if isinstance(value, list) else value
 
     return resolve
@@ -238,7 +240,7 @@ DOMAINS = {
     "seed example.probe_samples": COUNT,
     "label.text": Domain(lambda v: v is None or _number(v) or _text(v), "a text, a number or null"),
     "label.wrong_share": Domain(lambda v: _number(v) and 0 <= v <= 1, "a share from 0 to 1"),
-    "reward_rule.grader": one_of(*protocols.GRADERS),
+    "reward_rule.grader": one_of(*GRADERS),
     "reward_rule.probability": Domain(lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1"),
     "variant": Domain(
         lambda v: v is None or _text(v) and re.fullmatch(r"[\w.]+", v) is not None,

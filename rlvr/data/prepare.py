@@ -1,51 +1,31 @@
 """What a run trains and is tested on: chosen or own examples, their labels, and the two Parquet files that verl reads."""
 
 import re
-from dataclasses import dataclass, field
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import DataError
-from rlvr.data import labels, pools, protocols
+from rlvr.data import labels, pools
 from rlvr.data import own_examples as examples
 from rlvr.grading import grade
 from rlvr.runs.folder import RunFolder
-
-
-@dataclass
-class Data:
-    """verl's rows; `chosen` are the distinct training examples, `notes` what a user should know about them."""
-
-    train: list[dict]
-    test: list[dict]
-    chosen: list[dict]
-    notes: list[str] = field(default_factory=list)
-
-
-def prepare(cfg: DictConfig) -> Data:
-    """Everything a run reads, checked. DataError or ConfigError when it cannot be had."""
-    chosen, notes = chosen_examples(cfg)
-    test = []
-    for protocol in protocols.of_run(cfg):
-        test += pools.evaluation_rows(protocols.load(protocol, cfg.data_root)[0], protocol)
-    return Data(pools.training_rows(chosen, cfg.scale.prompts_per_step), test, chosen, notes)
+from rlvr.runs.free_text import as_written
 
 
 def own_examples(cfg: DictConfig) -> list[dict[str, str]] | None:
     """{question, answer} of `example.*`, else of `train_set.examples`; None when the pool's ranks decide."""
-    if cfg.example.file is not None:
-        return examples.read_examples(cfg.example.file)
-    if cfg.example.question is not None:
-        return [examples.checked(dict(cfg.example), "example")]
-    if cfg.train_set.examples:
-        return [examples.checked(dict(row), "train_set.examples") for row in cfg.train_set.examples]
-    return None
+    one, several = (as_written(OmegaConf.to_container(group, resolve=True)) for group in (cfg.example, cfg.train_set))
+    if one["file"] is not None:
+        return examples.read_examples(one["file"])
+    if one["question"] is not None:
+        return [examples.checked(one, "example")]
+    rows = enumerate(several["examples"] or [], start=1)
+    return [examples.checked(row, f"train_set.examples, example {i}") for i, row in rows] or None
 
 
-def chosen_examples(cfg: DictConfig) -> tuple[list[dict], list[str]]:
-    """Pool rows with the labels to train on, and notes. DataError for a label that cannot reward anything."""
+def chosen_examples(cfg: DictConfig, own: list[dict[str, str]] | None) -> tuple[list[dict], list[str]]:
+    """Pool rows with the labels to train on, and notes. own: of `own_examples`. DataError for a label that cannot reward anything."""
     notes: list[str] = []
-    own = own_examples(cfg)
     if own is not None:
         chosen = pools.own_pool(own, cfg.pool.source)
     else:
@@ -59,7 +39,7 @@ def chosen_examples(cfg: DictConfig) -> tuple[list[dict], list[str]]:
                     notes.append(f"pool {cfg.pool.name}: example {row['index']} has no label and is left out")
         else:
             chosen = pools.ranked_rows(cfg.pool, cfg.data_root, list(cfg.train_set.ranks), pool)
-    text = None if cfg.label.text is None else str(cfg.label.text)
+    text = None if cfg.label.text is None else as_written(str(cfg.label.text))
     chosen = labels.with_labels(chosen, text, cfg.label.wrong_share, cfg.label.seed)
     if cfg.label.replaces is not None:
         _check_replaced(chosen, cfg.label.name, text, str(cfg.label.replaces))
@@ -92,11 +72,11 @@ def check_labels(chosen: list[dict], pool: str) -> None:
             raise DataError(f"{name}: the grader cannot read its label {label!r}: write a number or whole LaTeX")
 
 
-def write_rows(folder: RunFolder, data: Data) -> None:
+def write_rows(folder: RunFolder, training_rows: list[dict], test_rows: list[dict]) -> None:
     """Write data/train.parquet and data/val.parquet of a run."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     folder.data_dir.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(data.train), folder.data_dir / "train.parquet")
-    pq.write_table(pa.Table.from_pylist(data.test), folder.data_dir / "val.parquet")
+    for rows, name in ((training_rows, "train"), (test_rows, "val")):
+        pq.write_table(pa.Table.from_pylist(rows), folder.data_dir / f"{name}.parquet")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvr.cli import ConfigError
-from rlvr.data import prompts, protocols
+from rlvr.data import gguf, prompts, protocols
 from rlvr.evaluate import checkpoints
 from rlvr.evaluate.answer_store import Store
 from rlvr.evaluate.answering import Asked
@@ -32,7 +32,8 @@ class Subject:
 
 
 def of_model(model: str, out: Path, template: str | None) -> Subject:
-    """One model, by folder or Hugging Face id. ConfigError for a folder that cannot be loaded."""
+    """One model, by folder, GGUF file or Hugging Face id. ConfigError for one that cannot be loaded."""
+    model = gguf.local_folder(model)
     path = Path(model).expanduser()
     if path.is_dir() and (problem := checkpoints.fault(path)):
         raise ConfigError(f"model={model}: {problem}")

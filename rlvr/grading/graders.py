@@ -5,12 +5,11 @@ from functools import lru_cache
 from threading import Lock
 from typing import NamedTuple
 
-from rlvr.grading.authors import mathd_equal, plain_verdict
-from rlvr.grading.extract import joined_boxes, last_boxed
+from rlvr.grading.extract import joined_boxes
 from rlvr.grading.normalise import is_code, normalise, number, quantity, says_more, word
 from rlvr.grading.workers import workers
 
-GRADERS = ("math_verify", "authors")
+GRADERS = ("math_verify",)  # a benchmark may name a function of the user's own besides (`own_grader.py`)
 REASONS = ("correct", "wrong", "no_answer", "unparsable", "timeout", "error")
 MAX_ANSWER_CHARS = 2000
 CACHE_SIZE = 65536
@@ -23,7 +22,6 @@ Verdict = tuple[float, str]
 class Question(NamedTuple):
     """What a worker is asked; `boxed` is false where the answer must first be found in a response."""
 
-    grader: str
     answer: str
     gold: str
     boxed: bool
@@ -33,29 +31,21 @@ _cache: dict[Question, Verdict] = {}
 _lock = Lock()
 
 
-def grade(response: str, gold: str, grader: str = "math_verify", *, require_box: bool = True) -> Verdict:
+def grade(response: str, gold: str, *, require_box: bool = True) -> Verdict:
     """Score in {0.0, 1.0} and its reason, one of REASONS.
 
     `require_box=False` lets Math-Verify search a response without a box for its answer; training never does.
-    An empty gold is the caller's mistake: reason `error`. ValueError for an unknown grader; RuntimeError when no
-    worker process can be started. Nothing an answer contains raises.
+    An empty gold is the caller's mistake: reason `error`. RuntimeError when no worker process can be started. Nothing an answer contains raises.
     """
-    return grade_many([response], [gold], grader, require_box=require_box)[0]
+    return grade_many([response], [gold], require_box=require_box)[0]
 
 
-def grade_many(
-    responses: Sequence[str], golds: Sequence[str], grader: str = "math_verify", *, require_box: bool = True
-) -> list[Verdict]:
+def grade_many(responses: Sequence[str], golds: Sequence[str], *, require_box: bool = True) -> list[Verdict]:
     """`grade` for a batch: equal questions are asked once, the rest are judged side by side."""
-    if grader not in GRADERS:
-        raise ValueError(f"grader={grader!r}: expected one of {', '.join(GRADERS)}")
-    questions = [
-        _question(response, gold, grader, require_box) for response, gold in zip(responses, golds, strict=True)
-    ]
-    return _ask(questions)
+    return _ask([_question(response, gold, require_box) for response, gold in zip(responses, golds, strict=True)])
 
 
-def equal_answers(answers: Sequence[str | None], grader: str = "math_verify") -> list[int]:
+def equal_answers(answers: Sequence[str | None]) -> list[int]:
     """Class numbers of answers that are equal in value, counted from 0 by first appearance; -1 for an empty one or None.
 
     `1/2`, `\\frac12` and `0.5` are one class: what a majority vote is counted over. Two answers are equal where each is
@@ -64,22 +54,22 @@ def equal_answers(answers: Sequence[str | None], grader: str = "math_verify") ->
     """
     texts = [(answer or "").strip() for answer in answers]
     waiting = [text for text in dict.fromkeys(texts) if text]
-    tried = _ask([_compare(text, "0", grader) for text in waiting])
+    tried = _ask([_compare(text, "0") for text in waiting])
     alone = {text for text, (_, reason) in zip(waiting, tried, strict=True) if reason in ("timeout", "error")}
     classes = {"": -1}
     while waiting:
         first = waiting[0]
         equal = [] if first in alone else [text for text in waiting[1:] if text not in alone]
-        equal = _right([(text, first) for text in equal], equal, grader)
-        equal = _right([(first, text) for text in equal], equal, grader)
+        equal = _right([(text, first) for text in equal], equal)
+        equal = _right([(first, text) for text in equal], equal)
         classes |= dict.fromkeys([first, *equal], max(classes.values()) + 1)
         waiting = [text for text in waiting if text not in classes]
     return [classes[text] for text in texts]
 
 
-def _right(pairs: list[tuple[str, str]], texts: list[str], grader: str) -> list[str]:
+def _right(pairs: list[tuple[str, str]], texts: list[str]) -> list[str]:
     """Those of `texts` whose pair of answer and label is right."""
-    verdicts = _ask([_compare(answer, gold, grader) for answer, gold in pairs])
+    verdicts = _ask([_compare(answer, gold) for answer, gold in pairs])
     return [text for text, (score, _) in zip(texts, verdicts, strict=True) if score]
 
 
@@ -103,33 +93,28 @@ def _remember(judged: dict[Question, Verdict]) -> None:
         _cache.update({key: verdict for key, verdict in judged.items() if verdict[1] not in ("timeout", "error")})
 
 
-def _question(response: str, gold: str, grader: str, require_box: bool) -> Verdict | Question:
+def _question(response: str, gold: str, require_box: bool) -> Verdict | Question:
     """The verdict where no worker is needed, else what to ask one."""
-    answer = joined_boxes(response) if grader == "math_verify" else last_boxed(response)
+    answer = joined_boxes(response)
     if not gold.strip():
         return 0.0, "error"
-    if answer is None and not require_box and response.strip() and grader == "math_verify":
-        return Question(grader, response[-MAX_ANSWER_CHARS:], _plain_gold(gold), False)
+    if answer is None and not require_box and response.strip():
+        return Question(response[-MAX_ANSWER_CHARS:], _plain_gold(gold), False)
     if answer is None or not answer.strip():
         return 0.0, "no_answer"
-    return _compare(answer, gold, grader)
+    return _compare(answer, gold)
 
 
-def _compare(answer: str, gold: str, grader: str) -> Verdict | Question:
+def _compare(answer: str, gold: str) -> Verdict | Question:
     if answer.strip() == gold.strip():
         return 1.0, "correct"
     if len(answer) > MAX_ANSWER_CHARS:
         return 0.0, "unparsable"
-    return _decide(answer, gold, grader)
+    return _decide(answer, gold)
 
 
 @lru_cache(maxsize=CACHE_SIZE)
-def _decide(answer: str, gold: str, grader: str) -> Verdict | Question:
-    if grader == "authors":
-        gold = last_boxed(gold) or gold
-        if mathd_equal(answer, gold):
-            return 1.0, "correct"
-        return plain_verdict(answer, gold) or Question(grader, answer, gold, True)
+def _decide(answer: str, gold: str) -> Verdict | Question:
     a, g = normalise(answer), _plain_gold(gold)
     if not g:
         return 0.0, "error"
@@ -151,26 +136,10 @@ def _decide(answer: str, gold: str, grader: str) -> Verdict | Question:
     left, right = word(a), word(g)
     if left and right and max(len(left), len(right)) > 3:
         return (1.0, "correct") if left == right else (0.0, "wrong")
-    return Question(grader, a, g, True)
+    return Question(a, g, True)
 
 
 @lru_cache(maxsize=4096)
 def _plain_gold(gold: str) -> str:
     boxes = joined_boxes(gold)
     return normalise(gold if boxes is None else boxes)
-
-
-def disagreement(responses: Sequence[str], golds: Sequence[str]) -> tuple[float, list[dict]]:
-    """Share of responses on which the two graders' scores differ, and those rows: index, gold, answer, both reasons."""
-    verdicts = {grader: grade_many(responses, golds, grader) for grader in GRADERS}
-    rows = [
-        {
-            "index": i,
-            "gold": golds[i],
-            "answer": last_boxed(responses[i]),
-            **{grader: verdicts[grader][i][1] for grader in GRADERS},
-        }
-        for i in range(len(responses))
-        if len({verdicts[grader][i][0] for grader in GRADERS}) > 1
-    ]
-    return (len(rows) / len(responses) if len(responses) else 0.0), rows

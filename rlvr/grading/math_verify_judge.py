@@ -12,8 +12,6 @@ from latex2sympy2_extended.latex2sympy2 import NormalizationConfig, PSParser
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 from sympy import Basic, MatrixBase
 
-from rlvr.grading import authors
-
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 
 _VARIABLE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
@@ -54,11 +52,9 @@ def warm_up() -> None:
         math_verify_judge(answer, gold, True)
 
 
-def judge(grader: str, answer: str, gold: str, boxed: bool) -> tuple[float, str]:
+def judge(answer: str, gold: str, boxed: bool) -> tuple[float, str]:
     """Score and reason; whatever the grader raises is the reason `error`, never an end of the worker."""
     try:
-        if grader == "authors":
-            return authors.judge(answer, gold)
         return math_verify_judge(answer, gold, boxed)
     except (MemoryError, RecursionError):
         return 0.0, "unparsable"

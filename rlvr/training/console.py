@@ -25,7 +25,6 @@ from rich.table import Table
 
 from rlvr.runs.folder import RunFolder
 from rlvr.stats import Interval, printed
-from rlvr.training.signals import INTERRUPTED
 
 if TYPE_CHECKING:
     from rlvr.runs.evaluations import Evaluations
@@ -225,16 +224,15 @@ def root_cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def report_failure(console: Console, error: BaseException, log_path: str | Path) -> int:
-    """Print the cause in one line and where the whole log is; returns the process's exit code.
+def report_failure(console: Console, error: BaseException, log_path: str | Path) -> None:
+    """Print the cause in one line and where the whole log is.
 
     The traceback goes to stderr, which is the log (`capture_output`): not every process prints its own.
     """
     if isinstance(error, KeyboardInterrupt):
         console.print(f"interrupted; the same command resumes the run (log: {log_path})", soft_wrap=True)
-        return INTERRUPTED
+        return
     with suppress(OSError):  # the log's disk is full
         traceback.print_exception(error)
     console.print(root_cause(error), style="bold red", markup=False, highlight=False, soft_wrap=True)
     console.print(f"full log: {log_path}", markup=False, highlight=False, soft_wrap=True)
-    return 1

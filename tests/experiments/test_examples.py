@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from analysis.committed_runs import write_csv
-from analysis.run_data import Run, Scores
+from analysis.results import write_csv
+from analysis.run_data import Run
 from experiments import example_habits, which_example
 from experiments.example_habits import GROUPS, own_gain
 from rlvr.cli import command
+from rlvr.runs.evaluations import Evaluations
 
 
 def test_the_correlation_is_spearmans_with_ties_and_its_interval_covers_it():
@@ -29,7 +30,7 @@ def run_of(rank, seed, right):
     settings |= {"overrides": [] if rank == 1 else [f"train_set.ranks=[{rank}]"]}
     settings |= {"scale.prompts_per_step": 8, "scale.samples_per_prompt": 8}
     correct = np.array([[1] * 30 + [0] * 70, [1] * right + [0] * (100 - right)])
-    scores = Scores(np.array([0, 60]), correct, 1, [f"p{i:03}" for i in range(100)], np.array(["Algebra"] * 100))
+    scores = Evaluations(np.array([0, 60]), correct, 1, [f"p{i:03}" for i in range(100)], np.array(["Algebra"] * 100))
     metrics = pd.DataFrame({"train/accuracy": [0.5, 1.0]}, index=pd.Index([0, 60], name="step"))
     about = ("finished", 0.1, "a CPU", "", "run.py")
     return Run("tiny", "tiny", f"one_shot-ranks{rank}", seed, settings, *about, metrics, {"validation": scores})

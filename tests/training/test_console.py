@@ -156,15 +156,15 @@ def test_the_cause_that_ray_keeps_is_preferred_to_its_text():
     assert root_cause(carried) == "StopIteration: no more rows"
 
 
-def test_a_failure_names_the_log_and_exits_with_1(capsys):
+def test_a_failure_names_the_log(capsys):
     console = screen()
-    assert report_failure(console, RuntimeError(RAY_TEXT), "runs/x/run.log") == 1
+    report_failure(console, RuntimeError(RAY_TEXT), "runs/x/run.log")
     assert console.file.getvalue().splitlines() == [
         "ValueError: micro batch 3 does not divide 8",
         "full log: runs/x/run.log",
     ]
     assert "ray::TaskRunner.run()" in capsys.readouterr().err  # which is the log
-    assert report_failure(console, KeyboardInterrupt(), "run.log") == 130
+    report_failure(console, KeyboardInterrupt(), "run.log")
 
 
 def test_durations_are_short():
