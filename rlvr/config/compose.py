@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from rlvr.cli import ConfigError
 from rlvr.config.schema import CONF, group_options, register_resolvers, unknown_key_message, verl_config_dir
 from rlvr.data import gguf
+from rlvr.runs.free_text import for_hydra, in_quotes, protected
 from rlvr.runs.naming import science
 
 # Written on the command line as they are: question and answer of an own example, a label, and every path.
@@ -105,23 +106,26 @@ def prepare() -> None:
 
 
 def quoted(argument: str) -> str:
-    """A command-line argument with its free text quoted for Hydra, whose grammar gives commas and braces a meaning.
+    """A command-line argument with its free text in quotes for Hydra, whose grammar gives commas and braces a meaning.
 
-    A path is quoted too, `~` being the home folder; one that holds a comma is a sweep only where each part is there.
+    So is a path, `~` being the home folder; one that holds a comma is a sweep only where each part is there. A path may hold
+    an interpolation, a text holds none.
     """
     key, equals, value = argument.partition("=")
     if key == "base_model" and ("/" in value or value.startswith("~") or value.endswith(gguf.SUFFIX)):
         return f"{key}={','.join(own_base_model(model) for model in value.split(','))}"
     name = key.lstrip("+")
     is_path = name in PATHS or name.endswith((".file", ".grader"))
-    if not equals or not (is_path or key in FREE_TEXT) or value in ("", "null") or value[0] in "'\"" or "${" in value:
+    if not equals or value in ("", "null"):
         return argument
-    if is_path:
-        parts = value.split(",")
-        if len(parts) > 1 and not Path(value).exists() and all(Path(part).expanduser().exists() for part in parts):
-            return argument
-        value = str(Path(value).expanduser()) if value.startswith("~") else value
-    return key + "='" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (m[2] and "\\'"), value) + "'"
+    if name in FREE_TEXT:
+        return f"{key}={for_hydra(value)}"
+    if not is_path or value[0] in "'\"" or "${" in value:
+        return argument
+    parts = value.split(",")
+    if len(parts) > 1 and not Path(value).exists() and all(Path(part).expanduser().exists() for part in parts):
+        return argument
+    return f"{key}={in_quotes(str(Path(value).expanduser()) if value.startswith('~') else value)}"
 
 
 def runs_asked(arguments: Iterable[str]) -> int:
@@ -139,7 +143,10 @@ def compose(*overrides: str, conf: Path = CONF) -> DictConfig:
         cfg = hydra.compose("config", [quoted(override) for override in overrides], return_hydra_config=True)
     OmegaConf.set_struct(cfg, False)
     chosen = cfg.pop("hydra")
-    cfg.experiment_name, cfg.overrides = chosen.runtime.choices.get("experiment"), science(chosen.overrides.task)
+    cfg.experiment_name, cfg.overrides = (
+        chosen.runtime.choices.get("experiment"),
+        protected(science(chosen.overrides.task)),
+    )
     OmegaConf.set_struct(cfg, True)
     return cfg
 

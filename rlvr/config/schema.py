@@ -20,6 +20,7 @@ from rlvr.cli import ConfigError
 from rlvr.data import protocols
 from rlvr.data.prompts import TEMPLATES, chat_template
 from rlvr.grading import GRADERS
+from rlvr.runs.free_text import as_written, protected
 from rlvr.runs.naming import run_name, science
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -73,10 +74,10 @@ def register_resolvers() -> None:
 
 
 def _with_containers(resolver: Callable[..., Any]) -> Callable[..., Any]:
-    """`--cfg job --resolve` ends at a resolver's plain list."""
+    """A resolver sees a user's texts as they were written. `--cfg job --resolve` ends at a resolver's plain list."""
 
     def resolve(*arguments: Any) -> Any:
-        value = resolver(*arguments)
+        value = protected(resolver(*as_written(arguments)))
         return OmegaConf.create(value) if isinstance(value, list) else value
 
     return resolve

@@ -2,24 +2,25 @@
 
 import re
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import DataError
 from rlvr.data import labels, pools
 from rlvr.data import own_examples as examples
 from rlvr.grading import grade
 from rlvr.runs.folder import RunFolder
+from rlvr.runs.free_text import as_written
 
 
 def own_examples(cfg: DictConfig) -> list[dict[str, str]] | None:
     """{question, answer} of `example.*`, else of `train_set.examples`; None when the pool's ranks decide."""
-    if cfg.example.file is not None:
-        return examples.read_examples(cfg.example.file)
-    if cfg.example.question is not None:
-        return [examples.checked(dict(cfg.example), "example")]
-    if cfg.train_set.examples:
-        return [examples.checked(dict(row), "train_set.examples") for row in cfg.train_set.examples]
-    return None
+    one, several = (as_written(OmegaConf.to_container(group, resolve=True)) for group in (cfg.example, cfg.train_set))
+    if one["file"] is not None:
+        return examples.read_examples(one["file"])
+    if one["question"] is not None:
+        return [examples.checked(one, "example")]
+    rows = enumerate(several["examples"] or [], start=1)
+    return [examples.checked(row, f"train_set.examples, example {i}") for i, row in rows] or None
 
 
 def chosen_examples(cfg: DictConfig, own: list[dict[str, str]] | None) -> tuple[list[dict], list[str]]:
@@ -38,7 +39,7 @@ def chosen_examples(cfg: DictConfig, own: list[dict[str, str]] | None) -> tuple[
                     notes.append(f"pool {cfg.pool.name}: example {row['index']} has no label and is left out")
         else:
             chosen = pools.ranked_rows(cfg.pool, cfg.data_root, list(cfg.train_set.ranks), pool)
-    text = None if cfg.label.text is None else str(cfg.label.text)
+    text = None if cfg.label.text is None else as_written(str(cfg.label.text))
     chosen = labels.with_labels(chosen, text, cfg.label.wrong_share, cfg.label.seed)
     if cfg.label.replaces is not None:
         _check_replaced(chosen, cfg.label.name, text, str(cfg.label.replaces))

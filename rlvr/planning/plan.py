@@ -21,6 +21,7 @@ from rlvr.planning.machine import Devices, Model
 from rlvr.planning.prompt_lengths import Problems
 from rlvr.planning.resources import Machine, Needs, Workload
 from rlvr.runs.folder import RunFolder
+from rlvr.runs.free_text import as_written, protected
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Plan:
     machine: Machine
     workload: Workload | None
     needs: Needs | None
+
+    @property
+    def stored_config(self) -> dict[str, Any]:
+        """The configuration as the run folder keeps it, a user's texts as they were written."""
+        return as_written(OmegaConf.to_container(self.config))
 
     @cached_property
     def problems(self) -> Problems:
@@ -71,7 +77,7 @@ def plan(cfg: DictConfig, download: bool = True) -> Plan:
     own = prepare.own_examples(cfg)
     if own is not None:
         # With their text in the config, a file edited between two starts is another run, not a silent change of this one.
-        cfg.train_set.examples, cfg.train_set.ranks, cfg.train_set.name = own, None, "own"
+        cfg.train_set.examples, cfg.train_set.ranks, cfg.train_set.name = protected(own), None, "own"
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     benchmarks = protocols.of_run(cfg)
     devices, load = _devices(cfg), _workload(cfg, benchmarks)

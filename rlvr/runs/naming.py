@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from rlvr.runs.free_text import as_written, without_quotes
+
 # Overrides that do not change what is studied: choices that have a folder of their own, and where and how a run runs.
 PLACE = ("experiment", "scale", "base_model", "seed", "variant")
 MACHINE = ("hardware", "runs_dir", "run_dir", "data_root", "tracking", "check", "retention", "ray_kwargs", "transfer_queue",
@@ -27,8 +29,8 @@ def science(overrides: Iterable[str]) -> list[str]:
         key, equals, value = str(override).lstrip("+").partition("=")
         if not equals or key in PLACE or any(key == name or key.startswith(f"{name}.") for name in MACHINE):
             continue
-        if value[:1] in ("'", '"') and value.endswith(value[0]):  # quoted for Hydra
-            value = value[1:-1].replace(f"\\{value[0]}", value[0])
+        if (inside := without_quotes(value)) != value:
+            value = as_written(inside)
         kept[key] = re.sub(r"\s*,\s*", ",", value) if value.startswith("[") else value
     return [f"{key}={kept[key]}" for key in sorted(kept)]
 

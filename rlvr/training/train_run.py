@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
 from rlvr.cli import ConfigError
@@ -32,7 +32,7 @@ def train(plan: Plan, notes: list[str]) -> Outcome:
     Raises RunFolderError when the folder cannot be had. What fails later is printed and recorded.
     """
     cfg = plan.config.copy()
-    folder = open_run(cfg.run_dir, OmegaConf.to_container(cfg))
+    folder = open_run(cfg.run_dir, plan.stored_config)
     with folder:
         if folder.state == "finished":
             print(f"{folder.path}: finished already; seed=<n> or variant=<name> starts another run")

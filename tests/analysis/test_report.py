@@ -7,14 +7,19 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis import claims, compare, headers, page_answers, report
 from analysis.manifests import CLAIMS, MANIFESTS, ManifestError, load_manifests
 from analysis.results import RESULTS, load
+from analysis.run_data import Run
 from analysis.seed_estimates import Estimator
-from experiments.timings.synthetic_runs import write_run
+from experiments.timings.synthetic_runs import sample_columns, write_run
 from rlvr.cli import ConfigError, command
+from rlvr.evaluate.graded_rows import repetition
+from rlvr.runs import samples
+from rlvr.runs.folder import RunFolder
 
 DRAWN = ("table08_main", "table05_loss_ablation", "figure02_post_saturation")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -98,6 +103,42 @@ def test_two_runs_compared(built, capsys):
     for wrong, said in ((["run=nowhere"], "expected two run folders"), (["run=nowhere"] * 2, "no run here")):
         assert command(compare.Options, compare.compare, None, wrong) == 1
         assert said in capsys.readouterr().err
+
+
+def test_what_two_runs_do_not_have_in_common_is_said(tmp_path, capsys):
+    for name, size, benchmarks in (
+        ("long", SIZE, {"tiny500": 1, "mine": 1}),
+        ("short", SIZE | {"steps": 30}, {"tiny500": 1}),
+        ("others", SIZE | {"problems": 80}, {"tiny500": 1}),
+    ):
+        write_run(tmp_path, name, 0, **size, benchmarks=benchmarks)
+
+    def compared(*names):
+        paths = [f"run={tmp_path}/tiny/tiny/{name}/seed0" for name in names]
+        assert command(compare.Options, compare.compare, None, paths) == 0
+        return capsys.readouterr().out
+
+    shown = compared("long", "short")
+    assert re.search(r"tiny500 +│ 60, 30 ", shown)
+    assert "tiny500: the last steps differ, 60 of A and 30 of B" in shown
+    assert "mine: not compared, only A was evaluated on it" in shown
+    shown = compared("short", "others")
+    assert "tiny500: not compared, A answered 120 problems and B 80, 80 of them the same: evaluate both" in shown
+    assert "B - A" not in shown  # no table without a line
+
+
+def test_an_answer_that_says_everything_twice_is_shown_as_repeating(tmp_path):
+    once = " ".join(f"word{i}" for i in range(60))
+    texts = [once, f"{once} {once}", "so it is four and it is four"]
+    columns = sample_columns(
+        response=texts, repetition=[repetition(text) for text in texts], score=0.0, boxed=True, step=1
+    )
+    folder = RunFolder(tmp_path / "one_shot" / "seed0")
+    samples.write(folder.rollouts_path(1), columns)
+    run = Run("tiny", "tiny", "one_shot", 0, {}, "finished", 0, "", "", "", pd.DataFrame(), folder=folder)
+    (line,) = page_answers.evolution(run)
+    kinds = {answer["response"]: page_answers.KINDS[answer["kind"]] for answer in line["answers"]}
+    assert [kinds[text] for text in texts] == ["wrong", "repeating", "wrong"]
 
 
 def test_the_difference_of_two_runs_is_paired_by_problem(built):
