@@ -19,7 +19,7 @@ from rlvr.cli import ConfigError
 from rlvr.data import protocols
 from rlvr.data.own_examples import trained_on
 from rlvr.evaluate import evaluated_models as subjects
-from rlvr.evaluate.evaluated_models import Subject
+from rlvr.evaluate.evaluated_models import EvaluatedModels as Subject
 from rlvr.runs import evaluations
 from rlvr.serve import score_gate
 from rlvr.serve.api import LOOPBACK, Backend, Limits, Served, app
