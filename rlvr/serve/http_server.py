@@ -17,7 +17,7 @@ from rlvr.cli import ConfigError
 from rlvr.data import protocols
 from rlvr.data.own_examples import trained_on
 from rlvr.evaluate import evaluated_models
-from rlvr.evaluate.evaluated_models import Subject
+from rlvr.evaluate.evaluated_models import EvaluatedModels
 from rlvr.runs import evaluations
 from rlvr.serve import score_gate
 from rlvr.serve.api import LOOPBACK, Backend, Served, app
@@ -69,7 +69,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _subject(options: Options) -> tuple[Subject, dict[str, int]]:
+def _subject(options: Options) -> tuple[EvaluatedModels, dict[str, int]]:
     """What is served, and the name of each of its models with its step."""
     if options.model is not None:
         subject = evaluated_models.of_model(options.model, Path(), options.template)
@@ -87,7 +87,7 @@ def _subject(options: Options) -> tuple[Subject, dict[str, int]]:
     return subject, names
 
 
-def _gate(options: Options, subject: Subject) -> score_gate.Gate:
+def _gate(options: Options, subject: EvaluatedModels) -> score_gate.Gate:
     """What the served model is held to: stored answers of the run, and their questions."""
     if not subject.config:
         raise ConfigError("gate=on: a model alone has no reported score; gate=off serves it")
@@ -99,7 +99,7 @@ def _gate(options: Options, subject: Subject) -> score_gate.Gate:
 
 async def _serve(
     options: Options,
-    subject: Subject,
+    subject: EvaluatedModels,
     names: dict[str, int],
     key: str | None,
     gate: score_gate.Gate | None,
@@ -150,7 +150,7 @@ async def _serve(
     return 0
 
 
-async def _backend(options: Options, subject: Subject, names: dict[str, int]) -> Backend:
+async def _backend(options: Options, subject: EvaluatedModels, names: dict[str, int]) -> Backend:
     paths = {name: subject.models[step] for name, step in names.items()}
     default = subject.config["scale"]["max_response_tokens"] if subject.config else None
     if options.engine == "vllm":
@@ -195,7 +195,7 @@ async def _watch(server: Any, backend: Backend) -> None:
     server.should_exit = True
 
 
-def about(subject: Subject, names: dict[str, int]) -> dict[str, Any]:
+def about(subject: EvaluatedModels, names: dict[str, int]) -> dict[str, Any]:
     """What the page shows: each model's evaluated accuracy, and the training examples."""
     if not subject.config:
         return {}
