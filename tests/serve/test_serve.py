@@ -16,9 +16,9 @@ from served import MODEL, Serving
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlvr.cli import ConfigError, command
-from rlvr.data.protocols import load
 from rlvr.evaluate import __main__ as evaluate_command
 from rlvr.evaluate import evaluated_models
+from rlvr.evaluate.evaluated_models import Subject
 from rlvr.runs import samples
 from rlvr.runs.folder import RunFolder
 from rlvr.serve import __main__ as serve_command
@@ -399,9 +399,8 @@ def test_a_model_that_fails_says_so_and_the_server_lives_on(backend, client, mon
 # --- the gate ------------------------------------------------------------------------------------------------
 
 
-def gate_of(run, step=20):
-    protocol, rows = score_gate.reported(run, step, run.config(), 64)
-    return score_gate.Gate(protocol, rows, {example["id"]: example["question"] for example in load(protocol, None)[0]})
+def gate_of(run, step=20, config=None):
+    return score_gate.gate_of(Subject(run, {0: "", step: ""}, config or run.config(), "chat"), 64, None)
 
 
 def test_the_gate_lets_the_evaluated_model_pass_and_no_other(run, backend):
@@ -422,7 +421,7 @@ def test_a_benchmark_that_ends_answers_elsewhere_is_no_measure_for_the_server(ru
     for changed in ({"template": "chat"}, {"stop": []}):
         config["benchmarks"] = {"greedy": config["benchmarks"]["greedy"] | changed}
         with pytest.raises(ConfigError, match="no greedy evaluation"):
-            score_gate.reported(run, 20, config, 64)
+            gate_of(run, config=config)
 
 
 @pytest.fixture(scope="module")
