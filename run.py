@@ -4,7 +4,7 @@ python run.py +experiment=one_shot                                        # a la
 python run.py +experiment=one_shot scale=paper hardware=eight_gpus        # the paper
 python run.py -m +experiment=one_shot,entropy_only seed=0,1,2             # six runs, one after the other
 python run.py +experiment=one_shot example.question="What is 17*3?" example.answer=51
-python run.py +experiment=one_shot base_model=<folder or Hugging Face id>  # any causal language model
+python run.py +experiment=one_shot base_model=<folder, GGUF file or id>   # any causal language model; id: of Hugging Face
 python run.py +experiment=one_shot check=true                             # beside the paper; memory, disk, hours; no run
 """
 
@@ -40,6 +40,10 @@ def train(cfg: DictConfig) -> None:
     how = "failed"
     try:
         check(cfg)
+        if cfg.run_dir in dict(ended):
+            raise ConfigError(
+                f"{cfg.run_dir}: two runs of this sweep would share the folder: leave variant out, or vary it too"
+            )
         from rlvr.planning.plan import plan
         from rlvr.training import start_checks, train_run
 
@@ -72,7 +76,7 @@ def summarise(planned: "Plan", wall_s: float) -> None:
     from rich.console import Console
 
     from analysis.post_saturation import report
-    from analysis.run_folders import load_run
+    from analysis.run_data import load_run
     from rlvr.runs.evaluations import evaluations
     from rlvr.training.console import summary_table
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from analysis import comparisons, figures, needed_runs
+from analysis import comparisons, curves, needed_runs
 from analysis.manifests import CLAIMS, MANIFESTS, Column, Manifest, ManifestError, Panel, Row, benchmarks_at
 from analysis.run_data import Run
 from analysis.seed_estimates import Estimator, Pick, gain_after_saturation
@@ -194,8 +194,8 @@ def _gain(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) -
     row = needed_runs.with_panel(of.rows[0], panel)
     runs = of.runs_of(row, scale, estimator.runs)
     gain = gain_after_saturation(runs) if runs else None
-    train, test = (figures.paper_curve(of, panel, row) for row in of.rows)
-    paper = figures.gain_of(train, test)
+    train, test = (curves.paper_curve(of, panel, row) for row in of.rows)
+    paper = curves.gain_of(train, test)
     what = pretty(f"{panel.title}, test average after saturation")
     verdict = Verdict("gain", gain.contrast, paper, len(gain.spans)) if gain else None
     if verdict:
@@ -207,7 +207,7 @@ def _curve(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) 
     panel = next(panel for panel in of.panels if panel.title == one["panel"])
     labels = [one[key] for key in ("row", "against") if key in one]
     rows = [row for label in labels for row in of.rows if row.label == label]
-    paper = _late([figures.paper_curve(of, panel, row) for row in rows])
+    paper = _late([curves.paper_curve(of, panel, row) for row in rows])
     trained = [needed_runs.with_panel(row, panel) for row in rows]
     runs = [of.runs_of(row, scale, estimator.runs) for row in trained]
     found = [_of_seeds(panel, row, own, alone=len(rows) == 1) for row, own in zip(rows, runs, strict=True)]
@@ -217,7 +217,7 @@ def _curve(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) 
         sides = [([Part(np.array(list(one.values()))[:, None])], list(one)) for one in found]
         (ours, draws), (theirs, other_draws) = [*sides, ([], [])][:2]
         contrast = comparisons.contrast(ours, theirs, (draws, other_draws))
-        percent = figures.is_percent(figures.quantity_of(panel, rows[0]))
+        percent = curves.is_percent(curves.quantity_of(panel, rows[0]))
         verdict = Verdict("curve", contrast, paper, min(map(len, found)))
         if not percent:  # another model's tokens: only up or down can be compared
             verdict.same = verdict.little = 0.0
@@ -227,8 +227,8 @@ def _curve(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) 
 
 def _of_seeds(panel: Panel, row: Row, runs: Sequence[Run], alone: bool) -> dict[tuple, float]:
     """The number of each run, by what names its random numbers."""
-    curves = {run.first_rollouts: figures.curve([run], figures.quantity_of(panel, row)) for run in runs}
-    lines = {draws: figures.as_series(curve) for draws, curve in curves.items() if curve is not None}
+    drawn = {run.first_rollouts: curves.curve([run], curves.quantity_of(panel, row)) for run in runs}
+    lines = {draws: curves.as_series(curve) for draws, curve in drawn.items() if curve is not None}
     found = {draws: _late([line] if alone else [line, line * 0]) for draws, line in lines.items()}
     return {draws: value for draws, value in found.items() if not np.isnan(value)}
 

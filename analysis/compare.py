@@ -3,7 +3,8 @@
     python -m analysis.compare run=runs/tiny/tiny/one_shot/seed0 run=runs/tiny/tiny/full_set/seed0
 
 Accuracies are compared at the last step of each run (B minus A), paired by problem; the intervals cover problems and answers,
-never other seeds. p-values are Holm-adjusted over the benchmarks.
+never other seeds. p-values are Holm-adjusted over the benchmarks. A benchmark that only one of them has, or on which they
+answered different problems, is not compared, and a line says so.
 """
 
 import sys
@@ -18,8 +19,7 @@ from rich.table import Table
 
 from analysis import comparisons
 from analysis.post_saturation import around_saturation
-from analysis.run_data import Run
-from analysis.run_folders import run_at
+from analysis.run_data import Run, run_at
 from analysis.seed_estimates import Estimator, Pick
 from rlvr.cli import ConfigError, command, option
 from rlvr.runs.config_changes import config_differences
@@ -40,6 +40,21 @@ def changes(a: Run, b: Run) -> dict[str, comparisons.Contrast]:
             assert of_a is not None and of_b is not None  # an evaluated step has an accuracy
             found[name] = of_b.minus(of_a)
     return found
+
+
+def not_compared(a: Run, b: Run) -> list[str]:
+    """A line for each benchmark that `changes` leaves out."""
+    lines = []
+    for name in sorted(a.scores.keys() | b.scores.keys()):
+        if name not in a.scores or name not in b.scores:
+            lines.append(f"{name}: not compared, only {'A' if name in a.scores else 'B'} was evaluated on it")
+        elif (of_a := a.scores[name].ids) != (of_b := b.scores[name].ids):
+            common = len(set(of_a) & set(of_b))
+            lines.append(
+                f"{name}: not compared, A answered {len(of_a)} problems and B {len(of_b)}, {common} of them the same: "
+                "evaluate both on the same problems (python -m rlvr.evaluate)"
+            )
+    return lines
 
 
 def flips(a: Run, b: Run, benchmark: str) -> tuple[list[str], list[str]]:
@@ -77,18 +92,26 @@ def report(a: Run, b: Run) -> None:
     if a.folder is not None and b.folder is not None:
         for line in settings(a.folder.config(), b.folder.config()):
             console.print(line, markup=False)
-    table = Table("last step", "A", "B", "B - A (95 %)", "p (Holm)", "flipped")
+    table = Table("benchmark", "last step", "A", "B", "B - A (95 %)", "p (Holm)", "flipped")
+    left_out = not_compared(a, b)
     compared = changes(a, b)
     p_values = comparisons.holm([change.p for change in compared.values()])
     listed = []
     for (name, change), p in zip(compared.items(), p_values, strict=True):
-        at_a, at_b = (printed(100 * run.scores[name].accuracy()[-1], ".1f") for run in (a, b))
+        of_both = [run.scores[name] for run in (a, b)]
+        at_a, at_b = (printed(100 * scores.accuracy()[-1], ".1f") for scores in of_both)
+        step_a, step_b = (str(scores.steps[-1]) for scores in of_both)
+        if step_a != step_b:
+            left_out.append(f"{name}: the last steps differ, {step_a} of A and {step_b} of B")
         gained, lost = flips(a, b, name)
-        table.add_row(name, at_a, at_b, f"{change.interval:+.1f}", f"{p:.2g}", f"+{len(gained)} -{len(lost)}")
+        steps = step_a if step_a == step_b else f"{step_a}, {step_b}"
+        table.add_row(name, steps, at_a, at_b, f"{change.interval:+.1f}", f"{p:.2g}", f"+{len(gained)} -{len(lost)}")
         for what, ids in (("right only in B", gained), ("right only in A", lost)):
             more = f" and {len(ids) - MOST_FLIPS} more" if len(ids) > MOST_FLIPS else ""
             listed.append(f"{name}, {what}: {', '.join(ids[:MOST_FLIPS]) or 'none'}{more}")
-    console.print(table)
+    if compared:
+        console.print(table)
+    console.print("\n".join(left_out), markup=False)
     table = Table("around saturation", "A", "B")
     for name, values in around_saturation([a, b]).set_index("run").T.iterrows():
         table.add_row(str(name), *("" if v is None or v != v else f"{v:.4g}" for v in values))

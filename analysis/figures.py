@@ -10,20 +10,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from analysis import style
-from analysis.manifests import Manifest, Panel, Row, benchmarks_at, paper_data
-from analysis.run_data import SATURATED, Run, first_reaching
-from analysis.seed_estimates import gain_after_saturation, parts, reflections
-from rlvr.stats import mean_intervals, printed
+from analysis.curves import (
+    SHARES,
+    Curve,
+    after_saturation,
+    as_series,
+    curve,
+    gain_of,
+    is_percent,
+    paper_curve,
+    quantity_of,
+)
+from analysis.manifests import Manifest, Panel, Row, benchmarks_at
+from analysis.needed_runs import with_panel
+from analysis.run_data import Run
+from analysis.seed_estimates import gain_after_saturation
+from rlvr.stats import printed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,87 +44,17 @@ FEW_MARKERS = 6
 LEAST_SPAN = 10.0  # points: a smaller change than that must not fill a panel
 MOST_SEED_LINES = 3
 LABEL_WIDTH = 14
-SHARES = ("accuracy", "subject", "boxed")
 SATURATION: dict[str, Any] = {"color": "0.2", "lw": 1, "ls": (0, (2, 2))}
-
-
-@dataclass
-class Curve:
-    """A quantity over the steps. steps, mean, low, high: "steps"."""
-
-    steps: NDArray
-    mean: NDArray
-    low: NDArray
-    high: NDArray
-
-
-def is_percent(quantity: str) -> bool:
-    return quantity.partition("/")[0] in SHARES or quantity == "train/accuracy"
-
-
-def curve(runs: Sequence[Run], quantity: str) -> Curve | None:
-    """`quantity` (see analysis.manifests) of these runs, percent where it is a share; None where no run has it."""
-    kind, _, rest = quantity.partition("/")
-    if kind in ("accuracy", "subject"):
-        column, _, subject = rest.partition("/")
-        return _accuracy(runs, column, subject or None)
-    if kind == "boxed":
-        series = [run.series(f"eval/{name}/boxed") for run in runs for name in benchmarks_at(run.scale, rest)]
-    elif kind == "reflections":
-        series = [reflections(run) for run in runs]
-    else:
-        series = [run.series(quantity) for run in runs]
-    series = [(100 if is_percent(quantity) else 1) * one for one in series if len(one)]
-    if not series:
-        return None
-    values = pd.concat(series, axis=1).dropna()
-    ends = (values.mean(axis=1), values.min(axis=1), values.max(axis=1))
-    return Curve(values.index.to_numpy(), *(end.to_numpy() for end in ends))
-
-
-def _accuracy(runs: Sequence[Run], column: str, subject: str | None) -> Curve | None:
-    """Percent, at the steps that every run evaluated on all benchmarks of the column."""
-    names = benchmarks_at(runs[0].scale, column) if runs else []
-    runs = [run for run in runs if all(name in run.scores for name in names)]
-    if not runs or not names:
-        return None
-    steps = reduce(np.intersect1d, (run.scores[name].steps for run in runs for name in names))
-    measured = []
-    for name in names:
-        scores = [run.scores[name].of_subject(subject) for run in runs]
-        if not scores[0].ids or not len(steps):
-            return None
-        shares = [s.correct[np.isin(s.steps, steps)] / s.samples for s in scores]
-        measured.append((scores[0].ids, np.stack(shares, axis=1), min(s.samples for s in scores)))
-    return Curve(steps, *(100 * ends for ends in mean_intervals(*parts(measured))))
-
-
-def as_series(ours: Curve) -> pd.Series:
-    return pd.Series(ours.mean, ours.steps)
-
-
-def quantity_of(panel: Panel, row: Row) -> str:
-    quantity = row.quantity or panel.quantity or "accuracy"
-    return f"{quantity}/{panel.benchmark}" if panel.benchmark else quantity
 
 
 def runs_of(manifest: Manifest, panel: Panel, row: Row, scale: str | None, runs: Sequence[Run]) -> list[Run]:
     """The runs of a curve; where its overrides only change the scale (longer ones) and there are none, the experiment's own."""
     if scale is None:
         return []
-    wanted = replace(row, experiment=row.experiment or panel.experiment, overrides=row.overrides or panel.overrides)
+    wanted = with_panel(row, panel)
     found = manifest.runs_of(wanted, scale, runs)
     longer = all(override.startswith("scale.") for override in wanted.overrides_at(scale))
     return found if found or not longer else manifest.runs_of(replace(wanted, overrides=()), scale, runs)
-
-
-def paper_curve(manifest: Manifest, panel: Panel, row: Row) -> pd.Series:
-    """The paper's values by step; empty where it has no such curve."""
-    if manifest.paper is None:
-        return pd.Series(dtype=float)
-    data = paper_data(manifest.paper)
-    found = data[(data["panel"] == (panel.paper or panel.title)) & (data["series"] == (row.paper or row.label))]
-    return found.set_index("step")["value"]
 
 
 @dataclass
@@ -176,15 +116,9 @@ def label_ends(ax: Axes, ends: Sequence[tuple[Line, float | None]], tall: float 
     texts = [f"{style.MARKERS[line.look['marker']]} {name}" for (_, line), name in zip(found, names, strict=True)]
     heights = [9.5 * (text.count("\n") + 1) / tall for text in texts]
     for (end, line), text, y in zip(found, texts, apart([end for end, _ in found], heights), strict=True):
-        look: dict[str, Any] = {
-            "color": line.look["color"],
-            "lw": 0.5,
-            "shrinkA": 0,
-            "shrinkB": 0,
-            "arrowstyle": "-",
-            "relpos": (0, 0.5),
-        }
-        ax.annotate(text, (1, end), (1.03, y), "axes fraction", "axes fraction", arrowprops=look, fontsize=7.5,
+        arrow: dict[str, Any] = {"arrowstyle": "-", "lw": 0.5, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)}
+        arrow["color"] = line.look["color"]
+        ax.annotate(text, (1, end), (1.03, y), "axes fraction", "axes fraction", arrowprops=arrow, fontsize=7.5,
                     color=style.dark(line.look["color"]), va="center", linespacing=0.95)  # fmt: skip
 
 
@@ -277,18 +211,6 @@ def gain_sentence(runs: Sequence[Run]) -> str:
         return f"after saturation, steps {start} to {to}:\n{gain.points:+.1f} points{of_all}"
     never = all(run.saturation is None for run in runs)
     return "training never reaches 99 %" if never else "no evaluation after 99 %"
-
-
-def after_saturation(train: pd.Series, test: pd.Series) -> pd.Series:
-    """The paper's test average from its first evaluation at or after training accuracy of 99 %; empty where it has none."""
-    first = first_reaching(train / 100, SATURATED)
-    return test[test.index >= first] if first is not None else test.iloc[:0]
-
-
-def gain_of(train: pd.Series, test: pd.Series) -> float:
-    """In points, to the end; NaN where training never saturates."""
-    after = after_saturation(train, test)
-    return float(after.iloc[-1] - after.iloc[0]) if len(after) else float("nan")
 
 
 def paper_gain(train: pd.Series, test: pd.Series) -> str:

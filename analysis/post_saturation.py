@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures import draw_run
-from analysis.run_data import SATURATED, WINDOW, Run
-from analysis.run_folders import run_at
+from analysis.run_data import SATURATED, WINDOW, Run, run_at
 from analysis.seed_estimates import gain_after_saturation, reflections
 from rlvr.cli import command, option
 from rlvr.stats import Interval

@@ -1,30 +1,21 @@
-"""What responses look like: self-reflection words, repetition, and text unlike the base model's.
+"""What responses look like: repetition, foreign scripts, and text unlike the base model's.
 
 Departure from the paper: it shows one gibberish answer to the training example (Figure 3); here every answer of a step is
 judged by rule, so that a share can be drawn over the steps. Prompts and good answers are taken to be English.
 """
 
-import re
 import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlvr.data.protocols import reflection_words
-
-REFLECTION = re.compile("|".join(map(re.escape, reflection_words())), re.IGNORECASE)
 REPEATED_SHARE = 0.5
 MIN_SHINGLES = 40
 FOREIGN_SHARE = 0.1
 UNLIKE_BITS = 1.0
 ALPHABET = 128
 USED_IN_MATHS = ("GREEK", "LATIN", "MATHEMATICAL", "SCRIPT", "DOUBLE-STRUCK", "MODIFIER")
-
-
-def reflects(text: str) -> bool:
-    """Whether it holds a word of self-reflection, whatever the case."""
-    return REFLECTION.search(text) is not None
 
 
 def is_repeated(text: str, width: int = 12) -> bool:

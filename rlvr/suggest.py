@@ -42,7 +42,7 @@ class Options:
     pool: Path | None = option("a file of your own examples, question and answer", None)
     run: Path | None = option("instead: a full-pool run, whose rollouts are the visits", None)
     history: Path | None = option("instead: a JSON file {index: [accuracy at each visit]}", None)
-    base_model: str = option("of pool=: a name in conf/base_model, a folder or a Hugging Face id", "tiny")
+    base_model: str = option("of pool=: a name in conf/base_model, a folder, a GGUF file or a Hugging Face id", "tiny")
     scale: str = option("of pool=: whose temperature, length of answers and instruction hold", "tiny")
     template: str | None = option("of pool=: the prompt template; default: the base model's", None)
     samples: int = option("of pool=: answers to each example", 32, at_least=2)
@@ -146,7 +146,7 @@ def solved(options: Options, screen: Any) -> tuple[list[dict[str, str]], Any]:
     from hydra.errors import HydraException
 
     from rlvr.config.compose import compose, explain
-    from rlvr.data import own_examples, pools, prepare, prompts, protocols
+    from rlvr.data import gguf, own_examples, pools, prepare, prompts, protocols
     from rlvr.evaluate.answer_store import Store, only_one
     from rlvr.evaluate.answering import Asked, LazyEngine, run_all
     from rlvr.evaluate.evaluated_models import tokenizer_of
@@ -165,7 +165,7 @@ def solved(options: Options, screen: Any) -> tuple[list[dict[str, str]], Any]:
     prepare.check_labels(rows, pool.name)
     asked_for = {"file": str(pool), "k": options.samples, "template": template, "max_tokens": cfg.scale.max_response_tokens,
                  **{name: cfg.scale[name] for name in ("temperature", "top_p", "top_k")}}  # fmt: skip
-    path = str(cfg.base_model.path)
+    path = gguf.local_folder(str(cfg.base_model.path))
     told = json.dumps([path, options.seed, asked_for, [[row["prompt"], row["answer"]] for row in rows]])
     name = f"pool_{hashlib.sha256(told.encode()).hexdigest()[:8]}"  # another pool, model or sampling: other answers
     (protocol,) = protocols.select(name, {name: asked_for})

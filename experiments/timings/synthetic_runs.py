@@ -55,7 +55,7 @@ def write_run(
     folder = RunFolder(root / scale / model / name / f"seed{seed}")
     folder.path.mkdir(parents=True)
     config = {
-        "experiment_name": name, "variant": None, "label": {"name": "correct"}, "updates_per_step": 1, "seed": seed,
+        "experiment_name": name, "variant": None, "overrides": [], "label": {"name": "correct"}, "updates_per_step": 1, "seed": seed,
         "loss": {"policy": "vanilla", "kl": 0.001, "entropy": 0.001, "weight_decay": 0.01},
         "train_set": {"name": "pi1"}, "reward_rule": {"name": "outcome"}, "pool": {"name": "SYNTHETIC"},
         "base_model": {"name": model},
@@ -101,7 +101,7 @@ def responses(benchmark: str, step: int, chance: Any, answers: int, words: int, 
         subject=[SUBJECTS[i % len(SUBJECTS)] for i in problem], sample=np.tile(np.arange(answers), len(chance)),
         prompt=[f"SYNTHETIC problem {i}" for i in problem], answer=[str(k % 20) for k in lengths],
         response=[f"SYNTHETIC {FILLER * (k // FILLER.count(' '))}\\boxed{{{k % 20}}}" for k in lengths],
-        score=score, score_authors=score, reward=score, reason=reason, reason_authors=reason, gold="4",
+        score=score, reward=score, reason=reason, gold="4",
         boxed=rng.random(n) < 0.9, truncated=lengths == 3072, response_tokens=lengths, repetition=rng.random(n), reflection=rng.random(n) < 0.02,
     )  # fmt: skip
 

@@ -55,6 +55,11 @@ def without_downloads() -> Iterator[None]:
         _downloads = True
 
 
+def cache_folder() -> Path:
+    """$XDG_CACHE_HOME/one-shot-rlvr: what is downloaded or converted once, for all runs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "one-shot-rlvr"
+
+
 def data_file(data_root: str | None, name: str) -> Path:
     """A file by its name below `data_root`; without one, a file of the authors is downloaded once and checked.
 
@@ -73,7 +78,7 @@ def data_file(data_root: str | None, name: str) -> Path:
         raise DataError(f"data_root={data_root}: has no {name}")
     if theirs is None:
         raise DataError(f"{name} is needed: give the folder that holds it, data_root=<folder>")
-    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "one-shot-rlvr" / name
+    path = cache_folder() / name
     if not path.exists():
         if not _downloads:
             raise NotAtHand(f"{name} is downloaded when the run starts")

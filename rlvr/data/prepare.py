@@ -2,24 +2,25 @@
 
 import re
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import DataError
 from rlvr.data import labels, pools
 from rlvr.data import own_examples as examples
 from rlvr.grading import grade
 from rlvr.runs.folder import RunFolder
+from rlvr.runs.free_text import as_written
 
 
 def own_examples(cfg: DictConfig) -> list[dict[str, str]] | None:
     """{question, answer} of `example.*`, else of `train_set.examples`; None when the pool's ranks decide."""
-    if cfg.example.file is not None:
-        return examples.read_examples(cfg.example.file)
-    if cfg.example.question is not None:
-        return [examples.checked(dict(cfg.example), "example")]
-    if cfg.train_set.examples:
-        return [examples.checked(dict(row), "train_set.examples") for row in cfg.train_set.examples]
-    return None
+    one, several = (as_written(OmegaConf.to_container(group, resolve=True)) for group in (cfg.example, cfg.train_set))
+    if one["file"] is not None:
+        return examples.read_examples(one["file"])
+    if one["question"] is not None:
+        return [examples.checked(one, "example")]
+    rows = enumerate(several["examples"] or [], start=1)
+    return [examples.checked(row, f"train_set.examples, example {i}") for i, row in rows] or None
 
 
 def chosen_examples(cfg: DictConfig, own: list[dict[str, str]] | None) -> tuple[list[dict], list[str]]:
@@ -38,7 +39,7 @@ def chosen_examples(cfg: DictConfig, own: list[dict[str, str]] | None) -> tuple[
                     notes.append(f"pool {cfg.pool.name}: example {row['index']} has no label and is left out")
         else:
             chosen = pools.ranked_rows(cfg.pool, cfg.data_root, list(cfg.train_set.ranks), pool)
-    text = None if cfg.label.text is None else str(cfg.label.text)
+    text = None if cfg.label.text is None else as_written(str(cfg.label.text))
     chosen = labels.with_labels(chosen, text, cfg.label.wrong_share, cfg.label.seed)
     if cfg.label.replaces is not None:
         _check_replaced(chosen, cfg.label.name, text, str(cfg.label.replaces))
@@ -69,6 +70,25 @@ def check_labels(chosen: list[dict], pool: str) -> None:
         braces = re.sub(r"\\[{}]", "", label)
         if braces.count("{") != braces.count("}") or grade(f"\\boxed{{{label}}}", label)[1] != "correct":
             raise DataError(f"{name}: the grader cannot read its label {label!r}: write a number or whole LaTeX")
+
+
+def refuse_other_rows(folder: RunFolder, training_rows: list[dict], test_rows: list[dict]) -> None:
+    """DataError when a run that has begun would go on with other problems or labels than those it wrote down."""
+    import pyarrow.parquet as pq
+
+    for rows, name in ((training_rows, "train"), (test_rows, "val")):
+        path = folder.data_dir / f"{name}.parquet"
+        if folder.last_step() < 0 or not path.exists():
+            continue
+        then, now = (
+            list(dict.fromkeys((row["data_source"], row["prompt"][0]["content"], row["reward_model"]["ground_truth"]) for row in some))
+            for some in (pq.read_table(path, columns=["data_source", "prompt", "reward_model"]).to_pylist(), rows)
+        )  # fmt: skip
+        if other := [row for row in now if row not in set(then)] or [row for row in then if row not in set(now)]:
+            raise DataError(
+                f"{path}: this run began with other problems or labels (of {other[0][0]}: {other[0][1][:60]!r}, label "
+                f"{other[0][2]!r}): give back the file they came from, or variant=<name>"
+            )
 
 
 def write_rows(folder: RunFolder, training_rows: list[dict], test_rows: list[dict]) -> None:

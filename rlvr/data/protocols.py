@@ -8,11 +8,13 @@ A row without a gold is left out and counted; ids that occur twice are an error.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache, partial
+from functools import cache
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -21,17 +23,16 @@ import yaml
 
 from rlvr.cli import ConfigError, DataError, did_you_mean
 from rlvr.data.downloads import data_file, hub_rows
-from rlvr.data.own_examples import answer_text
+from rlvr.data.own_examples import answer_text, texts
 from rlvr.data.prompts import STOPS, TEMPLATES
 from rlvr.data.row_files import read_rows
-from rlvr.grading import last_boxed
+from rlvr.grading import GRADERS, last_boxed
 
 TINY = ("validation", "tiny500", "tiny_hard", "tiny_arc")
 LETTERS = "ABCDEFGH"
 BOX_THE_LETTER = "Answer with the letter of the right choice within \\boxed{}."
 MAX_TOKENS = 3072  # paper B.5: of an answer, where no run says otherwise
 SCORINGS = ("generate", "loglikelihood", "loglikelihood_per_byte")
-GRADERS = ("math_verify", "authors")
 SCALES = Path(__file__).resolve().parents[2] / "conf" / "scale"
 
 
@@ -70,7 +71,7 @@ class Protocol:
             ("max_tokens", self.max_tokens is None or _whole(self.max_tokens), "a whole number above 0"),
             ("stop", self.stop is None or _texts(self.stop), "a list of texts such as ['</s>'], or null (the template's)"),
             ("scoring", self.scoring in SCORINGS, f"one of {', '.join(SCORINGS)}"),
-            ("grader", self.grader in GRADERS or ":" in str(self.grader), "math_verify, authors or file.py:function"),
+            ("grader", self.grader in GRADERS or ":" in str(self.grader), f"{', '.join(GRADERS)} or file.py:function"),
             ("template", self.template is None or self.template in TEMPLATES, f"one of {', '.join(TEMPLATES)}"),
             ("name", re.fullmatch(r"[\w.-]+", self.name), "letters, digits, _, - and dots: a folder is named after it"),
             ("file", bool(self.dataset or self.file), "a file of your own (YAML, JSON, JSONL, CSV or Parquet), or a dataset of the table"),
@@ -92,10 +93,17 @@ class Protocol:
         asked = [count for count in (self.limit, self.problems) if count is not None]
         return self.k * min(asked) if asked else None
 
-    def record(self, seed: int) -> dict[str, Any]:
-        """What decides a response and its verdict, besides the model; plain data, kept beside the samples."""
-        left_out = {"name", "problems", "question", "answer", "id", "subject"} | ({"file"} if self.dataset else set())
+    def record(self, seed: int, examples: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """What decides a response and its verdict, besides the model; plain data, kept beside the samples.
+
+        examples: those of a user's own file, which may change; where it lies makes no difference.
+        """
+        left_out = ("name", "file", "problems", "question", "answer", "id", "subject")
         kept = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
+        if examples and self.dataset is None:
+            for key, column in (("problems", "question"), ("golds", "answer")):
+                told = json.dumps([[example["id"], example[column]] for example in examples])
+                kept[key] = hashlib.sha256(told.encode()).hexdigest()[:12]
         stop = list(self.stop or ()) if self.scoring == "generate" else []
         return kept | {"stop": stop, "seed": seed if self.temperature else 0}
 
@@ -243,42 +251,37 @@ def _read(benchmark: Protocol, data_root: str | None) -> list[dict]:
     """The examples of a user's own file, or of a published one: from `data_root`, else from where the table says."""
     source, name = str(benchmark.source), benchmark.name
     if benchmark.dataset is None:
-        rows = read_rows(str(benchmark.file), f"benchmarks.{name}.file={benchmark.file}")
-        convert: Callable[[dict], dict] = partial(_own, benchmark)
+        where = f"benchmarks.{name}.file={benchmark.file}"
+        read = read_rows(str(benchmark.file), where)
+        own = [_own(benchmark, row, f"{where}, row {i}") for i, row in enumerate(read, start=1)]
+        return [{"id": f"{name}/{i}", "subject": "", **row} for i, row in enumerate(own)]
+    if data_root is None and source.startswith("hf:"):
+        repository, _, config = source.removeprefix("hf:").rpartition("/")
+        rows = hub_rows(repository, config, "test", str(benchmark.revision))
     else:
-        convert = CONVERT[benchmark.dataset]
-        if data_root is None and source.startswith("hf:"):
-            repository, _, config = source.removeprefix("hf:").rpartition("/")
-            rows = hub_rows(repository, config, "test", str(benchmark.revision))
-        else:
-            rows = read_rows(data_file(data_root, str(benchmark.file)))
+        rows = read_rows(data_file(data_root, str(benchmark.file)))
     examples = []
     for number, row in enumerate(rows):
         try:
-            if benchmark.dataset is None and isinstance(row, Mapping) and row.get(benchmark.answer) is not None:
-                answer_text(row[benchmark.answer], f"benchmarks.{name}.file={benchmark.file}: row {number + 1}")
-            examples.append({"id": f"{benchmark.dataset}/{number}", "subject": "", **convert(row)})
+            examples.append({"id": f"{benchmark.dataset}/{number}", "subject": "", **CONVERT[benchmark.dataset](row)})
         except (KeyError, IndexError, TypeError, ValueError) as error:
             has = ", ".join(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
             raise DataError(f"{name}: row {number + 1}: {type(error).__name__} {error}; it has {has}") from None
     return examples
 
 
-def _own(benchmark: Protocol, row: dict) -> dict:
-    missing = [column for column in (benchmark.question, benchmark.answer) if column not in row]
-    if missing:
-        raise KeyError(f"no column {missing[0]}; benchmarks.{benchmark.name}.question= and .answer= name the columns")
-    gold = row[benchmark.answer]
-    example = {"question": str(row[benchmark.question]), "answer": "" if gold is None else _plain(gold)}
-    optional = {"id": row.get(benchmark.id), "subject": row.get(benchmark.subject)}
-    return example | {name: str(value) for name, value in optional.items() if value is not None}
+def _own(benchmark: Protocol, row: Any, where: str) -> dict:
+    """A row of a user's own file. DataError, which begins with `where`, for one without a question or a single gold."""
+    remedy = f"benchmarks.{benchmark.name}.question= and .answer= name the columns"
+    question, gold = texts(row, where, (benchmark.question, benchmark.answer), remedy)
+    optional = {name: row.get(getattr(benchmark, name)) for name in ("id", "subject")}
+    about = {name: str(value) for name, value in optional.items() if value is not None}
+    return {"question": question, "answer": _plain(gold), **about}
 
 
 def _plain(gold: Any) -> str:
     """A gold as text; a float without a fraction, and digits with leading zeros, as a plain integer."""
-    if isinstance(gold, float) and gold.is_integer():
-        return str(int(gold))
-    text = str(gold)
+    text = answer_text(gold, "gold")
     return str(int(text)) if text.isdecimal() and text.isascii() else text
 
 

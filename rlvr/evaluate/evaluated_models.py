@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -11,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvr.cli import ConfigError
-from rlvr.data import prompts, protocols
+from rlvr.data import gguf, prompts, protocols
 from rlvr.evaluate import checkpoints
 from rlvr.evaluate.answer_store import Store
 from rlvr.evaluate.answering import Asked
@@ -32,7 +30,8 @@ class Subject:
 
 
 def of_model(model: str, out: Path, template: str | None) -> Subject:
-    """One model, by folder or Hugging Face id. ConfigError for a folder that cannot be loaded."""
+    """One model, by folder, GGUF file or Hugging Face id. ConfigError for one that cannot be loaded."""
+    model = gguf.local_folder(model)
     path = Path(model).expanduser()
     if path.is_dir() and (problem := checkpoints.fault(path)):
         raise ConfigError(f"model={model}: {problem}")
@@ -77,12 +76,9 @@ def asked_of(
         if ":" in row.grader:
             own_grader(row.grader)
         examples, without_gold = protocols.load(row, root)
-        record = row.record(seed)
+        record = row.record(seed, examples)
         if subject.shots:
             record["shots"] = subject.shots
-        if row.dataset is None:  # a file of the user's own may change
-            record["problems"] = _digest([[example["id"], example["question"]] for example in examples])
-            record["golds"] = _digest([[example["id"], example["answer"]] for example in examples])
         store = Store(subject.folder, row, record, regrade)
         if without_gold:
             rows = without_gold + len(examples)
@@ -90,10 +86,6 @@ def asked_of(
             store.note(left_out_without_gold=without_gold)
         asked.append(Asked(row, store, examples, partial(_render, subject, str(row.template))))
     return asked, notes
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
 
 
 def _render(subject: Subject, template: str, question: str) -> str:

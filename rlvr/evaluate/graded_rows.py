@@ -21,18 +21,15 @@ def judge(grader: str, responses: Sequence[str], golds: Sequence[str]) -> dict[s
         "reason": [reason for _, reason in verdicts],
         "reward": scores,
         "boxed": [last_boxed(response) is not None for response in responses],
-        **described(responses, golds),
+        **described(responses),
     }
 
 
-def described(responses: Sequence[str], golds: Sequence[str]) -> dict[str, list]:
-    """The columns answer (in the last box), score_authors and reason_authors, repetition, reflection."""
-    authors = grade_many(responses, golds, "authors")
+def described(responses: Sequence[str]) -> dict[str, list]:
+    """The columns answer (in the last box), repetition, reflection."""
     words = reflection_words()
     return {
         "answer": [(last_boxed(response) or "").strip() for response in responses],
-        "score_authors": [score for score, _ in authors],
-        "reason_authors": [reason for _, reason in authors],
         "repetition": [repetition(response) for response in responses],
         "reflection": [reflects(response, words) for response in responses],
     }
@@ -51,11 +48,11 @@ def reflects(text: str, words: Sequence[str]) -> bool:
 
 
 def grade_all(grader: str, responses: Sequence[str], golds: Sequence[str]) -> list[Verdict]:
-    """Verdicts of `math_verify`, `authors`, or a user's `file.py:function`."""
+    """Verdicts of `math_verify` or a user's `file.py:function`."""
     if ":" in grader:
         function = own_grader(grader)
         return [_own_verdict(function, grader, r, g) for r, g in zip(responses, golds, strict=True)]
-    return grade_many(responses, golds, grader)
+    return grade_many(responses, golds)
 
 
 def own_grader(name: str) -> Callable[[str, str], Any]:
@@ -89,6 +86,6 @@ def choice_row(loglikelihoods: Sequence[float], choices: Sequence[str], gold: st
     return {
         "response": choices[LETTERS.index(answer)], "answer": answer, "score": score, "reward": score,
         "reason": "correct" if score else "wrong", "boxed": False, "truncated": False, "response_tokens": 0,
-        "score_authors": None, "reason_authors": None, "repetition": 0.0, "reflection": False,
+        "repetition": 0.0, "reflection": False,
         "loglikelihoods": list(loglikelihoods), "score_acc": float(plain == gold),
     }  # fmt: skip

@@ -19,7 +19,7 @@ from rlvr.stats import Interval, Part
 
 RESAMPLES = 1000
 COLUMNS = ["id", "subject", "sample", "score", "boxed", "truncated", "response_tokens"]
-OPTIONAL = ["answer", "score_authors", "repetition", "reflection", "score_acc", "reason"]
+OPTIONAL = ["answer", "repetition", "reflection", "score_acc", "reason"]
 NO_SHARES = ("response_tokens", "repetition")
 
 
@@ -35,10 +35,10 @@ def problem_values(columns: Mapping[str, Any], rows: NDArray) -> dict[str, NDArr
         if "answer" in columns:
             votes = [equal_answers([columns["answer"][i] for i in of_problem]) for of_problem in rows]
             values[f"maj@{k}"] = stats.maj_at_k(votes, score)
-    for name in ("boxed", "truncated", "response_tokens", "score_authors", "score_acc", "repetition", "reflection"):
-        # Rows without a verdict of the authors' grader (choices that are scored, not written) are null.
+    for name in ("boxed", "truncated", "response_tokens", "score_acc", "repetition", "reflection"):
+        # `score_acc` is null where an answer was generated, not chosen.
         if name in columns and not np.isnan(column := np.asarray(columns[name], float)).any():
-            values["accuracy_authors" if name == "score_authors" else name] = column[rows].mean(axis=1)
+            values[name] = column[rows].mean(axis=1)
     if "reason" in columns:
         reason = np.asarray(columns["reason"], object)
         values["ungraded"] = np.isin(reason, ("timeout", "error"))[rows].mean(axis=1)

@@ -16,19 +16,7 @@ from rlvr.runs.plain_files import read_json, write_atomically
 from rlvr.stats import printed
 
 NAN = float("nan")
-COLUMNS = (
-    "benchmark",
-    "step",
-    "n",
-    "percent (95 %)",
-    "authors",
-    "boxed",
-    "cut off",
-    "tokens",
-    "repeats",
-    "tokens/s",
-    "s/answer",
-)
+COLUMNS = ("benchmark", "step", "n", "percent (95 %)", "boxed", "cut off", "tokens", "repeats", "tokens/s", "s/answer")
 FEWEST = 4  # columns that say how good a model is
 
 
@@ -65,7 +53,7 @@ def table(rows: list[dict], quoted: Mapping[str, str], screen: Console) -> Table
     cells = []
     for (benchmark, step), found in metric_of.items():
         name = benchmark if quoted[benchmark] == "accuracy" else f"{benchmark}, {quoted[benchmark]}"
-        shares = [value(found, metric, ".1f", 100) for metric in ("accuracy_authors", "boxed", "truncated")]
+        shares = [value(found, metric, ".1f", 100) for metric in ("boxed", "truncated")]
         means = [value(found, name, spec) for name, spec in (
             ("response_tokens", ".0f"), ("repetition", ".2f"), ("tokens_per_s", ",.0f"), ("seconds_per_answer", ".3g"))]  # fmt: skip
         accuracy = found["accuracy"]

@@ -24,6 +24,7 @@ from rlvr.cli import usable_cores
 
 LIMIT_S = 2.5  # of processor time, so that a verdict does not depend on what else the machine does
 START_LIMIT_S = 120.0
+RELATIVE = 5e-5  # numbers that differ by more than this share of the larger are different
 _GRACE_S = 27.5  # of waiting beyond LIMIT_S, before the caller stops a worker that is starved or stuck
 
 Verdict = tuple[float, str]
@@ -47,7 +48,7 @@ class Worker:
         )
         self.ready = False
 
-    def judge(self, grader: str, answer: str, gold: str, boxed: bool) -> Verdict:
+    def judge(self, answer: str, gold: str, boxed: bool) -> Verdict:
         """Score and reason; RuntimeError when the worker cannot even start."""
         if self.process.poll() is not None:  # somebody else ended it, between two answers
             self.stop()
@@ -61,7 +62,7 @@ class Worker:
                 )
             self.ready = True
         try:
-            request = json.dumps([grader, answer, gold, boxed])
+            request = json.dumps([answer, gold, boxed])
             self.process.stdin.write(f"{request}\n".encode())  # type: ignore[union-attr]
             self.process.stdin.flush()  # type: ignore[union-attr]
             verdict = self._read(LIMIT_S + _GRACE_S)
@@ -100,11 +101,11 @@ class Workers:
         self.idle: queue.LifoQueue[Worker] = queue.LifoQueue()
         self.started: list[Worker] = []
 
-    def judge(self, grader: str, answer: str, gold: str, boxed: bool) -> Verdict:
+    def judge(self, answer: str, gold: str, boxed: bool) -> Verdict:
         """Score and reason of one answer, by the first worker that is free."""
         worker = self._take()
         try:
-            return worker.judge(grader, answer, gold, boxed)
+            return worker.judge(answer, gold, boxed)
         except RuntimeError:
             with self.lock:
                 self.started.remove(worker)
@@ -113,7 +114,7 @@ class Workers:
             if worker in self.started:
                 self.idle.put(worker)
 
-    def judge_all(self, requests: Sequence[tuple[str, str, str, bool]]) -> list[Verdict]:
+    def judge_all(self, requests: Sequence[tuple[str, str, bool]]) -> list[Verdict]:
         """As `judge`, for many at once."""
         if len(requests) < 2:
             return [self.judge(*request) for request in requests]

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rlvr.cli import ConfigError, usable_cores
+from rlvr.data import gguf
 from rlvr.planning.resources import Machine
 from rlvr.runs.folder import existing
 
@@ -37,10 +38,10 @@ class Devices:
 
 @dataclass(frozen=True)
 class Model:
-    """The base model: `path` is a folder or a Hugging Face id, null where the weights are made from a GGUF file."""
+    """The base model: `path` is a folder, a Hugging Face id or a GGUF file."""
 
     name: str
-    path: str | None
+    path: str
     revision: str | None
     template: str
 
@@ -126,8 +127,9 @@ def gpu_memory_gib() -> float:
 
 def check_weights(model: Model) -> None:
     """ConfigError when a local model folder lacks its config or holds a weights file that cannot be read."""
-    if (path := model.path) is None:
-        return
+    path = model.path
+    if gguf.is_gguf(path):
+        return gguf.check(path)
     folder = Path(path)
     if not folder.exists():
         if path.startswith(("/", ".")):

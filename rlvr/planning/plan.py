@@ -17,10 +17,12 @@ from rlvr.data import pools, prepare, protocols
 from rlvr.data.downloads import without_downloads
 from rlvr.data.protocols import Protocol
 from rlvr.planning import machine, resources
+from rlvr.planning.architecture import architecture
 from rlvr.planning.machine import Devices, Model
 from rlvr.planning.prompt_lengths import Problems
 from rlvr.planning.resources import Machine, Needs, Workload
 from rlvr.runs.folder import RunFolder
+from rlvr.runs.free_text import as_written, protected
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Plan:
     workload: Workload | None
     needs: Needs | None
 
+    @property
+    def stored_config(self) -> dict[str, Any]:
+        """The configuration as the run folder keeps it, a user's texts as they were written."""
+        return as_written(OmegaConf.to_container(self.config))
+
     @cached_property
     def problems(self) -> Problems:
         """Read when it is first asked for, once. DataError for data that cannot be had, NotAtHand where downloads are off."""
@@ -65,13 +72,13 @@ def plan(cfg: DictConfig, download: bool = True) -> Plan:
     cfg = cfg.copy()
     OmegaConf.set_struct(cfg, False)
     cfg.run_dir = str(Path(cfg.run_dir).resolve())
-    for group, key in ((cfg, "data_root"), (cfg.reward_rule, "file")):
-        if group[key] is not None:
+    for group, key in ((cfg, "data_root"), (cfg.reward_rule, "file"), (cfg.base_model, "path")):
+        if group[key] is not None and (key != "path" or Path(group[key]).is_file()):  # a folder or an id stays as it is
             group[key] = str(Path(group[key]).resolve())
     own = prepare.own_examples(cfg)
     if own is not None:
         # With their text in the config, a file edited between two starts is another run, not a silent change of this one.
-        cfg.train_set.examples, cfg.train_set.ranks, cfg.train_set.name = own, None, "own"
+        cfg.train_set.examples, cfg.train_set.ranks, cfg.train_set.name = protected(own), None, "own"
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     benchmarks = protocols.of_run(cfg)
     devices, load = _devices(cfg), _workload(cfg, benchmarks)
@@ -117,7 +124,7 @@ SPEED = ("scale.name", "base_model.name", "hardware.name", "scale.prompts_per_st
 
 def _workload(cfg: DictConfig, benchmarks: list[Protocol]) -> Workload | None:
     """None for a model of unknown architecture."""
-    known = resources.architecture(cfg.base_model.path, _plain(cfg.base_model.architecture))
+    known = architecture(cfg.base_model.path, _plain(cfg.base_model.architecture))
     if known is None:
         return None
     actor, rollout = cfg.actor_rollout_ref.actor, cfg.actor_rollout_ref.rollout

@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import TemplateError
 
 from rlvr.cli import ConfigError
-from rlvr.data import prompts
+from rlvr.data import gguf, prompts
 from rlvr.planning.machine import Model
 
 
@@ -73,7 +73,9 @@ def counter(model: str, template: str):
 
 
 def _folder(model: str) -> Path | None:
-    """Where the tokenizer of a local model, or of a hub's that has been downloaded, is."""
+    """Where the tokenizer of a local model, of a hub's that has been downloaded, or of a converted GGUF file is."""
+    if gguf.is_gguf(model):
+        model = str(gguf.folder_of(model))
     if (Path(model) / "tokenizer.json").exists():
         return Path(model)
     if Path(model).exists() or model.count("/") != 1:

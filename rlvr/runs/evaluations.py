@@ -1,12 +1,13 @@
-"""What is stored of a benchmark: the share of right answers to each problem at each evaluated step."""
+"""What is stored of a benchmark: the one reader of evaluation files, problem by problem at each evaluated step."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rlvr import stats
 from rlvr.runs import samples
@@ -15,37 +16,78 @@ from rlvr.runs.plain_files import DamagedFile
 from rlvr.stats import Interval
 
 
-class Evaluations(NamedTuple):
-    """One benchmark over the evaluations of a run. shares: "steps problems", the share of right answers among `samples`."""
+@dataclass
+class Evaluations:
+    """One benchmark over the evaluations of a run.
 
-    steps: list[int]
-    shares: NDArray
+    steps: "evaluations". correct: "evaluations problems", the sum of the scores of the `samples` answers to a problem.
+    ids, subjects: "problems". sums: of other columns over all answers, each "evaluations".
+    """
+
+    steps: NDArray
+    correct: NDArray
     samples: int
+    ids: list[str] = field(default_factory=list)
+    subjects: NDArray = field(default_factory=lambda: np.array([], dtype=object))
+    sums: dict[str, NDArray] = field(default_factory=dict)
+
+    @property
+    def shares(self) -> NDArray:
+        """ "evaluations problems", in [0, 1]."""
+        return self.correct / self.samples
+
+    def accuracy(self) -> NDArray:
+        """ "evaluations", in [0, 1]."""
+        return stats.accuracy(self.correct, self.samples)
 
     def intervals(self) -> tuple[NDArray, NDArray, NDArray]:
-        """Accuracy with its 95 % interval over problems, each "steps"."""
+        """Accuracy with its 95 % interval over problems, each "evaluations"."""
         return stats.mean_intervals(stats.Part(self.shares[:, None], self.samples))
 
+    def at(self, step: int) -> NDArray:
+        """ "problems": right answers at an evaluated step."""
+        return self.correct[int(np.flatnonzero(self.steps == step)[0])]
 
-def evaluations(folder: RunFolder, benchmark: str) -> Evaluations | None:
-    """What is stored of a benchmark, None when nothing is."""
-    steps, shares, known = [], [], None
-    for step, file in step_files(folder.eval_dir / benchmark).items():
-        columns = samples.read(file, ["id", "score"])
-        rows = rows_of_problems(columns["id"])
-        ids = [columns["id"][row] for row in rows[:, 0]]
-        known = known or ids
-        if ids != known:
-            raise DamagedFile(f"{file}: other problems than at the first step; remove the benchmark's folder")
-        steps.append(step)
-        shares.append(columns["score"][rows].mean(axis=1))
-    return Evaluations(steps, np.array(shares), rows.shape[1]) if steps else None
+    def of_subject(self, subject: str | None) -> Evaluations:
+        """Its problems of one subject; None: all."""
+        if subject is None:
+            return self
+        kept = np.flatnonzero(self.subjects == subject)
+        return Evaluations(self.steps, self.correct[:, kept], self.samples, [self.ids[i] for i in kept], self.subjects[kept])
 
 
-def rows_of_problems(ids: Sequence[str]) -> NDArray:
+def evaluations(folder: RunFolder, benchmark: str, summed: Sequence[str] = ()) -> Evaluations | None:
+    """What is stored of a benchmark, with the sums of these columns; None when nothing is.
+
+    DamagedFile when a file cannot be read, or has other problems than the first.
+    """
+    files = step_files(folder.eval_dir / benchmark)
+    correct: list[NDArray] = []
+    sums = {name: np.zeros(len(files)) for name in summed}
+    ids: list[str] = []
+    problems: list[str] = []
+    rows = first = subjects = np.array([])
+    for place, file in enumerate(files.values()):
+        columns = samples.read(file, ["id", "subject", "score", *summed])
+        if columns["id"] != ids:  # the rows of one problem are found again only where the order is another
+            ids, rows = columns["id"], rows_of_problems(columns["id"])
+            found = [ids[row] for row in rows[:, 0]]
+            if not correct:
+                first, problems, subjects = rows, found, np.array(columns["subject"], dtype=object)[rows[:, 0]]
+            if found != problems or rows.shape != first.shape:
+                raise DamagedFile(f"{file}: other problems than at the first step; remove the benchmark's folder")
+        correct.append(columns["score"][rows].sum(axis=1))
+        for name in summed:
+            sums[name][place] = columns[name].sum()
+    if not files:
+        return None
+    return Evaluations(np.array(list(files)), np.array(correct), rows.shape[1], problems, subjects, sums)
+
+
+def rows_of_problems(ids: ArrayLike) -> NDArray:
     """The rows of each problem: "problems samples", in the order of the ids. ValueError when they differ in number."""
     found = np.asarray(ids, object).astype(str)
-    problems = len(set(ids))
+    problems = len(set(found.tolist()))
     if len(found) % problems == 0:
         rows = np.argsort(found, kind="stable").reshape(problems, -1)
         if (found[rows] == found[rows[:, :1]]).all():
@@ -68,7 +110,7 @@ def scores(folder: RunFolder, step: int, benchmarks: Sequence[str]) -> dict[str,
     for benchmark in benchmarks:
         of_it = evaluations(folder, benchmark)
         if of_it is not None and step in of_it.steps:
-            place = of_it.steps.index(step)
+            place = of_it.steps.tolist().index(step)
             accuracy = Interval(*(float(ends[place]) for ends in of_it.intervals()))
             found[benchmark] = Score(accuracy, of_it.shares.shape[1])
     return found

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import platform
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -11,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import ConfigError, usable_cores
@@ -22,8 +25,10 @@ from rlvr.runs.plain_files import read_json
 from rlvr.training import signals
 from rlvr.training.guardian import guarded
 
-SCRATCH = "rlvr-"
-LONGEST_TEMPORARY = 24
+SCRATCH, OWNER = "rlvr-", "owner"
+# Ray's sockets lie deep below its folder (a process id has up to seven digits), and their paths have at most so many bytes.
+SOCKET = "ray/session_2026-01-31_23-59-59_999999_1234567/sockets/plasma_store"
+LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 
 
 def train(cfg: DictConfig, folder: RunFolder, asked: Devices) -> None:
@@ -105,17 +110,27 @@ def _start_ray(arguments: Mapping[str, Any], over: threading.Event) -> None:
 def scratch_folder() -> Iterator[str]:
     """A temporary folder for Ray's session and for what verl and W&B leave behind, removed at the end of a `with` block.
 
-    Those that killed drivers left are removed too: the name says whose it is.
+    Folders whose driver was killed are removed too: an empty file in each names the driver.
     """
-    # Ray's sockets lie deep below it, and the path of a socket has at most 107 characters.
-    base = Path(tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST_TEMPORARY else "/tmp")
-    for left in base.glob(f"{SCRATCH}*"):
-        owner = left.name.removeprefix(SCRATCH).partition("-")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
-            shutil.rmtree(left, ignore_errors=True)
-    folder = tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-", dir=base)
+    base, owner = Path(tempfile.gettempdir()), f"{OWNER}-{_process_table()}-"
+    if len(os.fsencode(base / f"{SCRATCH}12345678" / SOCKET)) > LONGEST_SOCKET:
+        base = Path("/tmp")
+    for left in base.glob(f"{SCRATCH}*/{owner}*"):
+        if not psutil.pid_exists(int(left.name.removeprefix(owner))):
+            shutil.rmtree(left.parent, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=SCRATCH, dir=base)
+    Path(folder, f"{owner}{os.getpid()}").touch()
     with guarded(folder):
         yield folder
+
+
+def _process_table() -> str:
+    """Names the processes that this one can see: other machines, and containers, may share the temporary folder."""
+    try:
+        seen_by = Path("/proc/sys/kernel/random/boot_id").read_text() + os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux
+        seen_by = f"{platform.node()} {psutil.boot_time()}"
+    return hashlib.sha256(seen_by.encode()).hexdigest()[:16]
 
 
 def wandb_id(folder: RunFolder) -> str:

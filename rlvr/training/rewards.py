@@ -95,14 +95,14 @@ def compute_scores(
     return rows
 
 
-def vote(responses: Sequence[str], examples: Sequence[str], grader: str) -> list[float]:
+def vote(responses: Sequence[str], examples: Sequence[str]) -> list[float]:
     """The majority reward: equal answers are one vote, of equally many the first given counts; no answer, no vote."""
     answers: dict[str, list[int]] = defaultdict(list)
     for i, example in enumerate(examples):
         answers[example].append(i)
     rewards = [0.0] * len(responses)
     for rows in answers.values():
-        classes = equal_answers([last_boxed(responses[i]) for i in rows], grader)
+        classes = equal_answers([last_boxed(responses[i]) for i in rows])
         votes = Counter(number for number in classes if number >= 0)
         chosen = max(votes, key=lambda number: (votes[number], -number), default=None)
         for i, number in zip(rows, classes, strict=True):

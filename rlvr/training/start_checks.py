@@ -1,7 +1,6 @@
 """Every check that a start makes before anything is written. `check=true` and a dry run make the same ones."""
 
-from omegaconf import OmegaConf
-
+from rlvr.data import prepare
 from rlvr.data.downloads import NotAtHand
 from rlvr.planning import machine, prompt_lengths, resources
 from rlvr.planning.plan import Plan
@@ -17,12 +16,13 @@ def check(plan: Plan, here: bool) -> list[str]:
     if here:
         machine.check_machine(plan.devices)
     machine.check_weights(plan.model)
-    check_place(plan.folder, OmegaConf.to_container(plan.config))
+    check_place(plan.folder, plan.stored_config)
     try:
         problems = plan.problems
     except NotAtHand as error:
         notes = [f"not checked: {error}"]
     else:
+        prepare.refuse_other_rows(plan.folder, problems.training_rows, problems.test_rows)
         if plan.own_reward:
             row = problems.training_rows[0]
             label = row["reward_model"]["ground_truth"]

@@ -10,18 +10,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
 from rlvr.cli import ConfigError
-from rlvr.data import prepare, protocols
+from rlvr.data import pools, prepare, protocols
 from rlvr.evaluate.answer_store import Store
 from rlvr.planning import fidelity, machine
 from rlvr.planning.plan import Plan
 from rlvr.runs import provenance
 from rlvr.runs.folder import RunFolder, open_run
 from rlvr.runs.plain_files import DamagedFile, RunFolderError, write_atomically
-from rlvr.training import console, ray_cluster
+from rlvr.training import console, ray_cluster, weights
+from rlvr.training.progress import Follower
 
 Outcome = Literal["finished", "finished before", "interrupted", "failed"]
 
@@ -32,7 +33,7 @@ def train(plan: Plan, notes: list[str]) -> Outcome:
     Raises RunFolderError when the folder cannot be had. What fails later is printed and recorded.
     """
     cfg = plan.config.copy()
-    folder = open_run(cfg.run_dir, OmegaConf.to_container(cfg))
+    folder = open_run(cfg.run_dir, plan.stored_config)
     with folder:
         if folder.state == "finished":
             print(f"{folder.path}: finished already; seed=<n> or variant=<name> starts another run")
@@ -45,14 +46,12 @@ def train(plan: Plan, notes: list[str]) -> Outcome:
                     screen.print(note, soft_wrap=True, highlight=False)
                 prepare.write_rows(folder, plan.problems.training_rows, plan.problems.test_rows)
                 for protocol in plan.benchmarks:
-                    Store(folder, protocol, protocol.record(cfg.seed)).note()
+                    examples = pools.examples_of(plan.problems.test_rows, protocol)
+                    Store(folder, protocol, protocol.record(cfg.seed, examples)).note()
                 step = folder.resume_step()
                 changed = _keep_reward(cfg, folder, step)
                 write_atomically(folder.fidelity_path, json.dumps(fidelity.compare(cfg), indent=1) + "\n")
-                if cfg.base_model.gguf_file:
-                    cfg.actor_rollout_ref.model.path = cfg.critic.model.path = _converted(cfg, folder)
-                elif cfg.base_model.revision is not None:
-                    cfg.actor_rollout_ref.model.path = cfg.critic.model.path = _pinned(cfg, folder)
+                cfg.actor_rollout_ref.model.path = cfg.critic.model.path = weights.local_path(cfg, folder)
                 folder.check_checkpoint(step)
                 folder.rewind(step)
                 if step:
@@ -65,7 +64,7 @@ def train(plan: Plan, notes: list[str]) -> Outcome:
                 for change in provenance.changes(folder)[known:]:
                     screen.print("from here on {key}: {old} → {new}".format_map(change), highlight=False)
                 benchmark = protocols.shown(cfg.scale.name, [row.name for row in plan.benchmarks])
-                with console.Follower(screen, folder, cfg.scale, benchmark):
+                with Follower(screen, folder, cfg.scale, benchmark):
                     ray_cluster.train(_from_step(cfg, folder, step), folder, plan.devices)
             except BaseException as error:
                 return _ended_early(folder, screen, error, begun)
@@ -137,30 +136,6 @@ def _keep_reward(cfg: DictConfig, folder: RunFolder, step: int) -> list[provenan
     write_atomically(copy, text)
     cfg.reward.custom_reward_function.reward_kwargs.file = str(copy)
     return changed
-
-
-def _converted(cfg: DictConfig, folder: RunFolder) -> str:
-    """The Hugging Face folder made from a packaged GGUF file."""
-    from rlvr.training.gguf import converted
-
-    folder.phase_path.write_text("converting the GGUF weights")
-    return str(converted(cfg.base_model, Path(cfg.runs_dir).resolve()))
-
-
-def _pinned(cfg: DictConfig, folder: RunFolder) -> str:
-    """The folder of the model at `base_model.revision`, downloaded once; verl itself takes the newest of an id."""
-    from huggingface_hub import snapshot_download
-
-    folder.phase_path.write_text("fetching the base model")
-    path, revision = cfg.base_model.path, cfg.base_model.revision
-    try:
-        return snapshot_download(path, revision=revision)
-    except Exception as error:  # huggingface_hub raises its own and its HTTP library's errors
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(
-            f"base_model.revision={revision}: {path} cannot be had at it ({reason}); "
-            "give a network, or base_model.path=<folder> base_model.revision=null"
-        ) from None
 
 
 def _from_step(cfg: DictConfig, folder: RunFolder, step: int) -> DictConfig:

@@ -28,7 +28,9 @@ from rlvr.runs.folder import RunFolder
 from rlvr.runs.metrics_file import MetricsWriter
 from rlvr.training import first_step_check
 from rlvr.training.rewards import vote
-from rlvr.verl_torch import stop_texts
+from rlvr.verl_torch import private_names, stop_texts
+
+private_names.check(__name__)
 
 SAMPLE_FIELDS = [
     "uid",
@@ -120,7 +122,7 @@ class RunFolderTrainer(PPOTrainerSync):
             tq.kv_clear(keys=sampled.keys, partition_id="val")
         metrics = {}
         for benchmark, rows in columns.items():
-            rows = rows | described(rows["response"], rows["gold"])
+            rows = rows | described(rows["response"])
             samples.write(self.folder.eval_path(benchmark, self.global_steps), rows)
             metrics[f"eval/{benchmark}/accuracy"] = float(np.mean(rows["score"]))
             for name in ("boxed", "truncated", "response_tokens"):
@@ -192,8 +194,7 @@ class RunFolderTrainer(PPOTrainerSync):
         texts = self.tokenizer.batch_decode([ids.tolist() for ids in responses], skip_special_tokens=True)
         counted = [i for i, tag in enumerate(batch.tags) if not tag.get("is_padding")]
         examples = [info["index"] for info in _plain_column(data, "extra_info")]
-        grader = self.config.reward.custom_reward_function.reward_kwargs.grader
-        rewards = vote([texts[i] for i in counted], [examples[i] for i in counted], grader)
+        rewards = vote([texts[i] for i in counted], [examples[i] for i in counted])
         scores = [torch.zeros(len(ids)) for ids in responses]
         for i, reward in zip(counted, rewards, strict=True):
             scores[i][-1] = reward
@@ -208,9 +209,7 @@ class RunFolderTrainer(PPOTrainerSync):
             groups[row["uid"]].append(row["reward"])
             for key, value in row.items():
                 columns[key].append(value)
-        samples.write(
-            self.folder.rollouts_path(global_steps), columns | described(columns["response"], columns["gold"])
-        )
+        samples.write(self.folder.rollouts_path(global_steps), columns | described(columns["response"]))
         learns_from_rewards = self.config.loss.policy != "none"
         own_reward = self.config.reward_rule.file is not None  # what it means to earn nothing, only its author knows
         if global_steps == 1 and learns_from_rewards and self.config.scale.fail_fast and not own_reward:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from analysis import page_values, table_files
 from analysis.manifests import load_manifest
-from analysis.run_folders import load_run
+from analysis.run_data import load_run
 from analysis.seed_estimates import Estimator
 from analysis.tables import Table
 from experiments.timings.synthetic_runs import write_run

@@ -9,13 +9,13 @@ import pytest
 import yaml
 
 from analysis import post_saturation
-from analysis.committed_runs import read_csv
-from analysis.results import RESULTS
-from analysis.run_data import Run, Scores
+from analysis.results import RESULTS, read_csv
+from analysis.run_data import Run
 from analysis.seed_estimates import gain_after_saturation, gain_span
 from experiments.timings.synthetic_runs import sample_columns
 from rlvr.cli import command
 from rlvr.runs import samples
+from rlvr.runs.evaluations import Evaluations
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.metrics_file import MetricsWriter
 from rlvr.stats import Interval
@@ -29,7 +29,9 @@ def run_of(train, scores=None, rollouts=1024):
     of = {}
     if scores:
         correct = np.array(list(scores.values()))
-        of["test"] = Scores(np.array(list(scores)), correct, 1, [str(i) for i in range(correct.shape[1])], np.array([]))
+        of["test"] = Evaluations(
+            np.array(list(scores)), correct, 1, [str(i) for i in range(correct.shape[1])], np.array([])
+        )
     return Run("paper", "base", "one_shot", 0, settings, "finished", 0, "", "", "", metrics, of)
 
 
@@ -48,8 +50,9 @@ def test_saturation_is_over_1024_rollouts():
 
 
 def test_saturation_of_the_committed_runs():
-    long = [run for run in read_csv(RESULTS / "tiny_v1") if run.name == "one_shot-long"]
-    assert [run.saturation for run in long] == [118, 131, 183]
+    saturated = {run.id: run.saturation for run in read_csv(RESULTS)}
+    for name, steps in (("one_shot-scale.steps=240", [29, 26, 24, 27, 28]), ("entropy_only", [None] * 5)):
+        assert [saturated[f"tiny/tiny/{name}/seed{seed}"] for seed in range(5)] == steps
 
 
 def test_the_gain_starts_at_the_first_evaluation_after_saturation():
@@ -85,7 +88,7 @@ def test_the_command_reads_a_run_folder_and_writes_its_figure(tmp_path, capsys):
     folder = RunFolder(tmp_path / "one_shot" / "seed0")
     folder.path.mkdir(parents=True)
     scale = {"name": "tiny", "prompts_per_step": 64, "samples_per_prompt": 8}
-    config = {"experiment_name": "one_shot", "seed": 0, "base_model": {"name": "tiny"}, "scale": scale}
+    config = {"experiment_name": "one_shot", "overrides": [], "seed": 0, "base_model": {"name": "tiny"}, "scale": scale}
     folder.config_path.write_text(yaml.safe_dump(config))
     folder.provenance_path.write_text(json.dumps({"status": "finished"}))
     writer = MetricsWriter(folder.metrics_path)

@@ -7,14 +7,19 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis import claims, compare, headers, page_answers, report
 from analysis.manifests import CLAIMS, MANIFESTS, ManifestError, load_manifests
 from analysis.results import RESULTS, load
+from analysis.run_data import Run
 from analysis.seed_estimates import Estimator
-from experiments.timings.synthetic_runs import write_run
+from experiments.timings.synthetic_runs import sample_columns, write_run
 from rlvr.cli import ConfigError, command
+from rlvr.evaluate.graded_rows import repetition
+from rlvr.runs import samples
+from rlvr.runs.folder import RunFolder
 
 DRAWN = ("table08_main", "table05_loss_ablation", "figure02_post_saturation")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -98,6 +103,42 @@ def test_two_runs_compared(built, capsys):
     for wrong, said in ((["run=nowhere"], "expected two run folders"), (["run=nowhere"] * 2, "no run here")):
         assert command(compare.Options, compare.compare, None, wrong) == 1
         assert said in capsys.readouterr().err
+
+
+def test_what_two_runs_do_not_have_in_common_is_said(tmp_path, capsys):
+    for name, size, benchmarks in (
+        ("long", SIZE, {"tiny500": 1, "mine": 1}),
+        ("short", SIZE | {"steps": 30}, {"tiny500": 1}),
+        ("others", SIZE | {"problems": 80}, {"tiny500": 1}),
+    ):
+        write_run(tmp_path, name, 0, **size, benchmarks=benchmarks)
+
+    def compared(*names):
+        paths = [f"run={tmp_path}/tiny/tiny/{name}/seed0" for name in names]
+        assert command(compare.Options, compare.compare, None, paths) == 0
+        return capsys.readouterr().out
+
+    shown = compared("long", "short")
+    assert re.search(r"tiny500 +│ 60, 30 ", shown)
+    assert "tiny500: the last steps differ, 60 of A and 30 of B" in shown
+    assert "mine: not compared, only A was evaluated on it" in shown
+    shown = compared("short", "others")
+    assert "tiny500: not compared, A answered 120 problems and B 80, 80 of them the same: evaluate both" in shown
+    assert "B - A" not in shown  # no table without a line
+
+
+def test_an_answer_that_says_everything_twice_is_shown_as_repeating(tmp_path):
+    once = " ".join(f"word{i}" for i in range(60))
+    texts = [once, f"{once} {once}", "so it is four and it is four"]
+    columns = sample_columns(
+        response=texts, repetition=[repetition(text) for text in texts], score=0.0, boxed=True, step=1
+    )
+    folder = RunFolder(tmp_path / "one_shot" / "seed0")
+    samples.write(folder.rollouts_path(1), columns)
+    run = Run("tiny", "tiny", "one_shot", 0, {}, "finished", 0, "", "", "", pd.DataFrame(), folder=folder)
+    (line,) = page_answers.evolution(run)
+    kinds = {answer["response"]: page_answers.KINDS[answer["kind"]] for answer in line["answers"]}
+    assert [kinds[text] for text in texts] == ["wrong", "repeating", "wrong"]
 
 
 def test_the_difference_of_two_runs_is_paired_by_problem(built):
@@ -298,26 +339,37 @@ def test_every_claim_names_what_is_there_and_a_wrong_one_is_refused(tmp_path):
 
 
 def test_claims_of_the_committed_runs():
-    """The first world's runs: what one reads in them, claim by claim."""
-    runs, _ = load(None, RESULTS / "tiny_v1")
+    """What one reads in them, claim by claim, and what one would read of a part of them."""
+    runs, _ = load(None, RESULTS)
     manifests = load_manifests()
-    judged = {claim.claim: claim for claim in claims.judge(claims.read(manifests), manifests, Estimator(runs))}
-    lifts = judged["One example lifts accuracy a lot (pi1, pi13)"]
-    assert lifts.word == "1 of 1 reproduced, 1 open" and lifts.evidence[0].missing == []
-    assert len(lifts.evidence[0].by_seed) == 3
-    assert np.mean(lifts.evidence[0].by_seed) == pytest.approx(lifts.evidence[0].ours.value)
-    assert judged["One example does as well as the whole pool (pi1, pi13)"].word == "0 of 1 reproduced, 1 open"
-    # Evaluated on half of the average after saturation only: nothing to count a gain from.
-    gain = judged["Test accuracy goes on rising after training accuracy has saturated (pi1, pi13)"]
-    assert gain.word == claims.NOT_RUN and all("one_shot_pi13" in line for line in gain.missing)
-    entropy = judged["The entropy loss alone lifts accuracy"]
-    assert entropy.word == "too few seeds"
-    assert entropy.missing == ["python run.py -m +experiment=entropy_only scale=tiny seed=1,2"]
-    table, _, idle = claims.markdown(list(judged.values())).partition("\nNot run yet: ")
+    read = claims.read(manifests)
+
+    def judged(runs):
+        return {claim.claim: claim for claim in claims.judge(read, manifests, Estimator(runs))}
+
+    found = judged(runs)
+    pool = found["The whole pool lifts accuracy a lot"]
+    assert (pool.word, pool.mark, pool.missing) == ("direction reproduced", "yes", [])
+    assert pool.evidence[0].by_seed == pytest.approx([35.4, 38.0, 38.2, 37.0, 35.4])
+    assert np.mean(pool.evidence[0].by_seed) == pytest.approx(pool.evidence[0].ours.value)
+    gain = found["Test accuracy goes on rising after training accuracy has saturated (pi1, pi13)"]
+    assert (gain.word, gain.mark) == ("not reproduced", "no")
+    (line,) = (line for line in claims.markdown(list(found.values())).splitlines() if pool.claim in line)
+    assert line.endswith("| +37.6 | +36.8 (+32.4 to +41.2) | 5 | direction reproduced |")
+
+    one_seed = {"full_set": 1, "one_shot_pi13": 3}  # how many seeds of what is kept, of the others none
+    of_few = judged([run for run in runs if run.seed < one_seed.get(run.name, 0)])
+    few = of_few[pool.claim]
+    assert few.word == "too few seeds"
+    assert few.missing == ["python run.py -m +experiment=full_set scale=tiny seed=1,2"]
+    lifts = of_few["One example lifts accuracy a lot (pi1, pi13)"]
+    assert lifts.word == "1 of 1 reproduced, 1 open" and lifts.evidence[1].missing == []
+    table, _, idle = claims.markdown(list(of_few.values())).partition("\nNot run yet: ")
     lines = table.splitlines()
     assert all(line.count("|") == 6 for line in lines)
-    assert len(lines) - 2 + len(idle.split("; ")) == len(judged) and gain.claim in idle
-    assert "| 1-3 | 1 of 1 reproduced, 1 open |" in next(line for line in lines if lifts.claim in line)
+    not_run = of_few["The entropy loss alone lifts accuracy"]
+    assert not_run.word == claims.NOT_RUN and not_run.claim in idle
+    assert len(lines) - 2 + len(idle.split("; ")) == len(of_few)
 
 
 def test_readme_shows_the_claims_of_the_committed_results(tmp_path, monkeypatch):

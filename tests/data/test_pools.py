@@ -13,9 +13,9 @@ import pytest
 from rlvr.cli import DataError
 from rlvr.config.compose import compose
 from rlvr.data import downloads, pools
-from rlvr.data import prepare as data
 from rlvr.data import protocols as benchmarks
 from rlvr.grading import grade, last_boxed
+from rlvr.planning.plan import plan
 from rlvr.training.rewards import compute_score
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -56,18 +56,19 @@ def test_training_rows_are_the_authors(ranks, file):
 @needs_data
 def test_the_papers_simplified_prompt_and_sixteen_first():
     cfg = compose("+experiment=one_shot", "pool=dsr_sub", "train_set=pi1_to_pi16", f"data_root={DATA}")
-    chosen, _ = data.chosen_examples(cfg)
+    chosen = plan(cfg).problems.chosen
     firsts = [124, 267, 531, 931, 212, 25, 568, 131, 649, 724, 875, 925, 682, 100, 291, 50]
     assert [row["index"] for row in chosen] == firsts
     cfg = compose("+experiment=one_shot", "pool=dsr_sub", "train_set=pi1_simplified", f"data_root={DATA}")
-    chosen, _ = data.chosen_examples(cfg)
+    chosen = plan(cfg).problems.chosen
     assert chosen[0]["prompt"] == "Calculate $\\sqrt[3]{2048}$." + pools.INSTRUCTION
 
 
 @needs_data
 def test_row_265_without_a_label():
     cfg = compose("+experiment=full_set", "pool=dsr_sub", f"data_root={DATA}")
-    chosen, notes = data.chosen_examples(cfg)
+    problems = plan(cfg).problems
+    chosen, notes = problems.chosen, problems.notes
     assert len(chosen) == 1208 and 265 not in [row["index"] for row in chosen]
     assert notes == ["pool dsr_sub: example 265 has no label and is left out"]
     same = [row for row in chosen if row["index"] in (136, 780, 899)]
@@ -75,7 +76,7 @@ def test_row_265_without_a_label():
     rank = pools.ranking("dsr_sub", None, str(DATA)).index(265) + 1
     cfg = compose("+experiment=one_shot", "pool=dsr_sub", f"train_set.ranks=[{rank}]", f"data_root={DATA}")
     with pytest.raises(DataError, match=rf"pi{rank} \(pool dsr_sub\): its label is empty"):
-        data.chosen_examples(cfg)
+        plan(cfg).problems  # noqa: B018
 
 
 def test_math_in_the_authors_format(tmp_path):
@@ -90,15 +91,15 @@ def test_math_in_the_authors_format(tmp_path):
     (tmp_path / "train").mkdir()
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "train" / "math.parquet")
     cfg = compose("+experiment=full_set", "pool=math", "pool.size=1", f"data_root={tmp_path}")
-    chosen, _ = data.chosen_examples(cfg)
+    chosen = plan(cfg).problems.chosen
     assert [(r["answer"], r["source"]) for r in chosen] == [("2", "math")]
     cfg.pool.size = 7500
     with pytest.raises(DataError, match="pool.size=7500: pool math has 1 examples"):
-        data.chosen_examples(cfg)
+        plan(cfg).problems  # noqa: B018
     del row["reward_model"]
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "train" / "math.parquet")
-    with pytest.raises(DataError, match="has no column reward_model"):
-        data.chosen_examples(cfg)
+    with pytest.raises(DataError, match=r"math.parquet, example 1: has no reward_model.ground_truth"):
+        plan(cfg).problems  # noqa: B018
 
 
 def test_a_hub_that_cannot_be_reached(monkeypatch):

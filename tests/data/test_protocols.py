@@ -129,6 +129,14 @@ def test_a_row_without_a_gold_is_left_out_and_counted(tmp_path):
     assert ([e["question"] for e in examples], left_out) == (["a"], 2)
 
 
+def test_rows_without_an_id_are_told_apart_between_two_benchmarks(tmp_path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"question": "a", "answer": "1"}\n{"question": "b", "answer": "2", "id": "own"}')
+    rows = benchmarks.select(["one", "two"], {name: {"file": str(file)} for name in ("one", "two")})
+    ids = [[example["id"] for example in benchmarks.load(row, None)[0]] for row in rows]
+    assert ids == [["one/0", "own"], ["two/0", "own"]]
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -136,7 +144,10 @@ def test_a_row_without_a_gold_is_left_out_and_counted(tmp_path):
             [{"question": "a", "answer": "1", "id": 1}, {"question": "b", "answer": "2", "id": 1}],
             "id 1 occurs more than once",
         ),
-        ([{"question": "a", "solution": "1"}], "no column answer.*it has question, solution"),
+        (
+            [{"question": "a", "solution": "1"}],
+            r"row 1: has no answer \(it has: question, solution\); benchmarks.mine.question= and",
+        ),
         ([{"question": "a", "answer": " "}], "no row has a gold"),
     ],
 )
