@@ -76,7 +76,8 @@ def asked_of(
         row = protocols.complete(row, subject.template, limit)
         if ":" in row.grader:
             own_grader(row.grader)
-        examples, without_gold = protocols.load(row, root)
+        examples, without_gold, more = protocols.load(row, root)
+        notes += more
         record = row.record(seed, examples)
         if subject.shots:
             record["shots"] = subject.shots
