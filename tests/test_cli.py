@@ -48,7 +48,7 @@ def test_help_has_the_options_and_an_example_and_loads_nothing_heavy(module):
     assert done.stdout.splitlines()[-1] == "HEAVY []"
 
 
-# experiments.launch hands such a key to run.py, which knows it or names it (tests/test_experiments_launch.py).
+# experiments.launch hands such a key to run.py, which knows it or names it (tests/experiments/test_launch.py).
 @pytest.mark.parametrize("module", [module for module in COMMANDS if module != "experiments.launch"])
 def test_an_unknown_option_is_one_line(module):
     done = run(module, "nonsense=1")

@@ -171,6 +171,12 @@ def of_run(config: Mapping[str, Any]) -> list[Protocol]:
     return [complete(row, template, limit) for row in select(listed, changes)]
 
 
+def reported_names(config: Mapping[str, Any]) -> list[str]:
+    """The benchmarks of a run's report: what it evaluates while it trains, and what stands for the paper's columns."""
+    columns = paper_columns(config["scale"]["name"]).values()
+    return list(dict.fromkeys([row.name for row in of_run(config)] + [name for names in columns for name in names]))
+
+
 def complete(row: Protocol, template: str, max_tokens: int) -> Protocol:
     """A row with what it leaves to the run."""
     template = row.template or template

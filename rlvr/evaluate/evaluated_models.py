@@ -65,8 +65,7 @@ def asked_of(
     config = subject.config
     chosen = [*benchmarks, *changes]
     if not chosen and config:
-        columns = protocols.paper_columns(config["scale"]["name"]).values()
-        chosen = [row.name for row in protocols.of_run(config)] + [name for names in columns for name in names]
+        chosen = protocols.reported_names(config)
     changes = {**(config.get("benchmarks") or {}), **changes}
     root = data_root or config.get("data_root")
     seed = int(config.get("seed", 0)) if seed is None else seed
