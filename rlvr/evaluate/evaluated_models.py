@@ -74,7 +74,8 @@ def tasks_of(
         row = protocols.complete(row, models.template, limit)
         if ":" in row.grader:
             own_grader(row.grader)
-        examples, without_gold = protocols.load(row, root)
+        examples, without_gold, more = protocols.load(row, root)
+        notes += more
         record = row.record(seed, examples)
         if models.shots:
             record["shots"] = models.shots

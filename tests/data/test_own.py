@@ -366,8 +366,8 @@ def test_a_random_reward_repeats_itself():
 
 def test_the_majority_is_counted_for_each_example_over_equal_answers():
     answers = ["\\boxed{1/2}", "\\boxed{3}", "\\boxed{0.5}", "no box", "\\boxed{3}", "\\boxed{\\frac12}"]
-    assert vote(answers, ["a"] * 6, "math_verify") == [1, 0, 1, 0, 0, 1]
-    assert vote(answers, ["a", "b", "a", "b", "b", "b"], "math_verify") == [1, 1, 1, 0, 1, 0]
+    assert vote(answers, ["a"] * 6) == [1, 0, 1, 0, 0, 1]
+    assert vote(answers, ["a", "b", "a", "b", "b", "b"]) == [1, 1, 1, 0, 1, 0]
     # As many for 1/2 as for 3: the first counts.
-    assert vote(answers[:2], ["a"] * 2, "math_verify") == [1, 0]
-    assert vote(["no box", "\\boxed{}"], ["a"] * 2, "math_verify") == [0, 0]
+    assert vote(answers[:2], ["a"] * 2) == [1, 0]
+    assert vote(["no box", "\\boxed{}"], ["a"] * 2) == [0, 0]
