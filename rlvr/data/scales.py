@@ -28,14 +28,14 @@ def scale_file(scale: str) -> Mapping[str, Any]:
     path = FOLDER / f"{scale}.yaml"
     if not path.exists():
         return {}
-    file = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    merged: dict[str, Any] = {}
+    file = OmegaConf.load(path)
+    parts: list[Mapping[str, Any]] = []
     for default in file.get("defaults", []):
         if isinstance(default, Mapping):
-            merged["base_model"] = default.get("override /base_model", merged.get("base_model"))
+            parts += [{"base_model": model} for key, model in default.items() if key == "override /base_model"]
         elif default != "_self_":
-            merged |= scale_file(default)
-    return merged | file["scale"]
+            parts.append(scale_file(default))
+    return OmegaConf.to_container(OmegaConf.merge(*parts, file.scale), resolve=False)
 
 
 def paper_columns(scale: str) -> dict[str, tuple[str, ...]]:
