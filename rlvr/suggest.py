@@ -147,8 +147,8 @@ def solved(options: Options, screen: Any) -> tuple[list[dict[str, str]], Any]:
 
     from rlvr.config.compose import compose, explain
     from rlvr.data import gguf, own_examples, pools, prepare, prompts, protocols
-    from rlvr.evaluate.answer_store import Store, only_one
-    from rlvr.evaluate.answering import Asked, LazyEngine, run_all
+    from rlvr.evaluate.answer_store import Store, evaluation_lock
+    from rlvr.evaluate.answering import BenchmarkTask, LazyEngine, run_all
     from rlvr.evaluate.evaluated_models import tokenizer_of
     from rlvr.runs import samples
     from rlvr.runs.evaluations import rows_of_problems
@@ -181,8 +181,8 @@ def solved(options: Options, screen: Any) -> tuple[list[dict[str, str]], Any]:
         {"id": str(row["index"]), "question": row["prompt"], "answer": row["answer"], "subject": ""} for row in rows
     ]
     engine = LazyEngine(options.engine, options.device, None, options.rows, options.seed)
-    with only_one(folder):
-        run_all(engine, {0: path}, [Asked(protocol, store, problems, render)], screen)
+    with evaluation_lock(folder):
+        run_all(engine, {0: path}, [BenchmarkTask(protocol, store, problems, render)], screen)
     stored = samples.read(store.path(0), ["id", "score"])
     of_problem = rows_of_problems(stored["id"])
     right = np.zeros(len(rows))
