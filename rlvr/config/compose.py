@@ -20,7 +20,8 @@ from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import ConfigError
-from rlvr.config.schema import CONF, group_options, register_resolvers, unknown_key_message, verl_config
+from rlvr.config.resolvers import register_resolvers
+from rlvr.config.schema import CONF, group_options, unknown_key_message, verl_config
 from rlvr.data import gguf
 from rlvr.runs.free_text import for_hydra, in_quotes, protected
 from rlvr.runs.naming import science

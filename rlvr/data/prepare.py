@@ -72,6 +72,25 @@ def check_labels(chosen: list[dict], pool: str) -> None:
             raise DataError(f"{name}: the grader cannot read its label {label!r}: write a number or whole LaTeX")
 
 
+def refuse_other_rows(folder: RunFolder, training_rows: list[dict], test_rows: list[dict]) -> None:
+    """DataError when a run that has begun would go on with other problems or labels than those it wrote down."""
+    import pyarrow.parquet as pq
+
+    for rows, name in ((training_rows, "train"), (test_rows, "val")):
+        path = folder.data_dir / f"{name}.parquet"
+        if folder.last_step() < 0 or not path.exists():
+            continue
+        then, now = (
+            list(dict.fromkeys((row["data_source"], row["prompt"][0]["content"], row["reward_model"]["ground_truth"]) for row in some))
+            for some in (pq.read_table(path, columns=["data_source", "prompt", "reward_model"]).to_pylist(), rows)
+        )  # fmt: skip
+        if other := [row for row in now if row not in set(then)] or [row for row in then if row not in set(now)]:
+            raise DataError(
+                f"{path}: this run began with other problems or labels (of {other[0][0]}: {other[0][1][:60]!r}, label "
+                f"{other[0][2]!r}): give back the file they came from, or variant=<name>"
+            )
+
+
 def write_rows(folder: RunFolder, training_rows: list[dict], test_rows: list[dict]) -> None:
     """Write data/train.parquet and data/val.parquet of a run."""
     import pyarrow as pa

@@ -8,6 +8,8 @@ A row without a gold is left out and counted; ids that occur twice are an error.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -91,10 +93,17 @@ class Protocol:
         asked = [count for count in (self.limit, self.problems) if count is not None]
         return self.k * min(asked) if asked else None
 
-    def record(self, seed: int) -> dict[str, Any]:
-        """What decides a response and its verdict, besides the model; plain data, kept beside the samples."""
-        left_out = {"name", "problems", "question", "answer", "id", "subject"} | ({"file"} if self.dataset else set())
+    def record(self, seed: int, examples: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """What decides a response and its verdict, besides the model; plain data, kept beside the samples.
+
+        examples: those of a user's own file, which may change; where it lies makes no difference.
+        """
+        left_out = ("name", "file", "problems", "question", "answer", "id", "subject")
         kept = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
+        if examples and self.dataset is None:
+            for key, column in (("problems", "question"), ("golds", "answer")):
+                told = json.dumps([[example["id"], example[column]] for example in examples])
+                kept[key] = hashlib.sha256(told.encode()).hexdigest()[:12]
         stop = list(self.stop or ()) if self.scoring == "generate" else []
         return kept | {"stop": stop, "seed": seed if self.temperature else 0}
 
@@ -159,6 +168,12 @@ def of_run(config: Mapping[str, Any]) -> list[Protocol]:
             listed[i] = entry["name"]
     template, limit = config["base_model"]["template"], config["scale"]["max_response_tokens"]
     return [complete(row, template, limit) for row in select(listed, changes)]
+
+
+def reported_names(config: Mapping[str, Any]) -> list[str]:
+    """The benchmarks of a run's report: what it evaluates while it trains, and what stands for the paper's columns."""
+    columns = paper_columns(config["scale"]["name"]).values()
+    return list(dict.fromkeys([row.name for row in of_run(config)] + [name for names in columns for name in names]))
 
 
 def complete(row: Protocol, template: str, max_tokens: int) -> Protocol:

@@ -6,6 +6,7 @@
     python -m rlvr.evaluate model=Qwen/Qwen2.5-Math-1.5B template=qwen25-math-cot out=evals/base benchmarks=paper
     python -m rlvr.evaluate run=<folder> benchmarks.mine.file=my.jsonl benchmarks.mine.question=q benchmarks.mine.answer=a
     python -m rlvr.evaluate run=<folder> baselines=true                              # what prompting alone gives the base model
+    python -m rlvr.evaluate run=<folder> contamination=true                          # does the base model know the questions?
     python -m rlvr.evaluate run=<folder> steps=best gate.min_gain=0.02               # exit code 2 unless it gained so much
     python -m rlvr.evaluate run=<folder> regrade=true benchmarks.mine.grader=my.py:f # judge the stored answers again
 
@@ -62,6 +63,7 @@ class Options:
     )
     confidence: float = option("of the gate's interval", 0.95, key="gate.confidence")
     baselines: bool = option("evaluate the untrained model under other prompts instead (paper Table 16)", False)
+    contamination: bool = option("ask the untrained model to continue the questions instead: does it know them?", False)
     examples: Path | None = option(
         "baselines: a file of worked examples (question, answer) to put into the context", None
     )
@@ -78,7 +80,7 @@ def evaluate(options: Options) -> int:
         )
     from rich.console import Console
 
-    from rlvr.evaluate import baselines, evaluated_models, summary
+    from rlvr.evaluate import baselines, contamination, evaluated_models, summary
     from rlvr.evaluate.answer_store import evaluation_lock
     from rlvr.evaluate.answering import LazyEngine, regrade, run_all
     from rlvr.evaluate.gain_gate import check
@@ -101,6 +103,9 @@ def evaluate(options: Options) -> int:
     notes += [f"step {step} is left out: {problem}" for step, problem in models.left_out.items()]
     for note in notes:
         screen.print(note, style="yellow", soft_wrap=True, highlight=False)
+    if o.contamination:
+        contamination.evaluate(engine, models, tasks, screen)
+        return 0
     with evaluation_lock(models.folder):
         if o.regrade:
             for task in tasks:

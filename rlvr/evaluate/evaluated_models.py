@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -66,8 +64,7 @@ def tasks_of(
     config = models.config
     chosen = [*benchmarks, *changes]
     if not chosen and config:
-        columns = protocols.paper_columns(config["scale"]["name"]).values()
-        chosen = [row.name for row in protocols.of_run(config)] + [name for names in columns for name in names]
+        chosen = protocols.reported_names(config)
     changes = {**(config.get("benchmarks") or {}), **changes}
     root = data_root or config.get("data_root")
     seed = int(config.get("seed", 0)) if seed is None else seed
@@ -78,12 +75,9 @@ def tasks_of(
         if ":" in row.grader:
             own_grader(row.grader)
         examples, without_gold = protocols.load(row, root)
-        record = row.record(seed)
+        record = row.record(seed, examples)
         if models.shots:
             record["shots"] = models.shots
-        if row.dataset is None:  # a file of the user's own may change
-            record["problems"] = _digest([[example["id"], example["question"]] for example in examples])
-            record["golds"] = _digest([[example["id"], example["answer"]] for example in examples])
         store = Store(models.folder, row, record, regrade)
         if without_gold:
             rows = without_gold + len(examples)
@@ -91,10 +85,6 @@ def tasks_of(
             store.note(left_out_without_gold=without_gold)
         tasks.append(BenchmarkTask(row, store, examples, partial(_render, models, str(row.template))))
     return tasks, notes
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
 
 
 def _render(models: EvaluatedModels, template: str, question: str) -> str:

@@ -24,6 +24,7 @@ from rlvr.cli import usable_cores
 
 LIMIT_S = 2.5  # of processor time, so that a verdict does not depend on what else the machine does
 START_LIMIT_S = 120.0
+RELATIVE = 5e-5  # numbers that differ by more than this share of the larger are different
 _GRACE_S = 27.5  # of waiting beyond LIMIT_S, before the caller stops a worker that is starved or stuck
 
 Verdict = tuple[float, str]

@@ -1,7 +1,5 @@
 """From the command's options to a running server: what is served, its key, its gate, its announcement."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os
@@ -13,19 +11,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlvr.cli import ConfigError
 from rlvr.data import protocols
 from rlvr.data.own_examples import trained_on
-from rlvr.evaluate import evaluated_models as subjects
-from rlvr.evaluate.evaluated_models import EvaluatedModels as Subject
+from rlvr.evaluate import evaluated_models
+from rlvr.evaluate.evaluated_models import EvaluatedModels
 from rlvr.runs import evaluations
 from rlvr.serve import score_gate
-from rlvr.serve.api import LOOPBACK, Backend, Limits, Served, app
-
-if TYPE_CHECKING:
-    from rlvr.serve.__main__ import Options
+from rlvr.serve.api import LOOPBACK, Backend, Served, app
+from rlvr.serve.options import Options
 
 KEY = "RLVR_API_KEY"
 FILES = 8192  # open files to ask the system for: a connection is one
@@ -38,9 +34,9 @@ def run(options: Options) -> int:
         raise ConfigError(f"host={options.host}: whoever reaches it could ask; set {KEY}, or give key_file=<file>")
     with _listen(options.host, options.port) as listening:
         subject, names = _subject(options)
-        check = _gated(options, subject, max(subject.models)) if options.gate == "on" else None
+        gate = _gate(options, subject) if options.gate == "on" else None
         try:
-            return asyncio.run(_serve(options, subject, names, key, check, listening))
+            return asyncio.run(_serve(options, subject, names, key, gate, listening))
         except asyncio.CancelledError:  # SIGTERM before it was ready
             return 128 + signal.SIGTERM
 
@@ -73,12 +69,12 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _subject(options: Options) -> tuple[Subject, dict[str, int]]:
+def _subject(options: Options) -> tuple[EvaluatedModels, dict[str, int]]:
     """What is served, and the name of each of its models with its step."""
     if options.model is not None:
-        subject = subjects.of_model(options.model, Path(), options.template)
+        subject = evaluated_models.of_model(options.model, Path(), options.template)
         return subject, {options.name or Path(options.model).name: 0}
-    subject = subjects.of_run(Path(str(options.run)), options.step, options.base, options.template)
+    subject = evaluated_models.of_run(Path(str(options.run)), options.step, options.base, options.template)
     step = max(subject.models)
     if step == 0 and options.step not in ("0", "[0]"):
         raise ConfigError(f"run={options.run}: keeps no checkpoint; step=0 serves its base model")
@@ -91,20 +87,24 @@ def _subject(options: Options) -> tuple[Subject, dict[str, int]]:
     return subject, names
 
 
-def _gated(options: Options, subject: Subject, step: int) -> tuple[protocols.Protocol, list[dict], dict[str, str]]:
-    """Benchmark, stored rows and questions of the gate."""
+def _gate(options: Options, subject: EvaluatedModels) -> score_gate.Gate:
+    """What the served model is held to: stored answers of the run, and their questions."""
     if not subject.config:
         raise ConfigError("gate=on: a model alone has no reported score; gate=off serves it")
-    known = protocols.of_run(subject.config)
-    protocol, rows = score_gate.reported(subject.folder, step, known, options.gate_problems)
+    protocol, rows = score_gate.reported(subject.folder, max(subject.models), subject.config, options.gate_problems)
     root = str(options.data_root) if options.data_root else subject.config.get("data_root")
     questions = {example["id"]: example["question"] for example in protocols.load(protocol, root)[0]}
-    return protocol, rows, questions
+    return score_gate.Gate(protocol, rows, questions)
 
 
 async def _serve(
-    options: Options, subject: Subject, names: dict[str, int], key: str | None, check: Any, listening: Any
-):
+    options: Options,
+    subject: EvaluatedModels,
+    names: dict[str, int],
+    key: str | None,
+    gate: score_gate.Gate | None,
+    listening: Any,
+) -> int:
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -121,19 +121,18 @@ async def _serve(
     _raise_file_limit()
     backend = await _backend(options, subject, names)
     try:
-        if check:
-            protocol, rows, questions = check
-            at_once = min(64, options.queue)
-            verdict = await score_gate.check(backend, next(iter(names)), protocol, rows, questions, at_once)
-            print(f"gate: {verdict}", flush=True)
-            if not verdict.open:
+        if gate is not None:
+            outcome = await gate.check(backend, next(iter(names)), min(64, options.queue))
+            print(f"gate: {outcome}", flush=True)
+            if not outcome.open:
                 raise ConfigError(
                     "the served model does not reach its reported score: the weights, the template or the engine differ "
                     "from what was evaluated; gate=off serves it all the same"
                 )
-        loopback = options.host in LOOPBACK
-        limits = Limits(options.body_bytes, options.seconds)
-        served = Served(backend, int(time.time()), about(subject, names), key, limits, LOOPBACK if loopback else None)
+        hosts = LOOPBACK if options.host in LOOPBACK else None
+        shown = about(subject, names)
+        served = Served(backend, int(time.time()), shown, key, hosts, options.body_bytes, options.seconds,
+                        options.queue)  # fmt: skip
         config = uvicorn.Config(
             app(served), log_level="warning", lifespan="off", timeout_graceful_shutdown=5, timeout_keep_alive=60,
             backlog=1024, server_header=False, date_header=False,
@@ -151,18 +150,17 @@ async def _serve(
     return 0
 
 
-async def _backend(options: Options, subject: Subject, names: dict[str, int]) -> Backend:
+async def _backend(options: Options, subject: EvaluatedModels, names: dict[str, int]) -> Backend:
     paths = {name: subject.models[step] for name, step in names.items()}
     default = subject.config["scale"]["max_response_tokens"] if subject.config else None
     if options.engine == "vllm":
         from rlvr.serve.vllm_backend import VllmBackend
 
-        return await VllmBackend.start(paths, subject.template, options.python, options.dtype, options.queue, default)
-    from rlvr.serve.torch_backend import LocalBackend, LocalModel
+        return await VllmBackend.start(paths, subject.template, options.python, options.dtype, default)
+    from rlvr.serve.torch_backend import TorchBackend, TorchModel
 
     how = (subject.template, options.rows, options.device, options.dtype, default)
-    models = {name: LocalModel(path, *how) for name, path in paths.items()}
-    return LocalBackend(models, options.queue)
+    return TorchBackend({name: TorchModel(path, *how) for name, path in paths.items()})
 
 
 async def _announce(
@@ -197,14 +195,16 @@ async def _watch(server: Any, backend: Backend) -> None:
     server.should_exit = True
 
 
-def about(subject: Subject, names: dict[str, int]) -> dict[str, Any]:
+def about(subject: EvaluatedModels, names: dict[str, int]) -> dict[str, Any]:
     """What the page shows: each model's evaluated accuracy, and the training examples."""
     if not subject.config:
         return {}
+    benchmarks = protocols.reported_names(subject.config)
     scores = {}
     for name, step in names.items():
-        of_step = evaluations.scores(subject.folder, step).items()
-        scores[name] = ", ".join(f"{benchmark} {accuracy * 100:.1f} %" for benchmark, accuracy in of_step)
+        found = evaluations.scores(subject.folder, step, benchmarks).items()
+        lines = [f"{benchmark} {one.accuracy * 100:.1f} % of {one.problems} problems" for benchmark, one in found]
+        scores[name] = ", ".join(lines)
     return {"scores": scores, "examples": trained_on(subject.folder)}
 
 

@@ -28,7 +28,9 @@ from rlvr.runs.folder import RunFolder
 from rlvr.runs.metrics_file import MetricsWriter
 from rlvr.training import first_step_check
 from rlvr.training.rewards import vote
-from rlvr.verl_torch import stop_texts
+from rlvr.verl_torch import private_names, stop_texts
+
+private_names.check(__name__)
 
 SAMPLE_FIELDS = [
     "uid",

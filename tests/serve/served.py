@@ -19,6 +19,7 @@ class Serving:
     def __init__(self, served: Served):
         import uvicorn
 
+        self.served = served
         self.listening = http_server._listen("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self.listening.getsockname()[1]}"
         self.uvicorn = uvicorn.Server(uvicorn.Config(app(served), log_level="error", lifespan="off"))
