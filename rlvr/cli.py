@@ -101,7 +101,7 @@ def usage(options: type, doc: str | None) -> str:
     lines = [(doc or "").strip(), "", "options:"]
     for key, (one, kind) in _fields(options).items():
         values = "|".join(map(str, get_args(kind))) if get_origin(kind) is Literal else "..."
-        shape = ".<name>.<key>=..." if kind is dict else f"={values}"
+        shape = "<name>.<key>=..." if kind is dict else f"={values}"
         default = "" if _default(one) in (None, MISSING, [], {}) else f" (default: {_default(one)})"
         lines.append(f"  {key + shape:<34} {one.metadata['help']}{default}")
     return "\n".join(lines)
@@ -116,8 +116,9 @@ def read(options: type[T], arguments: Sequence[str]) -> T:
     values: dict[str, Any] = {}
     for argument in arguments:
         key, equals, text = argument.partition("=")
-        name = key if key in known else key.partition(".")[0]
-        below = key[len(name) + 1 :].split(".") if name != key else []
+        name, *below = [key] if key in known else key.split(".")
+        if below and f"{name}." in known:
+            name += "."
         if equals and others and (name not in known or below and known[name][1] is not dict):
             values.setdefault(known[others][0].name, []).append(argument)
             continue
@@ -145,14 +146,14 @@ def read(options: type[T], arguments: Sequence[str]) -> T:
 
 
 def _fields(options: type) -> dict[str, tuple[Field, Any]]:
-    """The fields by the key that is written for them, each with its type without `| None`."""
+    """The fields by the key that is written for them, a dot behind that of a dict, each with its type without `| None`."""
     hints = get_type_hints(options)
     known = {}
     for one in fields(options):
         kind = hints[one.name]
         if get_origin(kind) in (Union, UnionType):
             kind = next(part for part in get_args(kind) if part is not type(None))
-        known[one.metadata["key"] or one.name] = one, kind
+        known[(one.metadata["key"] or one.name) + "." * (kind is dict)] = one, kind
     return known
 
 

@@ -162,7 +162,9 @@ def solved(options: Options, screen: Any) -> tuple[list[dict[str, str]], Any]:
     template = options.template or cfg.base_model.template
     examples = own_examples.read_examples(pool, f"pool={pool}")
     rows = pools.own_pool(examples, cfg.pool.source)
-    prepare.check_labels(rows, pool.name)
+    rows, notes = prepare.with_checked_labels(rows, pool.name, shipped=False)
+    for note in notes:
+        screen.print(note, soft_wrap=True, highlight=False)
     asked_for = {"file": str(pool), "k": options.samples, "template": template, "max_tokens": cfg.scale.max_response_tokens,
                  **{name: cfg.scale[name] for name in ("temperature", "top_p", "top_k")}}  # fmt: skip
     path = gguf.local_folder(str(cfg.base_model.path))

@@ -23,6 +23,7 @@ import yaml
 
 from rlvr.cli import ConfigError, DataError, did_you_mean
 from rlvr.data.downloads import data_file, hub_rows
+from rlvr.data.labels import matched
 from rlvr.data.own_examples import answer_text, texts
 from rlvr.data.prompts import STOPS, TEMPLATES
 from rlvr.data.row_files import read_rows
@@ -222,10 +223,10 @@ def shown(scale: str, evaluated: Sequence[str]) -> str:
     return next((name for name in paper_columns(scale).get("MATH500", ()) if name in evaluated), evaluated[-1])
 
 
-def load(benchmark: Protocol, data_root: str | None) -> tuple[list[dict], int]:
-    """The examples of a benchmark in its own order, and how many rows were left out for want of a gold.
+def load(benchmark: Protocol, data_root: str | None) -> tuple[list[dict], int, list[str]]:
+    """The examples of a benchmark in its own order, how many rows were left out for want of a gold, and notes on golds.
 
-    Raises DataError for a file that is not there, lacks a column or a row, or gives an id twice.
+    A gold of a user's own file that no natural answer matches is rewritten, which a note says, or refused. Raises DataError for a file that is not there, lacks a column or a row, or gives an id twice.
     """
     if benchmark.dataset in TINY:
         from rlvr.tiny import datasets
@@ -244,7 +245,12 @@ def load(benchmark: Protocol, data_root: str | None) -> tuple[list[dict], int]:
     with_gold = [example for example in examples if example["answer"].strip()]
     if not with_gold:
         raise DataError(f"{benchmark.name}: no row has a gold answer in the column {benchmark.answer}")
-    return with_gold, len(examples) - len(with_gold)
+    notes: list[str] = []
+    if benchmark.dataset is None and benchmark.scoring == "generate" and benchmark.grader in GRADERS:
+        names = [f"benchmarks.{benchmark.name}.file={benchmark.file}, {example['id']}" for example in with_gold]
+        golds, notes = matched([example["answer"] for example in with_gold], names)
+        with_gold = [{**example, "answer": gold} for example, gold in zip(with_gold, golds, strict=True)]
+    return with_gold, len(examples) - len(with_gold), notes
 
 
 def _read(benchmark: Protocol, data_root: str | None) -> list[dict]:

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rlvr.cli import DataError
 from rlvr.data.protocols import Protocol
 from rlvr.evaluate.answer_store import Store
-from rlvr.evaluate.graded_rows import choice_row, judge
+from rlvr.evaluate.graded_rows import choice_row, grade
 from rlvr.runs import samples
 
 if TYPE_CHECKING:
@@ -274,5 +274,5 @@ def _graded(task: BenchmarkTask, rows: list[dict[str, Any]]) -> list[dict[str, A
     """The rows with their verdicts; scored choices have theirs already."""
     if not task.generates:
         return rows
-    columns = judge(task.protocol.grader, [row["response"] for row in rows], [row["gold"] for row in rows])
-    return [row | {name: values[i] for name, values in columns.items()} for i, row in enumerate(rows)]
+    graded = grade(task.protocol.grader, [row["response"] for row in rows], [row["gold"] for row in rows])
+    return [row | columns | {"reward": columns["score"]} for row, columns in zip(rows, graded, strict=True)]

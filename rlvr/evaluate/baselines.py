@@ -29,7 +29,7 @@ from rlvr.evaluate.answer_store import evaluation_lock
 from rlvr.evaluate.answering import BenchmarkTask, LazyEngine, run_all
 from rlvr.evaluate.checkpoints import selection
 from rlvr.evaluate.evaluated_models import EvaluatedModels
-from rlvr.evaluate.graded_rows import grade_all
+from rlvr.evaluate.graded_rows import grade
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.plain_files import read_json, write_json
 
@@ -122,8 +122,8 @@ def _pi1(lazy: LazyEngine, models: EvaluatedModels, data_root: str | None, scree
     draws = [Sampling(limit, TRY_TEMPERATURE, seed=lazy.seed + i) for i in range(TRIES)]
     answers = engine.generate([prompt] * TRIES, draws, lambda responses, tokens: None)
     texts = engine.tokenizer.batch_decode([a.token_ids for a in answers], skip_special_tokens=True)
-    verdicts = grade_all("math_verify", texts, [pi1["answer"]] * TRIES)
-    right = [text for text, (score, _) in zip(texts, verdicts, strict=True) if score == 1]
+    graded = grade("math_verify", texts, [pi1["answer"]] * TRIES)
+    right = [text for text, row in zip(texts, graded, strict=True) if row["score"] == 1]
     if not right:
         screen.print(f"in_context_pi1 is left out: none of {TRIES} answers of the base model to pi1 is right")
         return None

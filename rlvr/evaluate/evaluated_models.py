@@ -13,7 +13,7 @@ from rlvr.data import gguf, prompts, protocols
 from rlvr.evaluate import checkpoints
 from rlvr.evaluate.answer_store import Store
 from rlvr.evaluate.answering import BenchmarkTask
-from rlvr.evaluate.graded_rows import own_grader
+from rlvr.grading import grader_named
 from rlvr.runs.folder import RunFolder
 
 
@@ -72,9 +72,9 @@ def tasks_of(
     tasks, notes = [], []
     for row in protocols.select(chosen or ["paper"], changes):
         row = protocols.complete(row, models.template, limit)
-        if ":" in row.grader:
-            own_grader(row.grader)
-        examples, without_gold = protocols.load(row, root)
+        grader_named(row.grader)
+        examples, without_gold, more = protocols.load(row, root)
+        notes += more
         record = row.record(seed, examples)
         if models.shots:
             record["shots"] = models.shots

@@ -10,23 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from rlvr.runs.naming import holds_data
+from rlvr.runs.naming import MACHINE, holds_data
 from rlvr.runs.plain_files import RunFolderError
 
 if TYPE_CHECKING:
     from rlvr.runs.folder import RunFolder
 
-# What two starts of one run may differ in: a key here, and all below it. Paths inside the run folder may move with it.
-# The problems that are read from a file are compared themselves (train_set.examples; data/*.parquet, rlvr/data/prepare.py).
-MAY_DIFFER = ("tracking", "runs_dir", "run_dir", "data_root", "check", "all", "watchdog", "trainer.logger", "ray", "ray_kwargs",
-              "example.file")  # fmt: skip
+# What two starts of one run may differ in. Paths inside the run folder may move with it. The problems that are read from a file
+# are compared themselves (train_set.examples; data/*.parquet, rlvr/data/prepare.py).
+MAY_DIFFER = (*(key for key, may_differ in MACHINE.items() if may_differ), "trainer.logger", "example.file")
 # A reward of the user's own may lie elsewhere; its text is compared (data/reward.py, rlvr/training/train_run.py).
 OWN_REWARD = ("reward_rule.file", "reward.custom_reward_function.reward_kwargs.file")
 # What may change on a run that is there, to no fewer steps than it has; it then goes on from its last checkpoint. With the
 # keys that follow it.
 MAY_GROW = {"scale.steps": ("trainer.total_training_steps", "trainer.total_epochs")}
-
-
 MAX_SHOWN = 8
 
 

@@ -17,10 +17,12 @@ from pathlib import Path
 
 from rlvr.runs.free_text import as_written, without_quotes
 
-# Overrides that do not change what is studied: choices that have a folder of their own, and where and how a run runs.
+# Keys that do not change what is studied. PLACE: choices that have a folder of their own. MACHINE: where and how a run runs, and
+# whether two starts of one run may differ in the key and all below it.
 PLACE = ("experiment", "scale", "base_model", "seed", "variant")
-MACHINE = ("hardware", "runs_dir", "run_dir", "data_root", "tracking", "check", "retention", "ray_kwargs", "transfer_queue",
-           "trainer", "hydra", "all", "watchdog", "ray")  # fmt: skip
+MACHINE = {"hardware": False, "retention": False, "transfer_queue": False, "trainer": False, "hydra": False, "runs_dir": True,
+           "run_dir": True, "data_root": True, "tracking": True, "check": True, "all": True, "watchdog": True, "ray": True,
+           "ray_kwargs": True}  # fmt: skip
 LONGEST = 120
 
 

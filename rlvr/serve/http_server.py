@@ -8,10 +8,12 @@ import shlex
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import uvicorn
 
 from rlvr.cli import ConfigError
 from rlvr.data import protocols
@@ -19,9 +21,9 @@ from rlvr.data.own_examples import trained_on
 from rlvr.evaluate import evaluated_models
 from rlvr.evaluate.evaluated_models import EvaluatedModels
 from rlvr.runs import evaluations
-from rlvr.serve import score_gate
 from rlvr.serve.api import LOOPBACK, Backend, Served, app
 from rlvr.serve.options import Options
+from rlvr.serve.score_gate import Gate, gate_of
 
 KEY = "RLVR_API_KEY"
 FILES = 8192  # open files to ask the system for: a connection is one
@@ -34,7 +36,8 @@ def run(options: Options) -> int:
         raise ConfigError(f"host={options.host}: whoever reaches it could ask; set {KEY}, or give key_file=<file>")
     with _listen(options.host, options.port) as listening:
         subject, names = _subject(options)
-        gate = _gate(options, subject) if options.gate == "on" else None
+        root = str(options.data_root) if options.data_root else None
+        gate = gate_of(subject, options.gate_problems, root) if options.gate == "on" else None
         try:
             return asyncio.run(_serve(options, subject, names, key, gate, listening))
         except asyncio.CancelledError:  # SIGTERM before it was ready
@@ -87,14 +90,26 @@ def _subject(options: Options) -> tuple[EvaluatedModels, dict[str, int]]:
     return subject, names
 
 
-def _gate(options: Options, subject: EvaluatedModels) -> score_gate.Gate:
-    """What the served model is held to: stored answers of the run, and their questions."""
-    if not subject.config:
-        raise ConfigError("gate=on: a model alone has no reported score; gate=off serves it")
-    protocol, rows = score_gate.reported(subject.folder, max(subject.models), subject.config, options.gate_problems)
-    root = str(options.data_root) if options.data_root else subject.config.get("data_root")
-    questions = {example["id"]: example["question"] for example in protocols.load(protocol, root)[0]}
-    return score_gate.Gate(protocol, rows, questions)
+class _Server(uvicorn.Server):
+    """Announces itself, and ends at a signal or when what answers has ended: a dead backend is never replaced in silence."""
+
+    def __init__(self, config: uvicorn.Config, backend: Backend, announcement: Callable[[], str]):
+        super().__init__(config)
+        self.backend, self.announcement = backend, announcement
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(self.announcement(), flush=True)
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or not self.backend.healthy
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn's own raises the signal again, which would leave no time to end what answers."""
+        for sent in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(sent, self.handle_exit, sent, None)
+        yield
 
 
 async def _serve(
@@ -102,47 +117,36 @@ async def _serve(
     subject: EvaluatedModels,
     names: dict[str, int],
     key: str | None,
-    gate: score_gate.Gate | None,
-    listening: Any,
+    gate: Gate | None,
+    listening: socket.socket,
 ) -> int:
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        """Ends at a signal without raising it again, which would leave no time to end what answers."""
-
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            for sent in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(sent, self.handle_exit, sent, None)
-            yield
-
-    started, loop = time.monotonic(), asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)  # type: ignore[union-attr]
+    started, model = time.monotonic(), next(iter(names))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)  # type: ignore[union-attr]
     _raise_file_limit()
     backend = await _backend(options, subject, names)
     try:
         if gate is not None:
-            outcome = await gate.check(backend, next(iter(names)), min(64, options.queue))
+            outcome = await gate.check(backend, model, min(64, options.queue))
             print(f"gate: {outcome}", flush=True)
             if not outcome.open:
                 raise ConfigError(
                     "the served model does not reach its reported score: the weights, the template or the engine differ "
                     "from what was evaluated; gate=off serves it all the same"
                 )
+        limits = (options.body_bytes, options.seconds, options.queue)
         hosts = LOOPBACK if options.host in LOOPBACK else None
-        shown = about(subject, names)
-        served = Served(backend, int(time.time()), shown, key, hosts, options.body_bytes, options.seconds,
-                        options.queue)  # fmt: skip
+        served = Served(backend, int(time.time()), about(subject, names), key, hosts, *limits)
         config = uvicorn.Config(
             app(served), log_level="warning", lifespan="off", timeout_graceful_shutdown=5, timeout_keep_alive=60,
             backlog=1024, server_header=False, date_header=False,
         )  # fmt: skip
-        server = Server(config)
-        announcing = asyncio.create_task(_announce(server, listening, options.host, names, key, started))
-        watching = asyncio.create_task(_watch(server, backend))
-        await server.serve(sockets=[listening])
-        announcing.cancel()
-        watching.cancel()
+
+        def announcement() -> str:
+            ready = f"(ready after {time.monotonic() - started:.1f} s); Ctrl-C ends it"
+            url = _url(options.host, listening.getsockname()[1])
+            return f"serving {', '.join(names)} at {url} {ready}\n\n{_examples(url, model, key is not None)}"
+
+        await _Server(config, backend, announcement).serve(sockets=[listening])
         if not backend.healthy:
             raise ConfigError(f"engine={options.engine}: ended under way; its messages above say why")
     finally:
@@ -163,36 +167,22 @@ async def _backend(options: Options, subject: EvaluatedModels, names: dict[str, 
     return TorchBackend({name: TorchModel(path, *how) for name, path in paths.items()})
 
 
-async def _announce(
-    server: Any, listening: Any, host: str, names: dict[str, int], key: str | None, started: float
-) -> None:
-    while not server.started:
-        await asyncio.sleep(0.02)
+def _url(host: str, port: int) -> str:
     shown = host if host not in ("0.0.0.0", "::") else socket.gethostname()
-    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listening.getsockname()[1]}"
-    model = next(iter(names))
-    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "What is 17 * 3?"}]})
-    header = f' -H "Authorization: Bearer ${KEY}"' if key else ""
-    given = f'os.environ["{KEY}"]' if key else '"none"'
-    lines = [
-        f"serving {', '.join(names)} at {url} (ready after {time.monotonic() - started:.1f} s); Ctrl-C ends it",
-        "",
-        f'curl {url}/v1/chat/completions -H "Content-Type: application/json"{header} -d {shlex.quote(body)}',
-        "",
-        *(["import os"] if key else []),
-        "from openai import OpenAI",
-        f'client = OpenAI(base_url="{url}/v1", api_key={given})',
-        'messages = [{"role": "user", "content": "What is 17 * 3?"}]',
-        f'print(client.chat.completions.create(model="{model}", messages=messages).choices[0].message.content)',
-    ]
-    print("\n".join(lines), flush=True)
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
 
 
-async def _watch(server: Any, backend: Backend) -> None:
-    """End the server when what answers has ended: a dead backend is never replaced in silence."""
-    while backend.healthy:
-        await asyncio.sleep(1)
-    server.should_exit = True
+def _examples(url: str, model: str, keyed: bool) -> str:
+    """A question to the server by curl and by the openai client, to be copied."""
+    messages = [{"role": "user", "content": "What is 17 * 3?"}]
+    header = f' -H "Authorization: Bearer ${KEY}"' if keyed else ""
+    return f"""\
+curl {url}/v1/chat/completions -H "Content-Type: application/json"{header} -d {shlex.quote(json.dumps({"model": model, "messages": messages}))}
+
+{"import os" + chr(10) if keyed else ""}from openai import OpenAI
+client = OpenAI(base_url="{url}/v1", api_key={f'os.environ["{KEY}"]' if keyed else '"none"'})
+messages = {json.dumps(messages)}
+print(client.chat.completions.create(model="{model}", messages=messages).choices[0].message.content)"""
 
 
 def about(subject: EvaluatedModels, names: dict[str, int]) -> dict[str, Any]:
@@ -212,5 +202,5 @@ def _raise_file_limit() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(
-            resource.RLIMIT_NOFILE, (FILES if most == resource.RLIM_INFINITY else min(FILES, most), most)
-        )
+            resource.RLIMIT_NOFILE, (FILES if most < 0 else min(FILES, most), most)
+        )  # below 0: without limit

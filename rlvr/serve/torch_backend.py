@@ -11,8 +11,8 @@ import hashlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from itertools import accumulate
-from typing import Any, NamedTuple
+from itertools import accumulate, repeat
+from typing import Any
 
 from rlvr.cli import ConfigError
 from rlvr.data.prompts import STOPS, chat_template
@@ -24,12 +24,8 @@ SCORED_AT_ONCE = 256  # tokens of a prompt in one forward pass: their logits are
 REASONS = {"completed": "stop", "length": "length"}
 
 
-class TokenPlace(NamedTuple):
-    """A token, its log-probability (None: the first of a prompt) and the likeliest tokens there with theirs."""
-
-    token: int
-    log_prob: float | None
-    likeliest: list[tuple[int, float]]
+# A token, its log-probability (None: the first of a prompt) and the likeliest tokens there with theirs.
+Place = tuple[int, float | None, list[tuple[int, float]]]
 
 
 class TorchModel:
@@ -84,22 +80,22 @@ class TorchModel:
             raise ApiError(400, f"stop_token_ids: tokens end at {self.vocabulary - 1}", "stop_token_ids")
         return prompts
 
-    def scored(self, ids: list[int], temperature: float, top: int) -> list[TokenPlace]:
+    def scored(self, ids: list[int], temperature: float, top: int) -> list[Place]:
         """A prompt's tokens with their log-probabilities, as those of an answer are."""
         import torch
 
         from rlvr.verl_torch.decoding import new_cache
 
-        places, cache = [TokenPlace(ids[0], None, [])], new_cache(self.model.config)
+        places: list[Place] = [(ids[0], None, [])]
+        cache = new_cache(self.model.config)
         with torch.inference_mode():
             for start in range(0, len(ids) - 1, SCORED_AT_ONCE):
                 part = torch.tensor([ids[start : start + SCORED_AT_ONCE]], device=self.model.device)
                 logits = self.model(input_ids=part, past_key_values=cache, use_cache=True).logits[0].float().cpu()
                 log_probs = torch.log_softmax(logits / (temperature or 1.0), -1)
-                best = [of.tolist() for of in log_probs.topk(top)]
+                values, tokens = (of.tolist() for of in log_probs.topk(top))
                 for i, token in enumerate(ids[start + 1 : start + SCORED_AT_ONCE + 1]):
-                    likeliest = list(zip(best[1][i], best[0][i], strict=True))
-                    places.append(TokenPlace(token, float(log_probs[i, token]), likeliest))
+                    places.append((token, float(log_probs[i, token]), list(zip(tokens[i], values[i], strict=True))))
         return places
 
     def written(self, token: int) -> str:
@@ -159,8 +155,8 @@ class _Choice:
         self.pending = PendingAnswer(prompt, how, lambda answer: exchange.tell(self, answer), top=asked.top or 0)
         if asked.stream or stops:
             self.pending.on_token = self._drawn
-        self.before: list[TokenPlace] = []  # the prompt's tokens, where they are asked for
-        self.characters = self.tokens = 0  # that were streamed
+        self.before: list[Place] = []  # the prompt's tokens, where they are asked for
+        self.characters = self.tokens = self.offset = 0  # that were streamed: of the answer, and with the prompt
 
     def _drawn(self, token: int) -> bool:
         new, stopped = self.text.push(token)
@@ -170,32 +166,25 @@ class _Choice:
 
     def logprobs(self) -> dict[str, Any] | None:
         """Those of the tokens that were not reported before, in the API's shape."""
-        asked, answer = self.exchange.asked, self.pending.answer
+        asked, answer, written = self.exchange.asked, self.pending.answer, self.exchange.model.written
         if asked.top is None:
             return None
-        drawn = len(answer.likeliest if asked.top else answer.log_probs)  # what is written last of a token
-        places = self.before + [
-            TokenPlace(answer.token_ids[i], answer.log_probs[i], answer.likeliest[i] if asked.top else [])
-            for i in range(drawn)
+        # The decoder's thread may be adding a token: what it has written whole counts.
+        drawn = zip(answer.token_ids, answer.log_probs, answer.likeliest if asked.top else repeat([]), strict=False)
+        new = [
+            (written(token), value, [(written(other), of_other) for other, of_other in likeliest])
+            for token, value, likeliest in [*self.before, *drawn][self.tokens :]
         ]
-        write, begin = self.exchange.model.written, self.tokens
-        self.tokens = len(places)
-        if begin == self.tokens:
+        if not new:
             return None
-        texts = [write(place.token) for place in places]
-        new = list(zip(texts, places, strict=True))[begin:]
-        likeliest = [[(write(token), value) for token, value in place.likeliest] for _, place in new]
+        self.tokens += len(new)
         if isinstance(asked, ChatRequest):
-            entries = [
-                _entry(text, place.log_prob) | {"top_logprobs": [_entry(*one) for one in top]}
-                for (text, place), top in zip(new, likeliest, strict=True)
-            ]
-            return {"content": entries, "refusal": None}
-        return {
-            "tokens": texts[begin:], "token_logprobs": [place.log_prob for _, place in new],
-            "top_logprobs": [dict(top) or None for top in likeliest] if asked.top else None,
-            "text_offset": list(accumulate(map(len, texts), initial=0))[begin:-1],
-        }  # fmt: skip
+            content = [_entry(text, value) | {"top_logprobs": [_entry(*of) for of in top]} for text, value, top in new]
+            return {"content": content, "refusal": None}
+        texts, values, tops = zip(*new, strict=True)
+        *offsets, self.offset = accumulate(map(len, texts), initial=self.offset)
+        top_logprobs = [dict(top) or None for top in tops] if asked.top else None
+        return {"tokens": texts, "token_logprobs": values, "top_logprobs": top_logprobs, "text_offset": offsets}
 
 
 class _Exchange:

@@ -3,11 +3,14 @@
 import asyncio
 import shutil
 
+import openai
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from served import MODEL, Serving
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlvr.data import pools
 from rlvr.evaluate import __main__ as evaluate_command
@@ -60,3 +63,14 @@ def about(run):
 def serving(backend, about):
     with Serving(Served(backend, 0, about, queue=256)) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def client(serving):
+    return openai.OpenAI(base_url=f"{serving.url}/v1", api_key="none", max_retries=0)
+
+
+@pytest.fixture(scope="session")
+def plain():
+    """The model and its tokenizer, without any of our code."""
+    return AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(MODEL)

@@ -5,46 +5,20 @@ import json
 import re
 import shutil
 import time
-from pathlib import Path
 
 import httpx
 import openai
 import pytest
 import torch
-import yaml
-from served import MODEL, Serving
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from served import MODEL, QUESTION, Serving, chat
 
-from rlvr.cli import ConfigError, command
-from rlvr.data.protocols import load
-from rlvr.evaluate import __main__ as evaluate_command
+from rlvr.cli import command
 from rlvr.evaluate import evaluated_models
-from rlvr.runs import samples
-from rlvr.runs.folder import RunFolder
 from rlvr.serve import __main__ as serve_command
-from rlvr.serve import http_server, score_gate
+from rlvr.serve import http_server
 from rlvr.serve.api import Served
-from rlvr.serve.detokenize import StreamedText
-from rlvr.serve.torch_backend import TorchBackend, TorchModel
-from rlvr.verl_torch import stop_texts
 
-QUESTION = [{"role": "user", "content": "Tom has 3 apples and buys 4 more. How many apples does he have?"}]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-@pytest.fixture(scope="module")
-def client(serving):
-    return openai.OpenAI(base_url=f"{serving.url}/v1", api_key="none", max_retries=0)
-
-
-@pytest.fixture(scope="module")
-def plain():
-    """The model and its tokenizer, without any of our code."""
-    return AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(MODEL)
-
-
-def chat(client, **more):
-    return client.chat.completions.create(**{"model": "tuned", "messages": QUESTION, "seed": 7, **more})
 
 
 def test_models(client):
@@ -130,136 +104,6 @@ def test_chat_log_probabilities_name_the_likeliest(client):
     assert bytes(places[0].bytes).decode() == places[0].token
 
 
-BAD = [
-    ({"model": "gpt-4"}, 404, "model", "model='gpt-4': tuned, base"),
-    ({"n": 10_000}, 400, "n", "less than or equal to 128"),
-    ({"max_tokens": -1}, 400, "max_tokens", "max_tokens='-1'"),
-    ({"max_tokens": 0}, 400, "max_tokens", "greater than or equal to 1"),
-    ({"max_tokens": 5000}, 400, "messages", "the model's context is 512"),
-    ({"messages": [{"role": "user", "content": "apples " * 2000}]}, 400, "messages", "context is 512"),
-    ({"messages": []}, 400, "messages", "at least 1 item"),
-    ({"messages": [{"role": "wizard", "content": "x"}]}, 400, "messages.0.role", "'system', 'developer', 'user'"),
-    (
-        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
-        400,
-        "messages.0.content",
-        "this model reads no image_url",
-    ),
-    ({"messages": [{"role": "user", "content": None}]}, 400, "messages.0.content", "valid string"),
-    (
-        {"messages": [{"role": "assistant", "tool_calls": [{"id": "x"}]}]},
-        400,
-        "messages.0.tool_calls",
-        "not supported here",
-    ),
-    (
-        {"messages": [{"role": "assistant", "content": None, "refusal": "No."}]},
-        400,
-        "messages.0.refusal",
-        "leave it out",
-    ),
-    ({"temperature": "hot"}, 400, "temperature", "valid number"),
-    ({"temperature": -1}, 400, "temperature", "greater than or equal to 0"),
-    ({"top_p": 0}, 400, "top_p", "greater than 0"),
-    ({"stop": ["a"] * 257}, 400, "stop", "at most 256"),
-    ({"stop": ""}, 400, "stop.0", "at least 1 character"),
-    ({"stop_token_ids": [10**9]}, 400, "stop_token_ids", "tokens end at"),
-    ({"frequency_penalty": 0.5}, 400, "frequency_penalty", "not supported here"),
-    ({"tools": [{"type": "function"}]}, 400, "tools", "not supported here"),
-    ({"response_format": {"type": "json_object"}}, 400, "response_format", "not supported here"),
-    ({"top_logprobs": 3}, 400, "top_logprobs", "needs logprobs=true"),
-    ({"max_token": 3}, 400, "max_token", "did you mean max_tokens?"),
-    ({"memory": 3}, 400, "memory", "memory: no such argument here; leave it out"),
-    ({"reasoning_effort": "low"}, 400, "reasoning_effort", "not supported here; leave it out"),
-    ({"min_p": 0.1}, 400, "min_p", "leave it out, or give 0"),
-    ({"repetition_penalty": 1.2}, 400, "repetition_penalty", "leave it out, or give 1"),
-    ({"skip_special_tokens": False}, 400, "skip_special_tokens", "leave it out, or give true"),
-    ({"logit_bias": {"5": 1}}, 400, "logit_bias", "not supported here"),
-    ({"web_search_options": {}}, 400, "web_search_options", "not supported here"),
-    ({"best_of": 3, "n": 2}, 400, "best_of", "not supported here"),
-    ({"seed": 2**70}, 400, "seed", "less than"),
-]
-
-
-@pytest.mark.parametrize(("change", "status", "param", "message"), BAD)
-def test_bad_requests_are_named_in_the_apis_shape(serving, change, status, param, message):
-    body = {"model": "tuned", "messages": QUESTION} | change
-    got = httpx.post(f"{serving.url}/v1/chat/completions", json=body, timeout=60)
-    error = got.json()["error"]
-    assert got.status_code == status and set(error) == {"message", "type", "param", "code"}
-    assert message in error["message"] and error["type"] == "invalid_request_error"
-    assert param is None or error["param"] == param
-
-
-WITHOUT_EFFECT = [
-    {"store": False}, {"store": True}, {"metadata": {}}, {"metadata": {"run": "7"}}, {"parallel_tool_calls": True},
-    {"reasoning_effort": None}, {"service_tier": "auto"}, {"min_p": 0}, {"min_p": 0.0}, {"repetition_penalty": 1.0},
-    {"skip_special_tokens": True}, {"user": "me"}, {"safety_identifier": "x"}, {"prompt_cache_key": "x"}, {"logit_bias": {}},
-    {"tools": []}, {"tool_choice": "auto"}, {"response_format": {"type": "text"}}, {"modalities": ["text"]}, {"audio": None},
-    {"frequency_penalty": 0.0}, {"presence_penalty": None}, {"ignore_eos": False}, {"include_stop_str_in_output": False},
-    {"add_generation_prompt": True}, {"guided_json": None}, {"chat_template_kwargs": {}}, {"bad_words": []},
-    {"stream_options": {"include_usage": True}}, {"best_of": 1}, {"n": 1, "best_of": 1}, {"verbosity": "medium"},
-    {"stop": ["never said"] * 5}, {"stop": None}, {"stop_token_ids": []}, {"top_logprobs": 0},
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("change", WITHOUT_EFFECT, ids=str)
-def test_a_field_that_changes_no_answer_is_ignored(change, serving, client):
-    body = {"model": "tuned", "messages": QUESTION, "temperature": 0, "max_tokens": 8} | change
-    got = httpx.post(f"{serving.url}/v1/chat/completions", json=body, timeout=60)
-    assert got.status_code == 200, got.text
-    expected = chat(client, temperature=0, max_tokens=8).choices[0].message.content
-    assert got.json()["choices"][0]["message"]["content"] == expected
-
-
-@pytest.mark.parametrize(
-    "change", [{"cache_control": {"type": "ephemeral"}}, {"type": "text"}, {"tool_calls": None}, {"name": "me"}]
-)
-def test_a_field_of_a_message_that_changes_no_answer_is_ignored(change, serving, client):
-    part = {"type": "text", "text": QUESTION[0]["content"], "cache_control": {"type": "ephemeral"}}
-    body = {
-        "model": "tuned",
-        "messages": [{"role": "user", "content": [part]} | change],
-        "temperature": 0,
-        "max_tokens": 8,
-    }
-    got = httpx.post(f"{serving.url}/v1/chat/completions", json=body, timeout=60).json()
-    expected = chat(client, temperature=0, max_tokens=8).choices[0].message.content
-    assert got["choices"][0]["message"]["content"] == expected
-
-
-RECORDED = [json.loads(line) for line in (Path(__file__).parent / "recorded_requests.jsonl").read_text().splitlines()]
-
-
-@pytest.mark.parametrize(
-    "recorded", RECORDED, ids=[f"{i}-{one['client'].split()[0]}" for i, one in enumerate(RECORDED)]
-)
-def test_what_real_clients_send_is_answered(recorded, serving):
-    """Bodies that each client sent to a recording server: a question, the history with its own message, a stream, more."""
-    got = httpx.post(serving.url + recorded["path"], json=recorded["body"], timeout=60)
-    assert got.status_code == 200, got.text
-    if recorded["body"].get("stream"):
-        assert got.text.endswith("data: [DONE]\n\n") and '"error"' not in got.text
-    else:
-        choices = len(recorded["body"]["prompt"]) if isinstance(recorded["body"].get("prompt"), list) else 1
-        assert len(got.json()["choices"]) == recorded["body"].get("n", 1) * choices
-
-
-def test_the_clients_own_message_is_a_turn_of_the_next_request(client):
-    """Also an answer without content, as a client keeps one that only called tools."""
-    first = chat(client, temperature=0).choices[0].message
-    follow = {"role": "user", "content": "And 2 more?"}
-    expected = chat(
-        client, temperature=0, messages=[*QUESTION, {"role": "assistant", "content": first.content}, follow]
-    )
-    for message in (first, first.model_dump(), first.to_dict()):
-        got = chat(client, temperature=0, messages=[*QUESTION, message, follow])
-        assert got.choices[0].message.content == expected.choices[0].message.content
-    empty = [{"role": "assistant", "content": content} for content in (None, "", [])]
-    texts = {chat(client, temperature=0, messages=[*QUESTION, one, follow]).choices[0].message.content for one in empty}
-    assert len(texts) == 1
-
-
 @pytest.mark.parametrize("at_once", [4, 256])
 def test_an_echo_scores_the_prompt_as_an_evaluation_harness_needs_it(client, plain, monkeypatch, at_once):
     """lm_eval sums token_logprobs[context:-1] of a prompt with its continuation, and looks whether each was the likeliest."""
@@ -293,22 +137,6 @@ def test_an_echo_scores_the_prompt_as_an_evaluation_harness_needs_it(client, pla
     ] == whole.logprobs.tokens
     with pytest.raises(openai.BadRequestError, match="0 needs echo=true"):
         client.completions.create(**how | {"echo": False}, max_tokens=0)
-
-
-def test_bad_bodies_and_places(serving):
-    url = f"{serving.url}/v1/chat/completions"
-    json_type = {"content-type": "application/json"}
-    for got, status, message in (
-        (httpx.post(url, content="{", headers=json_type), 400, "the body is not JSON"),
-        (httpx.post(url, content="[]", headers=json_type), 400, "body"),
-        (httpx.post(url, content="{}", headers={"content-type": "text/plain"}), 415, "application/json"),
-        (httpx.post(url, content=b" " * 1_000_001, headers=json_type), 413, "longer than"),
-        (httpx.get(url), 405, "Method Not Allowed"),
-        (httpx.get(f"{serving.url}/v1/embeddings"), 404, "Not Found"),
-        (httpx.get(f"{serving.url}/v1/models", headers={"host": "evil.example"}), 403, "evil.example"),
-    ):
-        assert got.status_code == status and message in got.json()["error"]["message"]
-    assert httpx.get(f"{serving.url}/health").json() == {"status": "ok"}
 
 
 def test_the_completions_endpoint_takes_texts_and_tokens(client, plain):
@@ -396,105 +224,6 @@ def test_a_model_that_fails_says_so_and_the_server_lives_on(backend, client, mon
     assert failures and chat(client, model="base", max_tokens=1).usage.completion_tokens == 1
 
 
-# --- the gate ------------------------------------------------------------------------------------------------
-
-
-def gate_of(run, step=20):
-    protocol, rows = score_gate.reported(run, step, run.config(), 64)
-    return score_gate.Gate(protocol, rows, {example["id"]: example["question"] for example in load(protocol, None)[0]})
-
-
-def test_the_gate_lets_the_evaluated_model_pass_and_no_other(run, backend):
-    gate = gate_of(run)
-    outcome = asyncio.run(gate.check(backend, "tuned"))
-    assert outcome.open and outcome.lost == outcome.gained == 0 and outcome.problems == 16
-    assert outcome.served == sum(row["score"] for row in gate.rows) > 0
-    swapped = dict(zip(gate.questions, reversed(gate.questions.values()), strict=True))  # answers to other questions
-    solved = [row | {"score": 1.0} for row in gate.rows]
-    assert not asyncio.run(score_gate.Gate(gate.protocol, solved, swapped).check(backend, "tuned")).open
-    with pytest.raises(ConfigError, match="step 40 .* no greedy evaluation"):
-        gate_of(run, 40)
-
-
-def test_a_benchmark_that_ends_answers_elsewhere_is_no_measure_for_the_server(run):
-    config = run.config()
-    config["base_model"]["template"] = "qwen25-math-cot"
-    for changed in ({"template": "chat"}, {"stop": []}):
-        config["benchmarks"] = {"greedy": config["benchmarks"]["greedy"] | changed}
-        with pytest.raises(ConfigError, match="no greedy evaluation"):
-            score_gate.reported(run, 20, config, 64)
-
-
-@pytest.fixture(scope="module")
-def endless(tmp_path_factory):
-    """The tiny model as one that names no end token of its answers, but in the template's stop texts."""
-    path = tmp_path_factory.mktemp("endless") / "model"
-    shutil.copytree(MODEL, path)
-    config = json.loads((path / "generation_config.json").read_text())
-    (path / "generation_config.json").write_text(json.dumps(config | {"eos_token_id": 1}))
-    return path
-
-
-def test_the_server_ends_an_answer_where_evaluation_does(endless, tmp_path):
-    """Evaluation ends one at the template's stop texts; the model itself would go on to its limit."""
-    run = RunFolder(tmp_path / "one_shot" / "seed0")
-    config = {
-        "data_root": None, "seed": 0, "base_model": {"name": "tiny", "template": "qwen25-math-cot"},
-        "scale": {"name": "tiny", "max_response_tokens": 48, "benchmarks": ["tiny500"]},
-        "actor_rollout_ref": {"model": {"path": str(endless)}}, "benchmarks": {"tiny500": {"limit": 8}},
-    }  # fmt: skip
-    run.path.mkdir(parents=True)
-    run.config_path.write_text(yaml.safe_dump(config))
-    shutil.copytree(endless, run.weights_path(20))
-    assert evaluate_command.main([f"run={run.path}", "steps=20", "benchmarks.tiny500.limit=8"]) == 0
-    stored = samples.read(run.eval_path("tiny500", 20), ["id", "response", "response_tokens"])
-    assert min(stored["response_tokens"]) < 48
-    model = TorchModel(str(run.weights_path(20)), "qwen25-math-cot", 64, "cpu", "float32", 48)
-    backend = TorchBackend({"tuned": model})
-    gate = gate_of(run)
-    with Serving(Served(backend, 0)) as serving:
-        client = openai.OpenAI(base_url=f"{serving.url}/v1", api_key="none", max_retries=0)
-        served = [
-            chat(client, temperature=0, seed=None, messages=[{"role": "user", "content": gate.questions[id]}])
-            for id in stored["id"]
-        ]
-    assert [one.choices[0].message.content for one in served] == list(stored["response"])
-    assert [one.usage.completion_tokens for one in served] == list(stored["response_tokens"])
-    outcome = asyncio.run(gate.check(backend, "tuned"))
-    assert outcome.lost == outcome.gained == 0
-    asyncio.run(backend.close())
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_special_token_is_a_stop_text(endless, stream):
-    backend = TorchBackend({"tuned": TorchModel(str(endless), "chat", 64, "cpu", "float32", 48)})
-    with Serving(Served(backend, 0)) as serving:
-        client = openai.OpenAI(base_url=f"{serving.url}/v1", api_key="none", max_retries=0)
-
-        def answer(*stop):
-            got = chat(client, temperature=0, stop=list(stop), stream=stream)
-            if not stream:
-                return got.choices[0].message.content, got.choices[0].finish_reason
-            parts = list(got)
-            return "".join(p.choices[0].delta.content or "" for p in parts), parts[-1].choices[0].finish_reason
-
-        whole, reason = answer("never said")
-        text, ended = answer("<|endoftext|>")
-        assert reason == "length" and ended == "stop" and whole.startswith(text) and len(text) < len(whole)
-        assert answer(f"{text[-3:]}<|endoftext|>") == (text[:-3], "stop")
-    asyncio.run(backend.close())
-
-
-def test_the_gates_test_is_exact():
-    assert score_gate.GateOutcome("b", 64, 30, 26, lost=4, gained=0).open  # 1/16
-    assert score_gate.GateOutcome("b", 64, 30, 24, lost=6, gained=0).open  # 1/64 = 0.0156
-    assert not score_gate.GateOutcome("b", 64, 30, 23, lost=7, gained=0).open  # 1/128
-    assert score_gate.GateOutcome("b", 64, 30, 60, lost=0, gained=30).open
-
-
-# --- the command ---------------------------------------------------------------------------------------------
-
-
 def test_what_cannot_be_served_is_one_line(run, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv(http_server.KEY, raising=False)
     empty = tmp_path / "empty"
@@ -551,54 +280,6 @@ def test_the_page_asks_both_models(serving):
     assert len(answers) == 2 and answers[0] == answers[1] and answers[0].strip()
     assert all("tokens in" in note for note in notes)
     assert errors == [] and hosts == {serving.url.split("/")[2]}
-
-
-# --- text ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("stops", "expected"), [([], "a é 😀 bc"), (["😀 b"], "a é "), (["bd"], "a é 😀 bc"), (["c"], "a é 😀 b")]
-)
-def test_text_is_given_out_once_it_is_certain(plain, stops, expected):
-    tokenizer = plain[1]
-    ids = tokenizer("a é 😀 bc")["input_ids"]
-    text, shown = StreamedText(tokenizer, stops), ""
-    for token in ids:
-        new, stopped = text.push(token)
-        shown += new
-        assert expected.startswith(shown)
-        if stopped:
-            break
-    assert text.end(ids) == expected and stopped == (expected != "a é 😀 bc")
-
-
-def test_a_stop_text_may_hold_a_special_token(plain):
-    tokenizer = plain[1]
-    pad = tokenizer.convert_tokens_to_ids("<|pad|>")
-    ids = [*tokenizer("one")["input_ids"], pad, *tokenizer("two\n")["input_ids"], pad, *tokenizer("more")["input_ids"]]
-    for stops, expected in (
-        (["\n<|pad|>"], "onetwo"),
-        (["e<|pad|>tw"], "on"),
-        (["<|pad|>more"], "onetwo\n"),
-        (["x<|pad|>"], "onetwo\nmore"),
-    ):
-        text, shown = StreamedText(tokenizer, stops), ""
-        for token in ids:
-            new, stopped = text.push(token)
-            shown += new
-            if stopped:
-                break
-        assert shown == text.end(ids) == expected or not stopped and text.end(ids) == expected
-        plain_text = tokenizer.decode(ids, skip_special_tokens=True)
-        assert stop_texts.ended(tokenizer, ids, plain_text, stops)[0] == expected
-
-
-def test_bytes_that_never_become_a_character_are_in_the_whole_text(plain):
-    tokenizer = plain[1]
-    text = StreamedText(tokenizer, [])
-    ids = tokenizer("a😀")["input_ids"][:-1]
-    shown = "".join(text.push(token)[0] for token in ids)
-    assert shown == "a" and text.end(ids).startswith("a") and "�" in text.end(ids)
 
 
 def test_a_run_is_served_under_its_name(run):
