@@ -40,7 +40,7 @@ from experiments.status import console
 from rlvr.cli import ConfigError, command, option
 from rlvr.data import protocols
 from rlvr.runs.naming import PLACE
-from rlvr.training.console import duration
+from rlvr.training.progress import duration
 
 RUN = Path(__file__).resolve().parents[1] / "run.py"
 POLL_S = 0.2

@@ -20,7 +20,7 @@ from rlvr.data import protocols
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.metrics_file import metrics_line
 from rlvr.runs.plain_files import LOADER, DamagedFile, parsed, read_json
-from rlvr.training.console import duration, seconds_left
+from rlvr.training.progress import duration, seconds_left
 
 TAIL_BYTES = 2**18  # of metrics.jsonl: about 200 steps, so several evaluations
 RECENT_STEPS = 20

@@ -8,6 +8,8 @@ A row without a gold is left out and counted; ids that occur twice are an error.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +23,7 @@ import yaml
 
 from rlvr.cli import ConfigError, DataError, did_you_mean
 from rlvr.data.downloads import data_file, hub_rows
+from rlvr.data.labels import matched
 from rlvr.data.own_examples import answer_text, texts
 from rlvr.data.prompts import STOPS, TEMPLATES
 from rlvr.data.row_files import read_rows
@@ -91,10 +94,17 @@ class Protocol:
         asked = [count for count in (self.limit, self.problems) if count is not None]
         return self.k * min(asked) if asked else None
 
-    def record(self, seed: int) -> dict[str, Any]:
-        """What decides a response and its verdict, besides the model; plain data, kept beside the samples."""
-        left_out = {"name", "problems", "question", "answer", "id", "subject"} | ({"file"} if self.dataset else set())
+    def record(self, seed: int, examples: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """What decides a response and its verdict, besides the model; plain data, kept beside the samples.
+
+        examples: those of a user's own file, which may change; where it lies makes no difference.
+        """
+        left_out = ("name", "file", "problems", "question", "answer", "id", "subject")
         kept = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
+        if examples and self.dataset is None:
+            for key, column in (("problems", "question"), ("golds", "answer")):
+                told = json.dumps([[example["id"], example[column]] for example in examples])
+                kept[key] = hashlib.sha256(told.encode()).hexdigest()[:12]
         stop = list(self.stop or ()) if self.scoring == "generate" else []
         return kept | {"stop": stop, "seed": seed if self.temperature else 0}
 
@@ -161,6 +171,12 @@ def of_run(config: Mapping[str, Any]) -> list[Protocol]:
     return [complete(row, template, limit) for row in select(listed, changes)]
 
 
+def reported_names(config: Mapping[str, Any]) -> list[str]:
+    """The benchmarks of a run's report: what it evaluates while it trains, and what stands for the paper's columns."""
+    columns = paper_columns(config["scale"]["name"]).values()
+    return list(dict.fromkeys([row.name for row in of_run(config)] + [name for names in columns for name in names]))
+
+
 def complete(row: Protocol, template: str, max_tokens: int) -> Protocol:
     """A row with what it leaves to the run."""
     template = row.template or template
@@ -207,10 +223,10 @@ def shown(scale: str, evaluated: Sequence[str]) -> str:
     return next((name for name in paper_columns(scale).get("MATH500", ()) if name in evaluated), evaluated[-1])
 
 
-def load(benchmark: Protocol, data_root: str | None) -> tuple[list[dict], int]:
-    """The examples of a benchmark in its own order, and how many rows were left out for want of a gold.
+def load(benchmark: Protocol, data_root: str | None) -> tuple[list[dict], int, list[str]]:
+    """The examples of a benchmark in its own order, how many rows were left out for want of a gold, and notes on golds.
 
-    Raises DataError for a file that is not there, lacks a column or a row, or gives an id twice.
+    A gold of a user's own file that no natural answer matches is rewritten, which a note says, or refused. Raises DataError for a file that is not there, lacks a column or a row, or gives an id twice.
     """
     if benchmark.dataset in TINY:
         from rlvr.tiny import datasets
@@ -229,7 +245,12 @@ def load(benchmark: Protocol, data_root: str | None) -> tuple[list[dict], int]:
     with_gold = [example for example in examples if example["answer"].strip()]
     if not with_gold:
         raise DataError(f"{benchmark.name}: no row has a gold answer in the column {benchmark.answer}")
-    return with_gold, len(examples) - len(with_gold)
+    notes: list[str] = []
+    if benchmark.dataset is None and benchmark.scoring == "generate" and benchmark.grader in GRADERS:
+        names = [f"benchmarks.{benchmark.name}.file={benchmark.file}, {example['id']}" for example in with_gold]
+        golds, notes = matched([example["answer"] for example in with_gold], names)
+        with_gold = [{**example, "answer": gold} for example, gold in zip(with_gold, golds, strict=True)]
+    return with_gold, len(examples) - len(with_gold), notes
 
 
 def _read(benchmark: Protocol, data_root: str | None) -> list[dict]:
