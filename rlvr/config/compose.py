@@ -5,7 +5,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import nullcontext
 from difflib import get_close_matches
 from functools import cache
@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import ConfigError
 from rlvr.config.resolvers import register_resolvers
-from rlvr.config.schema import CONF, group_options, unknown_key_message, verl_config
+from rlvr.config.schema import CONF, group_options, leaves, unknown_key_message, verl_config
 from rlvr.data import gguf
 from rlvr.runs.free_text import for_hydra, in_quotes, protected
 from rlvr.runs.naming import science
@@ -173,15 +173,6 @@ def check_restated(cfg: DictConfig) -> None:
 @cache
 def _base(scale: str, base_model: str) -> DictConfig:
     return compose(f"scale={scale}", f"base_model={base_model}")
-
-
-def leaves(tree: dict, path: str = "") -> Iterator[str]:
-    """Dotted paths of a tree's values."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}"
 
 
 def explain(error: Exception) -> str:

@@ -107,6 +107,15 @@ def _paths(tree: dict[str, Any], path: str = "") -> Iterator[str]:
             yield from _paths(value, f"{path}{key}.")
 
 
+def leaves(tree: dict, path: str = "") -> Iterator[str]:
+    """Dotted paths of a tree's values."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}"
+
+
 class Domain(NamedTuple):
     """What holds of a value, and how to say it."""
 

@@ -27,7 +27,9 @@ from rlvr.runs import retention, samples
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.metrics_file import MetricsWriter
 from rlvr.training import first_step_check
-from rlvr.verl_torch import stop_texts
+from rlvr.verl_torch import private_names, stop_texts
+
+private_names.check(__name__)
 
 SAMPLE_FIELDS = [
     "uid",
@@ -50,6 +52,7 @@ VERL_NAMES = {
     "critic/grad_norm": "critic/grad_norm",
     "critic/vf_explained_var": "critic/explained_variance",
     "training/rollout_probs_diff_max": "rollout/probs_diff_max",
+    "training/rollout_probs_diff_mean": "rollout/probs_diff_mean",
     "timing_s/step": "time/step_s",
     "timing_s/gen": "time/generate_s",
     "timing_s/old_log_prob": "time/old_log_prob_s",
