@@ -33,7 +33,7 @@ def test_every_program_of_the_project_reads_its_options_here():
     ]
     # Workers and a child process: their input is a pipe.
     assert sorted(others) == [
-        "rlvr/grading/own_grader.py", "rlvr/grading/worker_process.py", "rlvr/planning/base_model_probe.py", "rlvr/training/guardian.py",
+        "rlvr/grading/user_function.py", "rlvr/grading/worker_process.py", "rlvr/planning/base_model_probe.py", "rlvr/training/guardian.py",
     ]  # fmt: skip
 
 

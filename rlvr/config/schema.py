@@ -20,6 +20,7 @@ from rlvr.cli import ConfigError
 from rlvr.data import protocols
 from rlvr.data.prompts import TEMPLATES
 from rlvr.grading import GRADERS
+from rlvr.grading.reward_rules import RULES
 from rlvr.runs.plain_files import LOADER
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -172,7 +173,7 @@ DOMAINS = {
     "tracking": one_of("offline", "online", "tensorboard", "off"),
     "algorithm.adv_estimator": Domain(lambda v: v in ("grpo", "gae"), "grpo or gae (PPO)"),
     "loss.policy": one_of("vanilla", "none"),
-    "reward_rule.name": one_of("outcome", "format", "random", "majority"),
+    "reward_rule.name": one_of(*RULES),
     "base_model.template": one_of(*TEMPLATES),
     "scale.fail_fast check all": TRUTH,
     "retention.states": Domain(lambda v: v is None or POSITIVE.holds(v), "a whole number above 0, or null (all)"),

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from rlvr.evaluate.answer_store import only_one
-from rlvr.evaluate.answering import Asked, LazyEngine
-from rlvr.evaluate.evaluated_models import Subject
+from rlvr.evaluate.answer_store import evaluation_lock
+from rlvr.evaluate.answering import BenchmarkTask, LazyEngine
+from rlvr.evaluate.evaluated_models import EvaluatedModels
 from rlvr.runs.plain_files import read_json, write_json
 from rlvr.verl_torch.generation import Sampling
 
@@ -24,15 +24,15 @@ FEWEST_WORDS = 4  # of the rest: fewer are guessed
 SPARE_TOKENS = 8  # the rest may be spelt with other tokens than ours
 
 
-def evaluate(engine: LazyEngine, subject: Subject, asked: Sequence[Asked], screen: Console) -> None:
+def evaluate(engine: LazyEngine, models: EvaluatedModels, tasks: Sequence[BenchmarkTask], screen: Console) -> None:
     """Probe the untrained model on every benchmark that is not probed yet, and print the share of known questions."""
-    for one in asked:
-        path = subject.folder.path / "contamination" / f"{one.protocol.name}.json"
+    for one in tasks:
+        path = models.folder.path / "contamination" / f"{one.protocol.name}.json"
         if not path.exists():
-            with only_one(subject.folder):
-                found = _probe(engine, subject.models[0], one)
+            with evaluation_lock(models.folder):
+                found = _probe(engine, models.models[0], one)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_json(path, {"shown": SHOWN, "model": subject.models[0], "questions": found})
+                write_json(path, {"shown": SHOWN, "model": models.models[0], "questions": found})
         questions = read_json(path)["questions"]
         known = sum(row["exact"] for row in questions.values())
         screen.print(
@@ -54,7 +54,7 @@ def halves(question: str) -> tuple[str, str] | None:
     return question[:cut].rstrip(), question[cut:]
 
 
-def _probe(lazy: LazyEngine, model: str, one: Asked) -> dict[str, dict]:
+def _probe(lazy: LazyEngine, model: str, one: BenchmarkTask) -> dict[str, dict]:
     """Id of the question -> exact: whether all words of the rest came, words: how many came first, of: how many there are."""
     engine = lazy.at(model)
     parts = {example["id"]: cut for example in one.examples if (cut := halves(example["question"]))}

@@ -8,19 +8,21 @@
 3. A failure of the grader is a reason of its own (`timeout`, `error`), never a silent wrong answer.
 """
 
-from rlvr.grading.extract import last_boxed
-from rlvr.grading.graders import GRADERS, REASONS, equal_answers, grade, grade_many
+from rlvr.grading.extract import BoxedResponse, last_boxed
+from rlvr.grading.graders import GRADERS, REASONS, equal_answers, grade, grade_many, grader_named
 from rlvr.grading.label_check import CheckedLabel, check_label, check_labels, natural_spellings
 
 __all__ = [
     "GRADERS",
     "REASONS",
+    "BoxedResponse",
     "CheckedLabel",
     "check_label",
     "check_labels",
     "equal_answers",
     "grade",
     "grade_many",
+    "grader_named",
     "last_boxed",
     "natural_spellings",
 ]

@@ -7,17 +7,15 @@ from threading import Lock
 from typing import NamedTuple
 
 from rlvr.grading import normalise as n
-from rlvr.grading.extract import joined_boxes
-from rlvr.grading.workers import RELATIVE, workers
+from rlvr.grading.extract import BoxedResponse
+from rlvr.grading.user_function import Grader, users_grader
+from rlvr.grading.workers import RELATIVE, Verdict, workers
 
-GRADERS = ("math_verify",)  # a benchmark may name a function of the user's own besides (`own_grader.py`)
 REASONS = ("correct", "wrong", "no_answer", "unparsable", "timeout", "error")
 MAX_ANSWER_CHARS = 2000
 CACHE_SIZE = 65536
 # A rounded number is equal where six decimals agree, and five significant digits: 0.333333 is 1/3, 1.5e-19 is not 2e-19.
 _DECIMALS = 6
-
-Verdict = tuple[float, str]
 
 
 class Question(NamedTuple):
@@ -43,7 +41,20 @@ def grade(response: str, gold: str, *, require_box: bool = True) -> Verdict:
 
 def grade_many(responses: Sequence[str], golds: Sequence[str], *, require_box: bool = True) -> list[Verdict]:
     """`grade` for a batch: equal questions are asked once, the rest are judged side by side."""
+    return math_verify([BoxedResponse.read(response) for response in responses], golds, require_box=require_box)
+
+
+def math_verify(responses: Sequence[BoxedResponse], golds: Sequence[str], *, require_box: bool = True) -> list[Verdict]:
+    """`grade_many` for responses whose boxes are known."""
     return _ask([_question(response, gold, require_box) for response, gold in zip(responses, golds, strict=True)])
+
+
+GRADERS: dict[str, Grader] = {"math_verify": math_verify}
+
+
+def grader_named(name: str) -> Grader:
+    """One of GRADERS, or a user's `file.py:function`. ConfigError where the file has no such function."""
+    return users_grader(name) if ":" in name else GRADERS[name]
 
 
 def equal_answers(answers: Sequence[str | None]) -> list[int]:
@@ -94,23 +105,23 @@ def _remember(judged: dict[Question, Verdict]) -> None:
         _cache.update({key: verdict for key, verdict in judged.items() if verdict[1] not in ("timeout", "error")})
 
 
-def _question(response: str, gold: str, require_box: bool) -> Verdict | Question:
+def _question(response: BoxedResponse, gold: str, require_box: bool) -> Verdict | Question:
     """The verdict where no worker is needed, else what to ask one."""
-    answer = joined_boxes(response)
+    answer = response.joined_boxes
     if not gold.strip():
-        return 0.0, "error"
-    if answer is None and not require_box and response.strip():
-        return Question(response[-MAX_ANSWER_CHARS:], _plain_gold(gold), False)
+        return Verdict(0.0, "error")
+    if answer is None and not require_box and response.text.strip():
+        return Question(response.text[-MAX_ANSWER_CHARS:], _plain_gold(gold), False)
     if answer is None or not answer.strip():
-        return 0.0, "no_answer"
+        return Verdict(0.0, "no_answer")
     return _compare(answer, gold)
 
 
 def _compare(answer: str, gold: str) -> Verdict | Question:
     if answer.strip() == gold.strip():
-        return 1.0, "correct"
+        return Verdict(1.0, "correct")
     if len(answer) > MAX_ANSWER_CHARS:
-        return 0.0, "unparsable"
+        return Verdict(0.0, "unparsable")
     return _decide(answer, gold)
 
 
@@ -118,11 +129,11 @@ def _compare(answer: str, gold: str) -> Verdict | Question:
 def _decide(answer: str, gold: str) -> Verdict | Question:
     a, g = n.normalise(answer), _plain_gold(gold)
     if not g:
-        return 0.0, "error"
+        return Verdict(0.0, "error")
     if a == g:
-        return 1.0, "correct"
+        return Verdict(1.0, "correct")
     if not a or n.is_code(a):
-        return 0.0, "unparsable"
+        return Verdict(0.0, "unparsable")
     if (letter := n.letter(g)) and (chosen := n.choice(a)):
         return _verdict(chosen == letter)
     if n.says_more(a, g) or _primes_differ(a, g):
@@ -145,7 +156,7 @@ def _decide(answer: str, gold: str) -> Verdict | Question:
 
 
 def _verdict(right: bool) -> Verdict:
-    return (1.0, "correct") if right else (0.0, "wrong")
+    return Verdict(1.0, "correct") if right else Verdict(0.0, "wrong")
 
 
 def _equal_when_rounded(x: Fraction, y: Fraction, a: str, g: str) -> bool:
@@ -174,5 +185,5 @@ def _primes_differ(a: str, g: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _plain_gold(gold: str) -> str:
-    boxes = joined_boxes(gold)
+    boxes = BoxedResponse.read(gold).joined_boxes
     return n.normalise(gold if boxes is None else boxes)

@@ -60,7 +60,9 @@ class Plan:
             chosen, notes = prepare.chosen_examples(cfg, self.own)
             test_rows = []
             for protocol in self.benchmarks:
-                test_rows += pools.evaluation_rows(protocols.load(protocol, cfg.data_root)[0], protocol)
+                examples, _, more = protocols.load(protocol, cfg.data_root)
+                test_rows += pools.evaluation_rows(examples, protocol)
+                notes += more
         # Nobody knows yet what the model makes of the user's own examples or of a replaced label.
         unknown = any(cfg.example[key] is not None for key in ("question", "file")) or cfg.label.text is not None
         training_rows = pools.training_rows(chosen, cfg.scale.prompts_per_step)

@@ -19,7 +19,7 @@ from rlvr.cli import ConfigError
 from rlvr.data import protocols
 from rlvr.data.own_examples import trained_on
 from rlvr.evaluate import evaluated_models
-from rlvr.evaluate.evaluated_models import Subject
+from rlvr.evaluate.evaluated_models import EvaluatedModels
 from rlvr.runs import evaluations
 from rlvr.serve.api import LOOPBACK, Backend, Served, app
 from rlvr.serve.options import Options
@@ -72,7 +72,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _subject(options: Options) -> tuple[Subject, dict[str, int]]:
+def _subject(options: Options) -> tuple[EvaluatedModels, dict[str, int]]:
     """What is served, and the name of each of its models with its step."""
     if options.model is not None:
         subject = evaluated_models.of_model(options.model, Path(), options.template)
@@ -114,7 +114,7 @@ class _Server(uvicorn.Server):
 
 async def _serve(
     options: Options,
-    subject: Subject,
+    subject: EvaluatedModels,
     names: dict[str, int],
     key: str | None,
     gate: Gate | None,
@@ -154,7 +154,7 @@ async def _serve(
     return 0
 
 
-async def _backend(options: Options, subject: Subject, names: dict[str, int]) -> Backend:
+async def _backend(options: Options, subject: EvaluatedModels, names: dict[str, int]) -> Backend:
     paths = {name: subject.models[step] for name, step in names.items()}
     default = subject.config["scale"]["max_response_tokens"] if subject.config else None
     if options.engine == "vllm":
@@ -185,7 +185,7 @@ messages = {json.dumps(messages)}
 print(client.chat.completions.create(model="{model}", messages=messages).choices[0].message.content)"""
 
 
-def about(subject: Subject, names: dict[str, int]) -> dict[str, Any]:
+def about(subject: EvaluatedModels, names: dict[str, int]) -> dict[str, Any]:
     """What the page shows: each model's evaluated accuracy, and the training examples."""
     if not subject.config:
         return {}

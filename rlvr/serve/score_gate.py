@@ -16,7 +16,7 @@ from rlvr.cli import ConfigError
 from rlvr.data import protocols
 from rlvr.data.prompts import STOPS
 from rlvr.data.protocols import Protocol
-from rlvr.evaluate.evaluated_models import Subject
+from rlvr.evaluate.evaluated_models import EvaluatedModels
 from rlvr.runs import samples
 from rlvr.serve.api_requests import ApiError, parse_request
 
@@ -58,7 +58,7 @@ class Gate:
 
     async def check(self, backend: Any, model: str, at_once: int = 64) -> GateOutcome:
         """Ask, so many at once, and grade. ConfigError for a problem that is not answered."""
-        from rlvr.evaluate.graded_rows import grade_all
+        from rlvr.evaluate.graded_rows import grade
 
         protocol, places = self.protocol, asyncio.Semaphore(at_once)
         how = {"model": model, "temperature": 0.0, "max_tokens": protocol.max_tokens, "stop": list(protocol.stop or ())}
@@ -74,14 +74,14 @@ class Gate:
             return whole["choices"][0]["message"]["content"]
 
         answers = await asyncio.gather(*map(one, self.rows))
-        verdicts = await asyncio.to_thread(grade_all, protocol.grader, answers, [row["gold"] for row in self.rows])
-        before, now = [row["score"] == 1 for row in self.rows], [score == 1 for score, _ in verdicts]
+        graded = await asyncio.to_thread(grade, protocol.grader, answers, [row["gold"] for row in self.rows])
+        before, now = [row["score"] == 1 for row in self.rows], [row["score"] == 1 for row in graded]
         pairs = list(zip(before, now, strict=True))
         lost, gained = pairs.count((True, False)), pairs.count((False, True))
         return GateOutcome(protocol.name, len(self.rows), sum(before), sum(now), lost, gained)
 
 
-def gate_of(subject: Subject, limit: int, data_root: str | None) -> Gate:
+def gate_of(subject: EvaluatedModels, limit: int, data_root: str | None) -> Gate:
     """The first `limit` problems of a benchmark that the last step answered greedily, as the server would.
 
     The server uses the run's template and ends an answer at its stop texts at least. ConfigError when no benchmark fits.
@@ -95,7 +95,7 @@ def gate_of(subject: Subject, limit: int, data_root: str | None) -> Gate:
         if protocol.scoring == "generate" and not protocol.temperature and as_served and path.exists():
             columns = samples.read(path, ["id", "gold", "score"])
             rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-            examples, _ = protocols.load(protocol, data_root or subject.config.get("data_root"))
+            examples, *_ = protocols.load(protocol, data_root or subject.config.get("data_root"))
             return Gate(protocol, rows[:limit], {example["id"]: example["question"] for example in examples})
     raise ConfigError(
         f"gate: step {step} of {folder.path} has no greedy evaluation, so no score to be held to: "
