@@ -13,7 +13,7 @@ from rlvr.config.compose import compose
 from rlvr.data import protocols
 from rlvr.data.own_examples import read_examples
 from rlvr.grading.reward_rules import vote
-from rlvr.planning.base_model_probe import Probe, probe
+from rlvr.planning.base_model_probe import Probe, probe, table
 from rlvr.planning.plan import plan
 from rlvr.runs.folder import RunFolder
 from rlvr.training import start_checks, train_run, weights
@@ -243,6 +243,14 @@ def test_a_probe_that_would_take_hours_is_left_out_and_the_run_goes_on(tmp_path,
     train_run._probe(planned, cfg.base_model.path, Console(file=said))
     assert message in said.getvalue() and "example.probe_samples" in said.getvalue()
     assert not (folder.data_dir / "probe.json").exists()
+
+
+def test_brackets_in_a_question_or_an_answer_are_no_markup_of_the_screen():
+    said = StringIO()
+    Console(file=said, width=120).print(
+        table(Probe("Is [/b] in [red]?", "[1,2]", "[1,2]", 4, 0.5, {"[a]": 2, "[/a]": 2}))
+    )
+    assert all(text in said.getvalue() for text in ("Is [/b] in [red]?", "label [1,2];", "[a]", "[/a]"))
 
 
 @pytest.mark.parametrize(
