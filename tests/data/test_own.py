@@ -12,6 +12,7 @@ from rlvr.cli import ConfigError
 from rlvr.config.compose import compose
 from rlvr.data import protocols
 from rlvr.data.own_examples import read_examples
+from rlvr.evaluate import baselines
 from rlvr.grading.reward_rules import vote
 from rlvr.planning.base_model_probe import Probe, probe, table
 from rlvr.planning.plan import plan
@@ -117,6 +118,7 @@ def test_what_has_one_meaning_is_read_everywhere(tmp_path, ending):
         else:
             file.write_text("\n".join(map(json.dumps, rows)))
         assert read_examples(file)[-1] == PAIR[0], row
+        assert baselines._given(file).endswith("What is 3+4?\n7\n\n")  # demonstrations of a prompting baseline
         (mine,) = protocols.select("mine", {"mine": {"file": str(file)}})
         assert [e["answer"] for e in protocols.load(mine, None)[0]] == ["4", "7"][-len(rows) :]
 
