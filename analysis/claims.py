@@ -277,8 +277,8 @@ def ours_of(claim: Claim) -> str:
 
 def _ours(one: Evidence) -> str:
     if one.seeds >= SEEDS:
-        ends = f", {one.verdict.ends}" if one.verdict and one.verdict.share else ""
-        return f"{one.ours:+.1f}{ends}"
+        ends = one.verdict.ends if one.verdict and one.verdict.share else ""
+        return f"{printed(one.ours.value, '+.1f')}, {ends}" if ends else f"{one.ours:+.1f}"
     return _several(one.by_seed if one.seeds and len(one.by_seed) == one.seeds else [one.ours.value])
 
 
