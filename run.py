@@ -4,12 +4,14 @@ python run.py +experiment=one_shot                                        # a la
 python run.py +experiment=one_shot scale=paper hardware=eight_gpus        # the paper
 python run.py -m +experiment=one_shot,entropy_only seed=0,1,2             # six runs, one after the other
 python run.py +experiment=one_shot example.question="What is 17*3?" example.answer=51
-python run.py +experiment=one_shot base_model=<folder or Hugging Face id>  # any causal language model
+python run.py +experiment=one_shot base_model=<folder, GGUF file or id>   # any causal language model; id: of Hugging Face
 python run.py +experiment=one_shot check=true                             # beside the paper; memory, disk, hours; no run
 """
 
 import os
 import sys
+import time
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.errors import HydraException
@@ -20,9 +22,12 @@ from rlvr.cli import ConfigError
 from rlvr.config.compose import check_restated, explain, prepare, quoted, runs_asked
 from rlvr.config.schema import CONF, check
 from rlvr.planning import check_report
-from rlvr.runs.folder import RunFolder
 from rlvr.training.signals import INTERRUPTED, listen
 
+if TYPE_CHECKING:
+    from rlvr.planning.plan import Plan
+
+EXIT_CODES = {"finished": 0, "finished before": 0, "interrupted": INTERRUPTED, "failed": 1}
 exit_codes: list[int] = []  # of every run of this process: a sweep goes on after a failed run
 ended: list[tuple[str, str]] = []  # run folder, and how it ended
 asked = 1
@@ -35,18 +40,28 @@ def train(cfg: DictConfig) -> None:
     how = "failed"
     try:
         check(cfg)
-        from rlvr.training import train_run
+        if cfg.run_dir in dict(ended):
+            raise ConfigError(
+                f"{cfg.run_dir}: two runs of this sweep would share the folder: leave variant out, or vary it too"
+            )
+        from rlvr.planning.plan import plan
+        from rlvr.training import start_checks, train_run
 
         if cfg.check:
             check_restated(cfg)
-            check_report.report(cfg, train_run.plan(cfg))
+            planned = plan(cfg, download=False)
+            check_report.report(planned, start_checks.check(planned, here=False))
             print(f"{cfg.run_dir}: the configuration is sound")
             how = "sound"
             return
-        exit_codes.append(train_run.launch(cfg, summarise))
-        how = {0: "finished", INTERRUPTED: "interrupted"}.get(exit_codes[-1], how)
+        started = time.monotonic()
+        planned = plan(cfg)
+        how = train_run.train(planned, start_checks.check(planned, here=True))
+        exit_codes.append(EXIT_CODES[how])
         if how == "interrupted":  # nor does the rest of a sweep start
             raise KeyboardInterrupt
+        if how == "finished":
+            summarise(planned, time.monotonic() - started)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         exit_codes.append(1)
@@ -56,17 +71,19 @@ def train(cfg: DictConfig) -> None:
             ended.append((cfg.run_dir if cfg.experiment_name else "no experiment", how))
 
 
-def summarise(cfg: DictConfig, folder: RunFolder, screen, wall_s: float) -> None:
-    """The table of a run on the screen, and its post-saturation figure in the run folder."""
+def summarise(planned: "Plan", wall_s: float) -> None:
+    """Print the table of a finished run, and draw its post-saturation figure into the run folder."""
+    from rich.console import Console
+
     from analysis.post_saturation import report
     from analysis.run_data import load_run
-    from rlvr.data import protocols
     from rlvr.runs.evaluations import evaluations
-    from rlvr.training import console
+    from rlvr.training.console import summary_table
 
-    benchmarks = {b.name: evaluations(folder, b.name) for b in protocols.of_run(cfg)}
+    screen, folder = Console(), planned.folder
+    benchmarks = {b.name: evaluations(folder, b.name) for b in planned.benchmarks}
     run = load_run(folder)
-    screen.print(console.summary_table(benchmarks, run.saturation, int(run.metrics.index.max()), wall_s))
+    screen.print(summary_table(benchmarks, run.saturation, int(run.metrics.index.max()), wall_s))
     screen.print("\n".join([*report(run), f"figure: {folder.figure_path}"]), highlight=False, soft_wrap=True)
 
 

@@ -94,16 +94,14 @@ def hours(run: Planned, here: bool) -> float | None:
 
     from rlvr.config.compose import compose, explain
     from rlvr.config.schema import check
-    from rlvr.planning import machine, resources
-    from rlvr.training import train_run
+    from rlvr.planning.plan import plan
+    from rlvr.training.start_checks import check as check_start
 
     try:
         cfg = compose(*run.arguments)
         check(cfg)
-        if here:
-            machine.check_machine(cfg)
-        train_run.plan(cfg)
-        found = resources.estimate(cfg, machine.machine(cfg))
+        planned = plan(cfg, download=False)
+        check_start(planned, here)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(explain(error)) from None
-    return found.hours if found else None
+    return planned.needs.hours if planned.needs else None

@@ -42,7 +42,7 @@ class Options:
     pool: Path | None = option("a file of your own examples, question and answer", None)
     run: Path | None = option("instead: a full-pool run, whose rollouts are the visits", None)
     history: Path | None = option("instead: a JSON file {index: [accuracy at each visit]}", None)
-    base_model: str = option("of pool=: a name in conf/base_model, a folder or a Hugging Face id", "tiny")
+    base_model: str = option("of pool=: a name in conf/base_model, a folder, a GGUF file or a Hugging Face id", "tiny")
     scale: str = option("of pool=: whose temperature, length of answers and instruction hold", "tiny")
     template: str | None = option("of pool=: the prompt template; default: the base model's", None)
     samples: int = option("of pool=: answers to each example", 32, at_least=2)
@@ -146,9 +146,9 @@ def solved(options: Options, screen: Any) -> tuple[list[dict[str, str]], Any]:
     from hydra.errors import HydraException
 
     from rlvr.config.compose import compose, explain
-    from rlvr.data import own_examples, pools, prepare, prompts, protocols
-    from rlvr.evaluate.answer_store import Store, only_one
-    from rlvr.evaluate.answering import Asked, LazyEngine, run_all
+    from rlvr.data import gguf, own_examples, pools, prepare, prompts, protocols
+    from rlvr.evaluate.answer_store import Store, evaluation_lock
+    from rlvr.evaluate.answering import BenchmarkTask, LazyEngine, run_all
     from rlvr.evaluate.evaluated_models import tokenizer_of
     from rlvr.runs import samples
     from rlvr.runs.evaluations import rows_of_problems
@@ -162,10 +162,12 @@ def solved(options: Options, screen: Any) -> tuple[list[dict[str, str]], Any]:
     template = options.template or cfg.base_model.template
     examples = own_examples.read_examples(pool, f"pool={pool}")
     rows = pools.own_pool(examples, cfg.pool.source)
-    prepare.check_labels(rows, pool.name)
+    rows, notes = prepare.with_checked_labels(rows, pool.name, shipped=False)
+    for note in notes:
+        screen.print(note, soft_wrap=True, highlight=False)
     asked_for = {"file": str(pool), "k": options.samples, "template": template, "max_tokens": cfg.scale.max_response_tokens,
                  **{name: cfg.scale[name] for name in ("temperature", "top_p", "top_k")}}  # fmt: skip
-    path = str(cfg.base_model.path)
+    path = gguf.local_folder(str(cfg.base_model.path))
     told = json.dumps([path, options.seed, asked_for, [[row["prompt"], row["answer"]] for row in rows]])
     name = f"pool_{hashlib.sha256(told.encode()).hexdigest()[:8]}"  # another pool, model or sampling: other answers
     (protocol,) = protocols.select(name, {name: asked_for})
@@ -179,8 +181,8 @@ def solved(options: Options, screen: Any) -> tuple[list[dict[str, str]], Any]:
         {"id": str(row["index"]), "question": row["prompt"], "answer": row["answer"], "subject": ""} for row in rows
     ]
     engine = LazyEngine(options.engine, options.device, None, options.rows, options.seed)
-    with only_one(folder):
-        run_all(engine, {0: path}, [Asked(protocol, store, problems, render)], screen)
+    with evaluation_lock(folder):
+        run_all(engine, {0: path}, [BenchmarkTask(protocol, store, problems, render)], screen)
     stored = samples.read(store.path(0), ["id", "score"])
     of_problem = rows_of_problems(stored["id"])
     right = np.zeros(len(rows))

@@ -101,7 +101,7 @@ def responses(benchmark: str, step: int, chance: Any, answers: int, words: int, 
         subject=[SUBJECTS[i % len(SUBJECTS)] for i in problem], sample=np.tile(np.arange(answers), len(chance)),
         prompt=[f"SYNTHETIC problem {i}" for i in problem], answer=[str(k % 20) for k in lengths],
         response=[f"SYNTHETIC {FILLER * (k // FILLER.count(' '))}\\boxed{{{k % 20}}}" for k in lengths],
-        score=score, score_authors=score, reward=score, reason=reason, reason_authors=reason, gold="4",
+        score=score, reward=score, reason=reason, gold="4",
         boxed=rng.random(n) < 0.9, truncated=lengths == 3072, response_tokens=lengths, repetition=rng.random(n), reflection=rng.random(n) < 0.02,
     )  # fmt: skip
 

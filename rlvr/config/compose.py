@@ -1,15 +1,11 @@
-"""Composes `conf/` with verl's own config folder. The one module of `rlvr` that imports hydra, for command-line programs.
+"""Composes `conf/` with verl's own configuration. The one module of `rlvr` that imports hydra, for command-line programs.
 
 `run.py` calls `prepare()` before `hydra.main`; other programs and the tests call `compose(...)`.
 """
 
-import atexit
 import json
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import nullcontext
 from difflib import get_close_matches
 from functools import cache
@@ -17,16 +13,17 @@ from math import prod
 from pathlib import Path
 
 import hydra
-from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hydra.errors import MissingConfigException
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import ConfigError
-from rlvr.config.schema import CONF, group_options, register_resolvers, unknown_key_message, verl_config_dir
+from rlvr.config.resolvers import register_resolvers
+from rlvr.config.schema import CONF, group_options, leaves, unknown_key_message, verl_config
+from rlvr.data import gguf
+from rlvr.runs.free_text import for_hydra, in_quotes, protected
 from rlvr.runs.naming import science
 
 # Written on the command line as they are: question and answer of an own example, a label, and every path.
@@ -34,30 +31,17 @@ FREE_TEXT = ("example.question", "example.answer", "label.text")
 PATHS = ("runs_dir", "data_root", "base_model.path", "pool.ranking")
 
 
-class VerlSearchPath(SearchPathPlugin):
-    """Lets `conf/config.yaml` name verl's `ppo_trainer`, and base models that have no file in `conf/`."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        search_path.append("verl", f"file://{verl_config_dir()}")
-        search_path.append("own", f"file://{_own_dir()}")
-
-
-@cache
-def _own_dir() -> Path:
-    """Where choices are written that only this process knows; its name says whose it is, so that the next run can remove it."""
-    folder = Path(tempfile.mkdtemp(prefix=f"rlvr-{os.getpid()}-conf-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    (folder / "base_model").mkdir()
-    return folder
-
-
 @cache
 def own_base_model(model: str) -> str:
-    """The choice of group `base_model` for a folder or a Hugging Face id that has no file in `conf/base_model`.
+    """The choice of group `base_model` for a folder, a GGUF file or a Hugging Face id that has no file in `conf/base_model`.
 
-    Its context is read from its config.json, and its prompts are of the tokenizer's own chat template, or of none where it has
-    none. ConfigError when they cannot be had.
+    Its context is read from its config.json or header, and its prompts are of the tokenizer's own chat template, or of none
+    where it has none. ConfigError when they cannot be had.
     """
+    if gguf.is_gguf(model):
+        path = str(gguf.located(model))
+        found = gguf.described(Path(path))
+        return _written(path, found["chat"], found["context_tokens"], found["architecture"])
     folder = Path(model).expanduser()
     local = folder.is_dir()
 
@@ -90,42 +74,50 @@ def own_base_model(model: str) -> str:
         raise ConfigError(
             f"base_model={model}: has no config.json with max_position_embeddings: not a causal language model?"
         )
-    path = str(folder.resolve()) if local else model
-    name = re.sub(r"\W+", "_", Path(path).name.lower()).strip("_")
+    return _written(str(folder.resolve()) if local else model, bool(chat), config["max_position_embeddings"], None)
+
+
+def _written(path: str, chat: bool, context_tokens: int, architecture: dict | None) -> str:
+    """The name of a choice of `base_model` that is written for this process alone."""
+    name = re.sub(r"\W+", "_", Path(path).name.removesuffix(gguf.SUFFIX).lower()).strip("_")
     if name in group_options("base_model"):
         name = f"own_{name}"
     # The last two hold for scale=paper only, which a model without a file of its own takes from the paper's main model.
     written = {"name": name, "path": path, "revision": None, "template": "chat" if chat else "none",
-               "context_tokens": config["max_position_embeddings"], "architecture": None,
+               "context_tokens": context_tokens, "architecture": architecture,
                "paper_steps": 2000, "paper_response_tokens": 3072}  # fmt: skip
-    (_own_dir() / "base_model" / f"{name}.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(written)))
+    ConfigStore.instance().store(name, written, group="base_model")
     return name
 
 
+@cache
 def prepare() -> None:
-    """Registers verl's config folder with Hydra and our resolvers with OmegaConf."""
-    Plugins.instance().register(VerlSearchPath)
+    """Registers verl's configuration with Hydra and our resolvers with OmegaConf."""
+    ConfigStore.instance().store("verl_ppo_trainer", verl_config())
     register_resolvers()
 
 
 def quoted(argument: str) -> str:
-    """A command-line argument with its free text quoted for Hydra, whose grammar gives commas and braces a meaning.
+    """A command-line argument with its free text in quotes for Hydra, whose grammar gives commas and braces a meaning.
 
-    A path is quoted too, `~` being the home folder; one that holds a comma is a sweep only where each part is there.
+    So is a path, `~` being the home folder; one that holds a comma is a sweep only where each part is there. A path may hold
+    an interpolation, a text holds none.
     """
     key, equals, value = argument.partition("=")
-    if key == "base_model" and ("/" in value or value.startswith("~")):
+    if key == "base_model" and ("/" in value or value.startswith("~") or value.endswith(gguf.SUFFIX)):
         return f"{key}={','.join(own_base_model(model) for model in value.split(','))}"
     name = key.lstrip("+")
     is_path = name in PATHS or name.endswith((".file", ".grader"))
-    if not equals or not (is_path or key in FREE_TEXT) or value in ("", "null") or value[0] in "'\"" or "${" in value:
+    if not equals or value in ("", "null"):
         return argument
-    if is_path:
-        parts = value.split(",")
-        if len(parts) > 1 and not Path(value).exists() and all(Path(part).expanduser().exists() for part in parts):
-            return argument
-        value = str(Path(value).expanduser()) if value.startswith("~") else value
-    return key + "='" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (m[2] and "\\'"), value) + "'"
+    if name in FREE_TEXT:
+        return f"{key}={for_hydra(value)}"
+    if not is_path or value[0] in "'\"" or "${" in value:
+        return argument
+    parts = value.split(",")
+    if len(parts) > 1 and not Path(value).exists() and all(Path(part).expanduser().exists() for part in parts):
+        return argument
+    return f"{key}={in_quotes(str(Path(value).expanduser()) if value.startswith('~') else value)}"
 
 
 def runs_asked(arguments: Iterable[str]) -> int:
@@ -143,7 +135,10 @@ def compose(*overrides: str, conf: Path = CONF) -> DictConfig:
         cfg = hydra.compose("config", [quoted(override) for override in overrides], return_hydra_config=True)
     OmegaConf.set_struct(cfg, False)
     chosen = cfg.pop("hydra")
-    cfg.experiment_name, cfg.overrides = chosen.runtime.choices.get("experiment"), science(chosen.overrides.task)
+    cfg.experiment_name, cfg.overrides = (
+        chosen.runtime.choices.get("experiment"),
+        protected(science(chosen.overrides.task)),
+    )
     OmegaConf.set_struct(cfg, True)
     return cfg
 
@@ -178,15 +173,6 @@ def check_restated(cfg: DictConfig) -> None:
 @cache
 def _base(scale: str, base_model: str) -> DictConfig:
     return compose(f"scale={scale}", f"base_model={base_model}")
-
-
-def leaves(tree: dict, path: str = "") -> Iterator[str]:
-    """Dotted paths of a tree's values."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}"
 
 
 def explain(error: Exception) -> str:

@@ -55,6 +55,11 @@ def without_downloads() -> Iterator[None]:
         _downloads = True
 
 
+def cache_folder() -> Path:
+    """$XDG_CACHE_HOME/one-shot-rlvr: what is downloaded or converted once, for all runs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "one-shot-rlvr"
+
+
 def data_file(data_root: str | None, name: str) -> Path:
     """A file by its name below `data_root`; without one, a file of the authors is downloaded once and checked.
 
@@ -73,7 +78,7 @@ def data_file(data_root: str | None, name: str) -> Path:
         raise DataError(f"data_root={data_root}: has no {name}")
     if theirs is None:
         raise DataError(f"{name} is needed: give the folder that holds it, data_root=<folder>")
-    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "one-shot-rlvr" / name
+    path = cache_folder() / name
     if not path.exists():
         if not _downloads:
             raise NotAtHand(f"{name} is downloaded when the run starts")
@@ -100,14 +105,19 @@ def _download(url: str, sha256: str, path: Path) -> None:
 
 
 def hub_rows(repository: str, config: str | None, split: str, revision: str) -> list[dict]:
-    """All rows of a Hugging Face data set's split at a revision. DataError when the hub cannot be reached."""
-    if not _downloads:
-        raise NotAtHand(f"Hugging Face data set {repository} is downloaded when the run starts")
+    """All rows of a Hugging Face data set's split at a revision, from the hub's local cache where that has it.
+
+    DataError when the hub cannot be reached; NotAtHand where nothing may be downloaded and the cache lacks it.
+    """
     from datasets import load_dataset
+    from huggingface_hub import snapshot_download
 
     try:
-        return load_dataset(repository, config, split=split, revision=revision).to_list()
-    except Exception as error:  # datasets raises its own, requests' and huggingface_hub's errors
+        folder = snapshot_download(repository, repo_type="dataset", revision=revision, local_files_only=not _downloads)
+        return load_dataset(folder, config, split=split).to_list()
+    except Exception as error:  # datasets and huggingface_hub raise their own and their HTTP library's errors
+        if not _downloads:
+            raise NotAtHand(f"Hugging Face data set {repository} is downloaded when the run starts") from None
         reason = " ".join(str(error).split())[:200]
         raise DataError(
             f"Hugging Face data set {repository}: cannot be loaded ({type(error).__name__}: {reason}); "

@@ -19,6 +19,7 @@ from typing import Any
 
 from rlvr.cli import DataError
 from rlvr.data.downloads import data_file, hub_rows
+from rlvr.data.own_examples import texts
 from rlvr.data.protocols import Protocol
 from rlvr.data.row_files import read_rows
 from rlvr.grading import last_boxed
@@ -50,14 +51,9 @@ def load_pool(source: str, data_root: str | None) -> list[dict]:
         raise DataError(f"pool.source={source}: expected {', '.join(SOURCES)}")
     path = data_file(data_root, f"train/{source}.parquet")
     theirs = read_rows(path)
-    for column in ("data_source", "prompt", "reward_model"):
-        if theirs and column not in theirs[0]:
-            raise DataError(f"{path}: has no column {column} (it has: {', '.join(theirs[0])})")
-    subjects = ((row.get("extra_info") or {}).get("subject") or "" for row in theirs)
-    return _pool(
-        (row["prompt"][0]["content"], row["reward_model"]["ground_truth"], subject, row["data_source"])
-        for row, subject in zip(theirs, subjects, strict=True)
-    )
+    pairs = [texts(row, f"{path}, example {i}") for i, row in enumerate(theirs, start=1)]
+    about = [((row.get("extra_info") or {}).get("subject") or "", row.get("data_source") or source) for row in theirs]
+    return _pool((*pair, *more) for pair, more in zip(pairs, about, strict=True))
 
 
 def _pool(rows: Iterable[tuple[str, str, str, str]]) -> list[dict]:
@@ -161,6 +157,13 @@ def evaluation_rows(examples: list[dict], protocol: Protocol) -> list[dict]:
         row["extra_info"] |= about
         rows.append(row)
     return rows
+
+
+def examples_of(rows: list[dict], protocol: Protocol) -> list[dict]:
+    """The examples {id, question, answer} behind the validation rows of one benchmark."""
+    own = [row for row in rows if row["data_source"] == protocol.name]
+    return [{"id": row["extra_info"]["id"], "question": row["prompt"][0]["content"],
+             "answer": row["reward_model"]["ground_truth"]} for row in own]  # fmt: skip
 
 
 def _verl_row(row: dict, split: str, source: str) -> dict:

@@ -1,51 +1,29 @@
 """What a run trains and is tested on: chosen or own examples, their labels, and the two Parquet files that verl reads."""
 
-import re
-from dataclasses import dataclass, field
-
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import DataError
-from rlvr.data import labels, pools, protocols
+from rlvr.data import labels, pools
 from rlvr.data import own_examples as examples
-from rlvr.grading import grade
+from rlvr.data.labels import matched
 from rlvr.runs.folder import RunFolder
-
-
-@dataclass
-class Data:
-    """verl's rows; `chosen` are the distinct training examples, `notes` what a user should know about them."""
-
-    train: list[dict]
-    test: list[dict]
-    chosen: list[dict]
-    notes: list[str] = field(default_factory=list)
-
-
-def prepare(cfg: DictConfig) -> Data:
-    """Everything a run reads, checked. DataError or ConfigError when it cannot be had."""
-    chosen, notes = chosen_examples(cfg)
-    test = []
-    for protocol in protocols.of_run(cfg):
-        test += pools.evaluation_rows(protocols.load(protocol, cfg.data_root)[0], protocol)
-    return Data(pools.training_rows(chosen, cfg.scale.prompts_per_step), test, chosen, notes)
+from rlvr.runs.free_text import as_written
 
 
 def own_examples(cfg: DictConfig) -> list[dict[str, str]] | None:
     """{question, answer} of `example.*`, else of `train_set.examples`; None when the pool's ranks decide."""
-    if cfg.example.file is not None:
-        return examples.read_examples(cfg.example.file)
-    if cfg.example.question is not None:
-        return [examples.checked(dict(cfg.example), "example")]
-    if cfg.train_set.examples:
-        return [examples.checked(dict(row), "train_set.examples") for row in cfg.train_set.examples]
-    return None
+    one, several = (as_written(OmegaConf.to_container(group, resolve=True)) for group in (cfg.example, cfg.train_set))
+    if one["file"] is not None:
+        return examples.read_examples(one["file"])
+    if one["question"] is not None:
+        return [examples.checked(one, "example")]
+    rows = enumerate(several["examples"] or [], start=1)
+    return [examples.checked(row, f"train_set.examples, example {i}") for i, row in rows] or None
 
 
-def chosen_examples(cfg: DictConfig) -> tuple[list[dict], list[str]]:
-    """Pool rows with the labels to train on, and notes. DataError for a label that cannot reward anything."""
+def chosen_examples(cfg: DictConfig, own: list[dict[str, str]] | None) -> tuple[list[dict], list[str]]:
+    """Pool rows with the labels to train on, and notes. own: of `own_examples`. DataError for a label that cannot reward anything."""
     notes: list[str] = []
-    own = own_examples(cfg)
     if own is not None:
         chosen = pools.own_pool(own, cfg.pool.source)
     else:
@@ -59,12 +37,13 @@ def chosen_examples(cfg: DictConfig) -> tuple[list[dict], list[str]]:
                     notes.append(f"pool {cfg.pool.name}: example {row['index']} has no label and is left out")
         else:
             chosen = pools.ranked_rows(cfg.pool, cfg.data_root, list(cfg.train_set.ranks), pool)
-    text = None if cfg.label.text is None else str(cfg.label.text)
+    text = None if cfg.label.text is None else as_written(str(cfg.label.text))
     chosen = labels.with_labels(chosen, text, cfg.label.wrong_share, cfg.label.seed)
     if cfg.label.replaces is not None:
         _check_replaced(chosen, cfg.label.name, text, str(cfg.label.replaces))
     if own is not None or text is not None or len(chosen) < cfg.scale.prompts_per_step:
-        check_labels(chosen, cfg.pool.name)
+        chosen, more = with_checked_labels(chosen, cfg.pool.name, shipped=own is None and text is None)
+        notes += more
     return chosen, notes
 
 
@@ -78,25 +57,45 @@ def _check_replaced(chosen: list[dict], label: str, text: str | None, replaces: 
             )
 
 
-def check_labels(chosen: list[dict], pool: str) -> None:
-    """DataError for an empty label, or one that the grader cannot read (braces that do not match): no answer could earn a reward."""
-    for row in chosen:
-        label = row["answer"]
-        name = f"pi{row['rank']} (pool {pool})" if row.get("rank") else f"example {row['index'] + 1}"
-        if not label.strip():
+def with_checked_labels(chosen: list[dict], pool: str, shipped: bool) -> tuple[list[dict], list[str]]:
+    """The rows with labels that a natural answer can match, and a note on each that was rewritten for it.
+
+    shipped: the labels are a published pool's, and are not rewritten. DataError for an empty label, or one that nothing matches.
+    """
+    named = [f"pi{row['rank']} (pool {pool})" if row.get("rank") else f"example {row['index'] + 1}" for row in chosen]
+    for row, name in zip(chosen, named, strict=True):
+        if not row["answer"].strip():
             raise DataError(
                 f"{name}: its label is empty, so nothing can be rewarded: choose another, or give label.text"
             )
-        braces = re.sub(r"\\[{}]", "", label)
-        if braces.count("{") != braces.count("}") or grade(f"\\boxed{{{label}}}", label)[1] != "correct":
-            raise DataError(f"{name}: the grader cannot read its label {label!r}: write a number or whole LaTeX")
+    labels, notes = matched([row["answer"] for row in chosen], named, shipped)
+    return [{**row, "answer": label} for row, label in zip(chosen, labels, strict=True)], notes
 
 
-def write_rows(folder: RunFolder, data: Data) -> None:
+def refuse_other_rows(folder: RunFolder, training_rows: list[dict], test_rows: list[dict]) -> None:
+    """DataError when a run that has begun would go on with other problems or labels than those it wrote down."""
+    import pyarrow.parquet as pq
+
+    for rows, name in ((training_rows, "train"), (test_rows, "val")):
+        path = folder.data_dir / f"{name}.parquet"
+        if folder.last_step() < 0 or not path.exists():
+            continue
+        then, now = (
+            list(dict.fromkeys((row["data_source"], row["prompt"][0]["content"], row["reward_model"]["ground_truth"]) for row in some))
+            for some in (pq.read_table(path, columns=["data_source", "prompt", "reward_model"]).to_pylist(), rows)
+        )  # fmt: skip
+        if other := [row for row in now if row not in set(then)] or [row for row in then if row not in set(now)]:
+            raise DataError(
+                f"{path}: this run began with other problems or labels (of {other[0][0]}: {other[0][1][:60]!r}, label "
+                f"{other[0][2]!r}): give back the file they came from, or variant=<name>"
+            )
+
+
+def write_rows(folder: RunFolder, training_rows: list[dict], test_rows: list[dict]) -> None:
     """Write data/train.parquet and data/val.parquet of a run."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     folder.data_dir.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(data.train), folder.data_dir / "train.parquet")
-    pq.write_table(pa.Table.from_pylist(data.test), folder.data_dir / "val.parquet")
+    for rows, name in ((training_rows, "train"), (test_rows, "val")):
+        pq.write_table(pa.Table.from_pylist(rows), folder.data_dir / f"{name}.parquet")

@@ -9,41 +9,54 @@ hand (B.5); for Qwen2.5-Math the two agree byte for byte, and here both use the 
     llama3           Llama 3's header format, with the dates the authors' evaluation states (ibid.)
     r1-distill       DeepSeek-R1-Distill, which begins its thought itself (ibid.: deepseek-distill)
 
-In evaluation an answer ends at the template's stop texts too (authors: math_eval.py), as a base model that goes on to another
-problem is otherwise judged by the box of that one. In training it ends at the end token alone, theirs and ours.
+A conversation of several messages is rendered as the model family's own template renders it. A system message of the user
+replaces Qwen2.5-Math's own, follows the dates in Llama 3's header, and stands before the first turn of R1-Distill, which
+also forgets the thoughts of its earlier answers. `none` takes one user message and refuses any other conversation.
 """
 
 from functools import lru_cache
-
-_ANSWER_TURN = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+from typing import Any
 
 TEMPLATES: dict[str, str | None] = {
     "chat": None,
-    "none": "{% for message in messages %}{{ message['content'] }}{% endfor %}",
+    "none": (
+        "{% if messages | length != 1 or messages[0]['role'] != 'user' %}"
+        "{{ raise_exception('template none renders one user message alone; leave out the other messages') }}"
+        "{% endif %}{{ messages[0]['content'] }}"
+    ),
     "qwen25-math-cot": (
+        "{% if messages[0]['role'] != 'system' %}"
         "<|im_start|>system\nPlease reason step by step, and put your final answer within \\boxed{}.<|im_end|>\n"
+        "{% endif %}"
         "{% for message in messages %}"
         "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
-        "{% endfor %}" + _ANSWER_TURN
+        "{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     ),
     "llama3": (
         "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n"
-        "Cutting Knowledge Date: December 2023\nToday Date: 17 Apr 2025\n\n<|eot_id|>"
-        "{% for message in messages %}"
+        "Cutting Knowledge Date: December 2023\nToday Date: 17 Apr 2025\n\n"
+        "{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] | trim }}{% endif %}<|eot_id|>"
+        "{% for message in messages %}{% if not (loop.first and message['role'] == 'system') %}"
         "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n{{ message['content'] }}<|eot_id|>"
-        "{% endfor %}"
+        "{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
     ),
     "r1-distill": (
         "<｜begin▁of▁sentence｜>"
+        "{{ messages | selectattr('role', 'equalto', 'system') | map(attribute='content') | join('\n\n') }}"
         "{% for message in messages %}"
-        "{{ '<｜User｜>' if message['role'] == 'user' else '<｜Assistant｜>' }}{{ message['content'] }}"
-        "{% endfor %}"
+        "{% if message['role'] == 'user' %}<｜User｜>{{ message['content'] }}"
+        "{% elif message['role'] == 'assistant' %}"
+        "<｜Assistant｜>{{ message['content'].split('</think>')[-1] }}<｜end▁of▁sentence｜>"
+        "{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}<｜Assistant｜><think>\n{% endif %}"
     ),
 }
 
-
+# Texts that end an answer beside the model's end token, by template. In training an answer ends at the end token alone,
+# theirs and ours. In evaluation, in a server and in an exported model it ends at these too: a base model that goes on to
+# another problem would otherwise be judged by the box of that one.
 # authors: Qwen2.5-Eval/evaluation/math_eval.py at 21ed529, whatever the template; `chat` and `none` are ours.
 AUTHORS_STOPS = ("</s>", "<|im_end|>", "<|endoftext|>")
 STOPS = {"qwen25-math-cot": AUTHORS_STOPS, "llama3": AUTHORS_STOPS, "r1-distill": AUTHORS_STOPS}
@@ -54,7 +67,7 @@ def chat_template(name: str) -> str | None:
     return TEMPLATES[name]
 
 
-def render(name: str, question: str, tokenizer=None) -> str:
+def render(name: str, question: str, tokenizer: Any = None) -> str:
     """The whole prompt for one question, up to where the model goes on. `tokenizer` is needed for `chat` only.
 
     Tokenize it without special tokens: a template that begins with one has written it out.
@@ -71,8 +84,14 @@ def render(name: str, question: str, tokenizer=None) -> str:
 
 
 @lru_cache
-def compiled(template: str):
+def compiled(template: str) -> Any:
+    """A chat template, compiled as transformers does. Jinja's TemplateError where it refuses the messages."""
+    from jinja2 import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    # As transformers compiles a chat template.
-    return ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(template)
+    def raise_exception(message: str) -> None:
+        raise TemplateError(message)
+
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment.globals["raise_exception"] = raise_exception
+    return environment.from_string(template)

@@ -1,4 +1,4 @@
-"""The models of a run: its base model and every kept checkpoint, each checked before an engine starts. Loads no torch."""
+"""The base model and the kept checkpoints of a run, each checked before an engine starts. Loads no torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rlvr.cli import ConfigError
+from rlvr.data import gguf
 from rlvr.runs.config_changes import in_this_copy
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.metrics_file import metrics_lines
@@ -54,6 +55,8 @@ def _tensor_file_fault(file: Path) -> str | None:
 def base_path(folder: RunFolder, given: str | None) -> str:
     """Where the untrained model of a run is: as given, or as its config says."""
     path = given or in_this_copy(str(folder.config()["actor_rollout_ref"]["model"]["path"]))
+    if gguf.is_gguf(path):
+        return gguf.local_folder(path)
     if path.startswith(("/", ".")) and (problem := fault(Path(path))):
         raise ConfigError(f"base model {path}: {problem}; give base=<folder or Hugging Face id>")
     return path

@@ -1,41 +1,33 @@
-"""Verdict and style of answers: the columns of a sample that depend on the response and its gold alone."""
+"""From a response to a stored row: `grade` gives every column that depends on the response and its gold alone.
+
+Training calls it where it computes the reward (rlvr.training.rewards), evaluation when the answers are on the disk.
+"""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from rlvr.cli import DataError
 from rlvr.data.protocols import LETTERS, reflection_words
-from rlvr.grading import grade_many, last_boxed
-from rlvr.grading.own_grader import OwnError, finite, load_function
-
-Verdict = tuple[float, str]
+from rlvr.grading import BoxedResponse, grader_named
 
 
-def judge(grader: str, responses: Sequence[str], golds: Sequence[str]) -> dict[str, list]:
-    """The columns score, reason, reward (evaluation is rewarded by outcome), boxed, and those of `described`."""
-    verdicts = grade_all(grader, responses, golds)
-    scores = [score for score, _ in verdicts]
-    return {
-        "score": scores,
-        "reason": [reason for _, reason in verdicts],
-        "reward": scores,
-        "boxed": [last_boxed(response) is not None for response in responses],
-        **described(responses, golds),
-    }
+def grade(grader: str, responses: Sequence[str], golds: Sequence[str]) -> list[dict[str, Any]]:
+    """Of each response score, reason, answer (in the last box), boxed, repetition and reflection, as rlvr.runs.samples has them.
 
-
-def described(responses: Sequence[str], golds: Sequence[str]) -> dict[str, list]:
-    """The columns answer (in the last box), score_authors and reason_authors, repetition, reflection."""
-    authors = grade_many(responses, golds, "authors")
-    words = reflection_words()
-    return {
-        "answer": [(last_boxed(response) or "").strip() for response in responses],
-        "score_authors": [score for score, _ in authors],
-        "reason_authors": [reason for _, reason in authors],
-        "repetition": [repetition(response) for response in responses],
-        "reflection": [reflects(response, words) for response in responses],
-    }
+    `grader` is one of rlvr.grading.GRADERS or a user's `file.py:function`.
+    """
+    read, words = [BoxedResponse.read(response) for response in responses], reflection_words()
+    return [
+        {
+            "score": verdict.score,
+            "reason": verdict.reason,
+            "answer": (response.last_box or "").strip(),
+            "boxed": response.last_box is not None,
+            "repetition": repetition(response.text),
+            "reflection": reflects(response.text, words),
+        }
+        for response, verdict in zip(read, grader_named(grader)(read, golds), strict=True)
+    ]
 
 
 def repetition(text: str, n: int = 4) -> float:
@@ -50,33 +42,6 @@ def reflects(text: str, words: Sequence[str]) -> bool:
     return re.search("|".join(map(re.escape, words)), text, re.IGNORECASE) is not None
 
 
-def grade_all(grader: str, responses: Sequence[str], golds: Sequence[str]) -> list[Verdict]:
-    """Verdicts of `math_verify`, `authors`, or a user's `file.py:function`."""
-    if ":" in grader:
-        function = own_grader(grader)
-        return [_own_verdict(function, grader, r, g) for r, g in zip(responses, golds, strict=True)]
-    return grade_many(responses, golds, grader)
-
-
-def own_grader(name: str) -> Callable[[str, str], Any]:
-    """The function behind `file.py:function`. ConfigError with the remedy."""
-    file, _, function = name.rpartition(":")
-    return load_function(file, function, "grader", "(response, gold)")
-
-
-def _own_verdict(function: Callable[[str, str], Any], name: str, response: str, gold: str) -> Verdict:
-    try:
-        verdict = function(response, gold)
-        value, reason = verdict if isinstance(verdict, list) and len(verdict) == 2 else (verdict, None)
-        if (score := finite(value)) is None or not 0 <= score <= 1:
-            raise OwnError(f"returned {value!r}, expected a number in [0, 1], or one and a reason")
-    except OwnError as error:
-        raise DataError(
-            f"{name} {error}; gold {gold!r}, response {response[-200:]!r}. The answers are kept: the same command grades them"
-        ) from None
-    return score, str(reason or ("correct" if score == 1 else "wrong"))
-
-
 def choice_row(loglikelihoods: Sequence[float], choices: Sequence[str], gold: str, per_byte: bool) -> dict[str, Any]:
     """The columns of a row whose choices were scored: the likeliest one, per byte of its text where that is asked.
 
@@ -89,6 +54,6 @@ def choice_row(loglikelihoods: Sequence[float], choices: Sequence[str], gold: st
     return {
         "response": choices[LETTERS.index(answer)], "answer": answer, "score": score, "reward": score,
         "reason": "correct" if score else "wrong", "boxed": False, "truncated": False, "response_tokens": 0,
-        "score_authors": None, "reason_authors": None, "repetition": 0.0, "reflection": False,
+        "repetition": 0.0, "reflection": False,
         "loglikelihoods": list(loglikelihoods), "score_acc": float(plain == gold),
     }  # fmt: skip

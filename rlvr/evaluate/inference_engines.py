@@ -2,11 +2,12 @@
 
     name, versions, dtype, tokenizer, context   of what runs; context is the tokens of prompt and response together
     load(path)                                  replace the weights by those of another model of the same shape
-    generate(prompts, sampling, done)           one response to each prompt, in order: token ids, the end token kept
+    generate(prompts, sampling, on_progress)    one response to each prompt, in order: token ids, the end token kept
     loglikelihood(prompts, continuations)       log-probability (nats) of each continuation after its prompt
 
 One engine serves every checkpoint of a run: `load` copies the next weights into the running model. On a CPU each core
-decodes batches of its own over the same weights, which two cores do twice as fast as one operation shared by both.
+decodes batches of its own over the same weights, which two cores do twice as fast as one operation shared by both; a
+large model's cores share one batch.
 
 Departure from the authors: every model is read in one dtype (float32 on a CPU, bfloat16 on a GPU). Theirs reads the base
 model in bfloat16 and its own float32 checkpoints in float16, which alone moves MATH500 by 3.6 points (paper B.6, Table 7).
@@ -29,7 +30,7 @@ from rlvr.cli import ConfigError
 from rlvr.verl_torch.generation import Completion, Generator, Sampling, end_tokens, rows_in_memory
 
 ENGINES = ("torch", "vllm")
-Done = Callable[[int, int], None]  # told of (responses, tokens) as they come
+OnProgress = Callable[[int, int], None]  # called with how many more responses and tokens there are
 # Answers decoded at once. On a core the tiny model makes 7,000 tokens/s with 256 and 10,000 with 1,024: what a step costs
 # whatever its size is then small. Of a large model that is little, and progress is shown after every batch.
 MOST_ROWS, MOST_ROWS_OF_LARGE, LARGE_PARAMETERS = 1024, 256, 2e7
@@ -108,7 +109,9 @@ class TorchEngine:
         self.context = context_of(self.model.config)
         self.versions = {"torch": torch.__version__, "transformers": transformers.__version__}
         self.eos = end_tokens(self.model, lambda: self.tokenizer)
-        workers = _cores() if device == "cpu" else 1
+        # A large model's cores share a batch: each batch reads all weights for every token, and they fit into no cache.
+        self.large = self.model.num_parameters() >= LARGE_PARAMETERS
+        workers = _cores() if device == "cpu" and not self.large else 1
         self.generators = [Generator(self.model, self.eos, rows or MOST_ROWS) for _ in range(workers)]
 
     def load(self, path: str) -> None:
@@ -124,7 +127,7 @@ class TorchEngine:
         if missing := sorted(name for name in parameters if parameters[name].data_ptr() not in written):
             raise ConfigError(f"{path}: has no weights for {missing[0]}: the checkpoint is not whole")
 
-    def generate(self, prompts: list[list[int]], sampling: list[Sampling], done: Done) -> list[Completion]:
+    def generate(self, prompts: list[list[int]], sampling: list[Sampling], on_progress: OnProgress) -> list[Completion]:
         # Equal requests (greedy copies, a repeated seed) have equal answers and are asked once.
         asked: dict[tuple, list[int]] = {}
         for i, (prompt, how) in enumerate(zip(prompts, sampling, strict=True)):
@@ -162,7 +165,7 @@ class TorchEngine:
             for group, answer in zip(batch, answers, strict=True):
                 for i in group:
                     results[i] = answer
-            done(sum(map(len, batch)), sum(len(answer.token_ids) for answer in answers))
+            on_progress(sum(map(len, batch)), sum(len(answer.token_ids) for answer in answers))
 
         with ThreadPoolExecutor(workers) as threads:
             try:
@@ -177,7 +180,7 @@ class TorchEngine:
 
         cuda = self.device == "cuda"
         free = torch.cuda.mem_get_info()[0] if cuda else psutil.virtual_memory().available / len(self.generators)
-        most = MOST_ROWS if cuda or self.model.num_parameters() < LARGE_PARAMETERS else MOST_ROWS_OF_LARGE
+        most = MOST_ROWS_OF_LARGE if self.large and not cuda else MOST_ROWS
         config, size = self.model.config.get_text_config(), self.model.dtype.itemsize
         return min(most, rows_in_memory(config, tokens, size, MEMORY_SHARE * free))
 
@@ -241,7 +244,7 @@ class VllmEngine:
         self.llm.collective_rpc("load_weights_from", args=(path,))
         self.llm.reset_prefix_cache()
 
-    def generate(self, prompts: list[list[int]], sampling: list[Sampling], done: Done) -> list[Completion]:
+    def generate(self, prompts: list[list[int]], sampling: list[Sampling], on_progress: OnProgress) -> list[Completion]:
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
@@ -257,7 +260,7 @@ class VllmEngine:
                 answer = output.outputs[0]
                 reason = "completed" if answer.finish_reason == "stop" else "length"
                 results[int(output.request_id)] = Completion(list(answer.token_ids), [], reason)
-                done(1, len(answer.token_ids))
+                on_progress(1, len(answer.token_ids))
         return results
 
     def loglikelihood(self, prompts: list[list[int]], continuations: list[list[int]]) -> list[float]:

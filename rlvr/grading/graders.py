@@ -1,29 +1,26 @@
 """From a response and a label to a verdict: cut out, normalise, decide what is plain, ask a worker for the rest."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import lru_cache
 from threading import Lock
 from typing import NamedTuple
 
-from rlvr.grading.authors import mathd_equal, plain_verdict
-from rlvr.grading.extract import joined_boxes, last_boxed
-from rlvr.grading.normalise import is_code, normalise, number, quantity, says_more, word
-from rlvr.grading.workers import workers
+from rlvr.grading import normalise as n
+from rlvr.grading.extract import BoxedResponse
+from rlvr.grading.user_function import Grader, users_grader
+from rlvr.grading.workers import RELATIVE, Verdict, workers
 
-GRADERS = ("math_verify", "authors")
 REASONS = ("correct", "wrong", "no_answer", "unparsable", "timeout", "error")
 MAX_ANSWER_CHARS = 2000
 CACHE_SIZE = 65536
-# Math-Verify rounds to six decimals before it compares: plain numbers further apart than this cannot be equal.
-_CERTAINLY_DIFFERENT = 1e-5
-
-Verdict = tuple[float, str]
+# A rounded number is equal where six decimals agree, and five significant digits: 0.333333 is 1/3, 1.5e-19 is not 2e-19.
+_DECIMALS = 6
 
 
 class Question(NamedTuple):
     """What a worker is asked; `boxed` is false where the answer must first be found in a response."""
 
-    grader: str
     answer: str
     gold: str
     boxed: bool
@@ -33,29 +30,34 @@ _cache: dict[Question, Verdict] = {}
 _lock = Lock()
 
 
-def grade(response: str, gold: str, grader: str = "math_verify", *, require_box: bool = True) -> Verdict:
+def grade(response: str, gold: str, *, require_box: bool = True) -> Verdict:
     """Score in {0.0, 1.0} and its reason, one of REASONS.
 
     `require_box=False` lets Math-Verify search a response without a box for its answer; training never does.
-    An empty gold is the caller's mistake: reason `error`. ValueError for an unknown grader; RuntimeError when no
-    worker process can be started. Nothing an answer contains raises.
+    An empty gold is the caller's mistake: reason `error`. RuntimeError when no worker process can be started. Nothing an answer contains raises.
     """
-    return grade_many([response], [gold], grader, require_box=require_box)[0]
+    return grade_many([response], [gold], require_box=require_box)[0]
 
 
-def grade_many(
-    responses: Sequence[str], golds: Sequence[str], grader: str = "math_verify", *, require_box: bool = True
-) -> list[Verdict]:
+def grade_many(responses: Sequence[str], golds: Sequence[str], *, require_box: bool = True) -> list[Verdict]:
     """`grade` for a batch: equal questions are asked once, the rest are judged side by side."""
-    if grader not in GRADERS:
-        raise ValueError(f"grader={grader!r}: expected one of {', '.join(GRADERS)}")
-    questions = [
-        _question(response, gold, grader, require_box) for response, gold in zip(responses, golds, strict=True)
-    ]
-    return _ask(questions)
+    return math_verify([BoxedResponse.read(response) for response in responses], golds, require_box=require_box)
 
 
-def equal_answers(answers: Sequence[str | None], grader: str = "math_verify") -> list[int]:
+def math_verify(responses: Sequence[BoxedResponse], golds: Sequence[str], *, require_box: bool = True) -> list[Verdict]:
+    """`grade_many` for responses whose boxes are known."""
+    return _ask([_question(response, gold, require_box) for response, gold in zip(responses, golds, strict=True)])
+
+
+GRADERS: dict[str, Grader] = {"math_verify": math_verify}
+
+
+def grader_named(name: str) -> Grader:
+    """One of GRADERS, or a user's `file.py:function`. ConfigError where the file has no such function."""
+    return users_grader(name) if ":" in name else GRADERS[name]
+
+
+def equal_answers(answers: Sequence[str | None]) -> list[int]:
     """Class numbers of answers that are equal in value, counted from 0 by first appearance; -1 for an empty one or None.
 
     `1/2`, `\\frac12` and `0.5` are one class: what a majority vote is counted over. Two answers are equal where each is
@@ -64,22 +66,22 @@ def equal_answers(answers: Sequence[str | None], grader: str = "math_verify") ->
     """
     texts = [(answer or "").strip() for answer in answers]
     waiting = [text for text in dict.fromkeys(texts) if text]
-    tried = _ask([_compare(text, "0", grader) for text in waiting])
+    tried = _ask([_compare(text, "0") for text in waiting])
     alone = {text for text, (_, reason) in zip(waiting, tried, strict=True) if reason in ("timeout", "error")}
     classes = {"": -1}
     while waiting:
         first = waiting[0]
         equal = [] if first in alone else [text for text in waiting[1:] if text not in alone]
-        equal = _right([(text, first) for text in equal], equal, grader)
-        equal = _right([(first, text) for text in equal], equal, grader)
+        equal = _right([(text, first) for text in equal], equal)
+        equal = _right([(first, text) for text in equal], equal)
         classes |= dict.fromkeys([first, *equal], max(classes.values()) + 1)
         waiting = [text for text in waiting if text not in classes]
     return [classes[text] for text in texts]
 
 
-def _right(pairs: list[tuple[str, str]], texts: list[str], grader: str) -> list[str]:
+def _right(pairs: list[tuple[str, str]], texts: list[str]) -> list[str]:
     """Those of `texts` whose pair of answer and label is right."""
-    verdicts = _ask([_compare(answer, gold, grader) for answer, gold in pairs])
+    verdicts = _ask([_compare(answer, gold) for answer, gold in pairs])
     return [text for text, (score, _) in zip(texts, verdicts, strict=True) if score]
 
 
@@ -103,74 +105,85 @@ def _remember(judged: dict[Question, Verdict]) -> None:
         _cache.update({key: verdict for key, verdict in judged.items() if verdict[1] not in ("timeout", "error")})
 
 
-def _question(response: str, gold: str, grader: str, require_box: bool) -> Verdict | Question:
+def _question(response: BoxedResponse, gold: str, require_box: bool) -> Verdict | Question:
     """The verdict where no worker is needed, else what to ask one."""
-    answer = joined_boxes(response) if grader == "math_verify" else last_boxed(response)
+    answer = response.joined_boxes
     if not gold.strip():
-        return 0.0, "error"
-    if answer is None and not require_box and response.strip() and grader == "math_verify":
-        return Question(grader, response[-MAX_ANSWER_CHARS:], _plain_gold(gold), False)
+        return Verdict(0.0, "error")
+    if answer is None and not require_box and response.text.strip():
+        return Question(response.text[-MAX_ANSWER_CHARS:], _plain_gold(gold), False)
     if answer is None or not answer.strip():
-        return 0.0, "no_answer"
-    return _compare(answer, gold, grader)
+        return Verdict(0.0, "no_answer")
+    return _compare(answer, gold)
 
 
-def _compare(answer: str, gold: str, grader: str) -> Verdict | Question:
+def _compare(answer: str, gold: str) -> Verdict | Question:
     if answer.strip() == gold.strip():
-        return 1.0, "correct"
+        return Verdict(1.0, "correct")
     if len(answer) > MAX_ANSWER_CHARS:
-        return 0.0, "unparsable"
-    return _decide(answer, gold, grader)
+        return Verdict(0.0, "unparsable")
+    return _decide(answer, gold)
 
 
 @lru_cache(maxsize=CACHE_SIZE)
-def _decide(answer: str, gold: str, grader: str) -> Verdict | Question:
-    if grader == "authors":
-        gold = last_boxed(gold) or gold
-        if mathd_equal(answer, gold):
-            return 1.0, "correct"
-        return plain_verdict(answer, gold) or Question(grader, answer, gold, True)
-    a, g = normalise(answer), _plain_gold(gold)
+def _decide(answer: str, gold: str) -> Verdict | Question:
+    a, g = n.normalise(answer), _plain_gold(gold)
     if not g:
-        return 0.0, "error"
+        return Verdict(0.0, "error")
     if a == g:
-        return 1.0, "correct"
-    if not a or is_code(a):
-        return 0.0, "unparsable"
-    if says_more(a, g):
-        return 0.0, "wrong"
-    (a, unit), (g, gold_unit) = quantity(a), quantity(g)
+        return Verdict(1.0, "correct")
+    if not a or n.is_code(a):
+        return Verdict(0.0, "unparsable")
+    if (letter := n.letter(g)) and (chosen := n.choice(a)):
+        return _verdict(chosen == letter)
+    if n.says_more(a, g) or _primes_differ(a, g):
+        return _verdict(False)
+    if n.in_base(a) or n.in_base(g):
+        return _verdict(_equal_in_base(a, g))
+    if (found := n.bases(a)) and (wanted := n.bases(g)) and found != wanted:
+        return _verdict(False)
+    (a, unit), (g, gold_unit) = n.quantity(a), n.quantity(g)
     if unit and gold_unit and unit != gold_unit:
-        return 0.0, "wrong"
-    x, y = number(a), number(g)
+        return _verdict(False)
+    a, g = (a if unit else n.without_unit(a, gold_unit)), (g if gold_unit else n.without_unit(g, unit))
+    x, y = n.number(a), n.number(g)
     if x is not None and y is not None:
-        if x == y:
-            return 1.0, "correct"
-        if abs(x - y) > _CERTAINLY_DIFFERENT or x.denominator == y.denominator == 1:
-            return 0.0, "wrong"
-    left, right = word(a), word(g)
+        return _verdict(x == y or _equal_when_rounded(x, y, a, g))
+    left, right = n.word(a), n.word(g)
     if left and right and max(len(left), len(right)) > 3:
-        return (1.0, "correct") if left == right else (0.0, "wrong")
-    return Question(grader, a, g, True)
+        return _verdict(left == right)
+    return Question(a, g, True)
+
+
+def _verdict(right: bool) -> Verdict:
+    return Verdict(1.0, "correct") if right else Verdict(0.0, "wrong")
+
+
+def _equal_when_rounded(x: Fraction, y: Fraction, a: str, g: str) -> bool:
+    """Two numbers of which one is a decimal: 0.333333 and 1/3, but not 12.0000001 and 12."""
+    if 1 in (x.denominator, y.denominator) or "." not in a + g:
+        return False  # whole numbers are exact
+    return round(x, _DECIMALS) == round(y, _DECIMALS) and abs(x - y) <= RELATIVE * max(abs(x), abs(y))
+
+
+def _equal_in_base(a: str, g: str) -> bool:
+    """Numbers in a base: an answer may leave out the base that the question fixes, and cannot have one that the label lacks."""
+    answered, wanted = n.in_base(a), n.in_base(g)
+    if answered and wanted:
+        return answered == wanted
+    if wanted:
+        return n.digits(a) == wanted[0]
+    return answered is not None and answered[1] == "10" and n.digits(g) == answered[0]
+
+
+def _primes_differ(a: str, g: str) -> bool:
+    """Whether one side has a prime too many. Of equations their last sides are compared: `2x` is right for `f'(x) = 2x`."""
+    if "=" in a and "=" in g:
+        return n.primes(a) != n.primes(g)
+    return n.primes(a.rpartition("=")[2]) != n.primes(g.rpartition("=")[2])
 
 
 @lru_cache(maxsize=4096)
 def _plain_gold(gold: str) -> str:
-    boxes = joined_boxes(gold)
-    return normalise(gold if boxes is None else boxes)
-
-
-def disagreement(responses: Sequence[str], golds: Sequence[str]) -> tuple[float, list[dict]]:
-    """Share of responses on which the two graders' scores differ, and those rows: index, gold, answer, both reasons."""
-    verdicts = {grader: grade_many(responses, golds, grader) for grader in GRADERS}
-    rows = [
-        {
-            "index": i,
-            "gold": golds[i],
-            "answer": last_boxed(responses[i]),
-            **{grader: verdicts[grader][i][1] for grader in GRADERS},
-        }
-        for i in range(len(responses))
-        if len({verdicts[grader][i][0] for grader in GRADERS}) > 1
-    ]
-    return (len(rows) / len(responses) if len(responses) else 0.0), rows
+    boxes = BoxedResponse.read(gold).joined_boxes
+    return n.normalise(gold if boxes is None else boxes)

@@ -19,14 +19,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 from rlvr.cli import usable_cores
 
 LIMIT_S = 2.5  # of processor time, so that a verdict does not depend on what else the machine does
 START_LIMIT_S = 120.0
+RELATIVE = 5e-5  # numbers that differ by more than this share of the larger are different
 _GRACE_S = 27.5  # of waiting beyond LIMIT_S, before the caller stops a worker that is starved or stuck
 
-Verdict = tuple[float, str]
+
+class Verdict(NamedTuple):
+    """Score in [0, 1], and its reason."""
+
+    score: float
+    reason: str
 
 
 class Worker:
@@ -47,7 +54,7 @@ class Worker:
         )
         self.ready = False
 
-    def judge(self, grader: str, answer: str, gold: str, boxed: bool) -> Verdict:
+    def judge(self, answer: str, gold: str, boxed: bool) -> Verdict:
         """Score and reason; RuntimeError when the worker cannot even start."""
         if self.process.poll() is not None:  # somebody else ended it, between two answers
             self.stop()
@@ -61,7 +68,7 @@ class Worker:
                 )
             self.ready = True
         try:
-            request = json.dumps([grader, answer, gold, boxed])
+            request = json.dumps([answer, gold, boxed])
             self.process.stdin.write(f"{request}\n".encode())  # type: ignore[union-attr]
             self.process.stdin.flush()  # type: ignore[union-attr]
             verdict = self._read(LIMIT_S + _GRACE_S)
@@ -71,8 +78,8 @@ class Worker:
             timed_out = self.process.poll() is None
             self.stop()
             self._start()
-            return 0.0, "timeout" if timed_out else "error"
-        return float(verdict[0]), str(verdict[1])
+            return Verdict(0.0, "timeout" if timed_out else "error")
+        return Verdict(float(verdict[0]), str(verdict[1]))
 
     def _read(self, limit_s: float):
         """The next line as JSON; None when none comes in time or the worker has ended."""
@@ -100,11 +107,11 @@ class Workers:
         self.idle: queue.LifoQueue[Worker] = queue.LifoQueue()
         self.started: list[Worker] = []
 
-    def judge(self, grader: str, answer: str, gold: str, boxed: bool) -> Verdict:
+    def judge(self, answer: str, gold: str, boxed: bool) -> Verdict:
         """Score and reason of one answer, by the first worker that is free."""
         worker = self._take()
         try:
-            return worker.judge(grader, answer, gold, boxed)
+            return worker.judge(answer, gold, boxed)
         except RuntimeError:
             with self.lock:
                 self.started.remove(worker)
@@ -113,7 +120,7 @@ class Workers:
             if worker in self.started:
                 self.idle.put(worker)
 
-    def judge_all(self, requests: Sequence[tuple[str, str, str, bool]]) -> list[Verdict]:
+    def judge_all(self, requests: Sequence[tuple[str, str, bool]]) -> list[Verdict]:
         """As `judge`, for many at once."""
         if len(requests) < 2:
             return [self.judge(*request) for request in requests]

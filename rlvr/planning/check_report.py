@@ -3,38 +3,38 @@
 from collections.abc import Sequence
 from typing import Any
 
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from rlvr.planning import fidelity, machine, resources
+from rlvr.planning import fidelity
+from rlvr.planning.plan import Plan
+from rlvr.planning.resources import Needs
 
 WIDTH = 132
 
 
-def report(cfg: DictConfig, notes: Sequence[str]) -> None:
+def report(plan: Plan, notes: Sequence[str]) -> None:
     """Print what differs from paper and authors' code (`all=true`: every setting), the estimate, and the notes of the checks."""
-    needed = resources.estimate(cfg, machine.machine(cfg))
     screen = Console(width=WIDTH, highlight=False)
-    rows = fidelity.compare(cfg)
-    shown = rows if cfg.all else [row for row in rows if row["mark"]]
+    rows = fidelity.compare(plan.config)
+    shown = rows if plan.config.all else [row for row in rows if row["mark"]]
     screen.print(fidelity.table(shown))
     if len(shown) < len(rows):
         screen.print(f"{len(rows) - len(shown)} more settings are as paper and authors' code say (all=true shows them)")
     screen.print()
-    if needed is None:
-        screen.print(f"no estimate: base_model.architecture of {cfg.base_model.name} is not known here")
+    if plan.needs is None:
+        screen.print(f"no estimate: base_model.architecture of {plan.model.name} is not known here")
     else:
-        screen.print(estimate_table(cfg, needed))
+        screen.print(estimate_table(plan.needs))
     for note in notes:
         screen.print(note, soft_wrap=True, markup=False)
 
 
-def estimate_table(cfg: DictConfig, needed: resources.Needs) -> Table:
+def estimate_table(needed: Needs) -> Table:
     """What the run needs, in words."""
     shown = Table(box=None, pad_edge=False, show_header=False)
     shown.add_row("parameters", f"{needed.parameters:,}")
-    for name, value in _gpu_rows(cfg, needed):
+    for name, value in _gpu_rows(needed):
         shown.add_row(name, value)
     shown.add_row("main memory", f"{needed.host_gib:.1f} GiB a node")
     shown.add_row("disk", f"{needed.disk_gib:.2f} GiB, {needed.disk_peak_gib:.2f} at its fullest (retention)")
@@ -46,7 +46,7 @@ def estimate_table(cfg: DictConfig, needed: resources.Needs) -> Table:
     return shown
 
 
-def _gpu_rows(cfg: DictConfig, needed: resources.Needs) -> list[tuple[str, Any]]:
+def _gpu_rows(needed: Needs) -> list[tuple[str, Any]]:
     if not needed.parts:
         return []
     parts = ", ".join(f"{name} {gib:.1f}" for name, gib in needed.parts.items() if gib)

@@ -3,66 +3,92 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
-from rlvr.cli import ConfigError
-from rlvr.planning import resources
+from rlvr.cli import ConfigError, usable_cores
+from rlvr.data import gguf
 from rlvr.planning.resources import Machine
-from rlvr.runs.config_changes import refuse_other_config
-from rlvr.runs.folder import RunFolder
-from rlvr.runs.plain_files import RunFolderError
+from rlvr.runs.folder import existing
 
 
-def check_machine(cfg: DictConfig) -> None:
+@dataclass(frozen=True)
+class Devices:
+    """What a run asks of a machine. slots: CPU slots of Ray that it takes, given: that its Ray gets (None: one for each core);
+    storage_units: of TransferQueue, each a slot. cluster: the address of a Ray cluster to join; None: the run starts its own."""
+
+    hardware: str
+    device: str
+    nodes: int
+    devices_per_node: int
+    attention: str
+    engine: str
+    slots: int
+    given: int | None
+    storage_units: int
+    cluster: str | None
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether Ray, not this machine, knows what there is."""
+        return self.nodes > 1 or self.cluster is not None
+
+
+@dataclass(frozen=True)
+class Model:
+    """The base model: `path` is a folder, a Hugging Face id or a GGUF file."""
+
+    name: str
+    path: str
+    revision: str | None
+    template: str
+
+
+def check_machine(asked: Devices) -> None:
     """ConfigError when `hardware` asks for what this machine does not have."""
-    hardware = cfg.hardware
-    cluster = hardware.nodes > 1 or ray_address(cfg)  # then Ray knows what there is
-    if hardware.device == "cuda" and not cluster and (found := count_gpus()) < hardware.devices_per_node:
+    if asked.device == "cuda" and not asked.elsewhere and (found := count_gpus()) < asked.devices_per_node:
         raise ConfigError(
-            f"hardware={hardware.name}: needs {hardware.devices_per_node} GPU(s), this machine has {found}; "
+            f"hardware={asked.hardware}: needs {asked.devices_per_node} GPU(s), this machine has {found}; "
             "hardware=cpu runs scale=tiny anywhere"
         )
-    if hardware.device == "cuda" and hardware.attention == "flash_attention_2" and not find_spec("flash_attn"):
+    if asked.device == "cuda" and asked.attention == "flash_attention_2" and not find_spec("flash_attn"):
         raise ConfigError(
-            f"hardware.attention={hardware.attention}: flash-attn is not installed: pip install flash-attn==2.8.3 "
+            f"hardware.attention={asked.attention}: flash-attn is not installed: pip install flash-attn==2.8.3 "
             "--no-build-isolation, or hardware.attention=sdpa (slower: no packing)"
         )
-    if cfg.actor_rollout_ref.rollout.name == "vllm" and not find_spec("vllm"):
+    if asked.engine == "vllm" and not find_spec("vllm"):
         raise ConfigError(
-            f"hardware={hardware.name}: vLLM is not installed: pip install -e '.[gpu]', or hardware=one_gpu_torch "
+            f"hardware={asked.hardware}: vLLM is not installed: pip install -e '.[gpu]', or hardware=one_gpu_torch "
             "(the torch engine, several times slower)"
         )
-    if not cluster:
-        check_slots(cfg, cfg.ray_kwargs.ray_init.get("num_cpus") or os.cpu_count() or 1, "this machine")
+    if not asked.elsewhere:
+        check_slots(asked, asked.given or os.cpu_count() or 1, "this machine")
 
 
-def ray_address(cfg: DictConfig) -> str | None:
-    """The Ray cluster that a run joins; None: it starts one of its own."""
-    return cfg.ray.address or os.environ.get("RAY_ADDRESS") or None
-
-
-def cpu_slots(cfg: DictConfig) -> int:
-    """CPU slots of Ray that a run takes: TransferQueue's controller and storage units, three of verl's for each worker
-    (`ResourcePoolManager.max_colocate_count`), and one that its other actors must find free to be placed."""
-    storage = cfg.transfer_queue.backend.SimpleStorage.num_data_storage_units
-    others = cfg.reward.num_workers > 0 or cfg.actor_rollout_ref.rollout.agent.agent_loop_manager_class is None
-    return storage + 1 + 3 * cfg.hardware.nodes * cfg.hardware.devices_per_node + others
-
-
-def check_slots(cfg: DictConfig, there: float, where: str) -> None:
+def check_slots(asked: Devices, there: float, where: str) -> None:
     """ConfigError when Ray has fewer CPU slots than the run takes: it would wait for them for ever, and in silence."""
-    needed, key = cpu_slots(cfg), "transfer_queue.backend.SimpleStorage.num_data_storage_units"
-    if needed > there:
-        units = cfg.transfer_queue.backend.SimpleStorage.num_data_storage_units
-        fewer = f"{key}=1 saves {units - 1}, and " if units > 1 else ""
-        more = "`ray start --num-cpus`" if ray_address(cfg) else f"ray_kwargs.ray_init.num_cpus={needed}"
+    if asked.slots > there:
+        key = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
+        fewer = f"{key}=1 saves {asked.storage_units - 1}, and " if asked.storage_units > 1 else ""
+        more = "`ray start --num-cpus`" if asked.cluster else f"ray_kwargs.ray_init.num_cpus={asked.slots}"
         raise ConfigError(
-            f"hardware={cfg.hardware.name}: needs {needed} CPU slots of Ray, {where} has {there:g}: {fewer}"
+            f"hardware={asked.hardware}: needs {asked.slots} CPU slots of Ray, {where} has {there:g}: {fewer}"
             f"{more} counts more than there are, for most of them idle"
         )
+
+
+def check_cluster(asked: Devices, resources: Mapping[str, float]) -> None:
+    """ConfigError when the Ray cluster has fewer devices or CPU slots in all than the run takes."""
+    where = f"the cluster at {asked.cluster}"
+    devices, there = asked.nodes * asked.devices_per_node, resources.get("GPU", 0)
+    if devices > there:
+        raise ConfigError(
+            f"hardware={asked.hardware}: needs {devices} devices on {asked.nodes} node(s), {where} has {there:g} in "
+            "all: start Ray on more nodes, with --num-gpus where they have none, or lower hardware.nodes"
+        )
+    check_slots(asked, resources.get("CPU", 0), where)
 
 
 def count_gpus() -> int:
@@ -75,22 +101,18 @@ def count_gpus() -> int:
     return found if visible is None else min(found, len([v for v in visible.split(",") if v.strip()]))
 
 
-def machine(cfg: DictConfig) -> Machine:
+def this_machine(asked: Devices, runs_dir: Path) -> Machine:
     """This machine, as far as the run would use it: one without the GPUs it asks for only plans for another."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cluster = cfg.hardware.nodes > 1 or ray_address(cfg)
-    if cfg.hardware.device == "cuda" and (cluster or count_gpus() < cfg.hardware.devices_per_node):
+    cores = usable_cores()
+    if asked.device == "cuda" and (asked.elsewhere or count_gpus() < asked.devices_per_node):
         return Machine(None, None, None, cores)
     import psutil
 
-    folder = Path(cfg.runs_dir).resolve()
-    while not folder.is_dir():
-        folder = folder.parent
-    disk = shutil.disk_usage(folder)
+    disk = shutil.disk_usage(existing(runs_dir))
     return Machine(
-        gpu_gib=gpu_memory_gib() if cfg.hardware.device == "cuda" else None,
+        gpu_gib=gpu_memory_gib() if asked.device == "cuda" else None,
         host_gib=psutil.virtual_memory().total / 2**30,
-        # A place that takes no files (size 0) is refused when the run folder is made, with its own reason.
+        # A place that takes no files (size 0) is refused by `check_place`, with its own reason.
         free_disk_gib=disk.free / 2**30 if disk.total else None,
         cores=cores,
     )
@@ -103,26 +125,11 @@ def gpu_memory_gib() -> float:
     return min(int(mib) for mib in listed) / 1024
 
 
-def check_fits(cfg: DictConfig) -> list[str]:
-    """Warnings of what may not fit into this machine by estimate; ConfigError for what cannot (rlvr/planning/resources.py)."""
-    here = machine(cfg)
-    needed = resources.estimate(cfg, here)
-    return resources.warnings(cfg, needed, here) if needed else []
-
-
-def check_place(cfg: DictConfig) -> None:
-    """RunFolderError when the run folder cannot be written, or holds a run of another config."""
-    folder = RunFolder(cfg.run_dir)
-    refuse_other_config(folder, OmegaConf.to_container(cfg))
-    place = folder.path
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        raise RunFolderError(f"{folder.path}: cannot write below {place}: give another runs_dir=<folder>")
-
-
-def check_weights(path: str) -> None:
+def check_weights(model: Model) -> None:
     """ConfigError when a local model folder lacks its config or holds a weights file that cannot be read."""
+    path = model.path
+    if gguf.is_gguf(path):
+        return gguf.check(path)
     folder = Path(path)
     if not folder.exists():
         if path.startswith(("/", ".")):

@@ -4,36 +4,49 @@ A CPU run ends at a prompt longer than `scale.max_prompt_tokens`; verl's own age
 """
 
 import json
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from jinja2 import TemplateError
-from omegaconf import DictConfig
 
 from rlvr.cli import ConfigError
-from rlvr.data import prompts
+from rlvr.data import gguf, prompts
+from rlvr.planning.machine import Model
 
 
-def check(cfg: DictConfig, training: Sequence[dict], testing: Sequence[dict]) -> list[str]:
+@dataclass(frozen=True)
+class Problems:
+    """What is trained on and tested on. chosen: the distinct training examples; the rows are verl's (rlvr.data.pools).
+
+    notes: what a user should know about the data. to_probe: samples of the base model to look at before training, 0 for none.
+    """
+
+    chosen: list[dict]
+    training_rows: list[dict]
+    test_rows: list[dict]
+    notes: list[str]
+    to_probe: int
+
+
+def check(model: Model, problems: Problems, limit: int, engine: str) -> list[str]:
     """Notes about prompts that training would cut; ConfigError for a training example, and on a CPU for any, that is too long.
 
-    The rows are verl's (rlvr.data.pools). A tokenizer that is not at hand, or a template of its own that needs more than
+    limit: tokens of a prompt. A tokenizer that is not at hand, or a template of its own that needs more than
     jinja, counts nothing: then the list says so.
     """
-    count = counter(str(cfg.actor_rollout_ref.model.path), cfg.base_model.template)
+    count = counter(str(model.path), model.template)
     if count is None:
         return ["prompts are not counted: the model's tokenizer is not at hand yet"]
-    limit = cfg.scale.max_prompt_tokens
     notes = []
-    for rows, kind in ((training, "training example"), (testing, "test problem")):
+    for rows, kind in ((problems.training_rows, "training example"), (problems.test_rows, "test problem")):
         lengths = {row["prompt"][0]["content"]: count(row["prompt"][0]["content"]) for row in rows}
         long = {text: length for text, length in lengths.items() if length > limit}
         if not long:
             continue
         text, length = max(long.items(), key=lambda item: item[1])
         said = f"{len(long)} {kind}{'s' if len(long) > 1 else ''} longer than scale.max_prompt_tokens={limit} (the longest has {length}: {text[:60]!r})"
-        if rows is training or cfg.actor_rollout_ref.rollout.name == "torch":
+        if rows is problems.training_rows or engine == "torch":
             raise ConfigError(f"{said}: raise scale.max_prompt_tokens or leave it out")
         notes.append(f"{said}: verl cuts them on the left while it trains; rlvr.evaluate does not")
     return notes
@@ -60,7 +73,9 @@ def counter(model: str, template: str):
 
 
 def _folder(model: str) -> Path | None:
-    """Where the tokenizer of a local model, or of a hub's that has been downloaded, is."""
+    """Where the tokenizer of a local model, of a hub's that has been downloaded, or of a converted GGUF file is."""
+    if gguf.is_gguf(model):
+        model = str(gguf.folder_of(model))
     if (Path(model) / "tokenizer.json").exists():
         return Path(model)
     if Path(model).exists() or model.count("/") != 1:

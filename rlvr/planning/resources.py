@@ -4,21 +4,21 @@
 
 P parameters, N devices, TP GPUs to an inference replica. Training state in fp32: 4 P weights, 4 P gradients, 8 P Adam
 moments, in shares of 1 / N (FSDP). Where a finished run of the same scale, model and hardware lies under `runs_dir`, its
-measured seconds replace the formula's. `warnings` says what may not fit. Pure: no torch, no verl.
+measured seconds replace the formula's. `warnings` says what may not fit. Reads a `Workload`, no configuration.
 """
 
-import json
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from omegaconf import DictConfig
 from yaml import YAMLError
 
 from rlvr.cli import ConfigError
-from rlvr.data import protocols
+from rlvr.planning.architecture import Architecture
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.metrics_file import metrics_lines
 
@@ -47,54 +47,54 @@ BYTES_PER_TOKEN = 1.5
 UNKNOWN_PROBLEMS = 500
 
 
-class Architecture(NamedTuple):
-    """A decoder-only transformer with gated MLP, as Qwen2 and Llama are."""
+@dataclass(frozen=True)
+class Workload:
+    """What a run computes and keeps. Counts, tokens and steps; `trained_models` is 2 with PPO's critic.
 
-    layers: int
-    hidden: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocabulary: int
-    tied: bool
-    qkv_bias: bool
+    gpu: memory_gib, tflops, bandwidth_tb_s of a GPU that is not of this machine; None on a CPU. likes: what decides the seconds
+    of a step, by dotted key, so that a finished run that equals it in these was as fast.
+    """
+
+    runs_dir: str
+    model: str
+    scale: str
+    hardware: str
+    architecture: Architecture
+    device: str
+    nodes: int
+    devices_per_node: int
+    gpu: Mapping[str, float] | None
+    engine: str
+    exact_rollout: bool
+    trained_models: int
+    steps: int
+    evaluate_every: int
+    save_every: int
+    evaluation_answers: int
+    prompts_per_step: int
+    samples_per_prompt: int
+    prompt_tokens: int
+    response_tokens: int
+    micro_batch_tokens: int
+    checkpointing: bool
+    offload_weights: bool
+    offload_optimizer: bool
+    offload_all: bool
+    offload_reference: bool
+    tensor_parallel: int
+    gpu_share: float
+    states_kept: int | None
+    weights_every: int
+    weights_dtype: str
+    likes: Mapping[str, Any]
 
     @property
-    def layer_parameters(self) -> int:
-        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        attention = self.hidden * (2 * queries + 2 * keys) + self.qkv_bias * (queries + 2 * keys)
-        return attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
+    def devices(self) -> int:
+        return self.nodes * self.devices_per_node
 
     @property
-    def parameters(self) -> int:
-        embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
-        return embeddings + self.layers * self.layer_parameters + self.hidden
-
-    @property
-    def kv_values(self) -> int:
-        """Numbers in the cache for one token."""
-        return 2 * self.layers * self.kv_heads * self.head_dim
-
-
-def architecture(cfg: DictConfig) -> Architecture | None:
-    """Of the local folder's config.json, else of the base_model file; None for a model that neither describes."""
-    file = Path(str(cfg.base_model.path)) / "config.json"
-    if cfg.base_model.path and file.exists():
-        c = json.loads(file.read_text())
-        heads = c["num_attention_heads"]
-        return Architecture(
-            layers=c["num_hidden_layers"],
-            hidden=c["hidden_size"],
-            intermediate=c["intermediate_size"],
-            heads=heads,
-            kv_heads=c.get("num_key_value_heads") or heads,
-            head_dim=c.get("head_dim") or c["hidden_size"] // heads,
-            vocabulary=c["vocab_size"],
-            tied=c.get("tie_word_embeddings", False),
-            qkv_bias=c.get("attention_bias", c["model_type"] == "qwen2"),
-        )
-    return Architecture(**cfg.base_model.architecture) if cfg.base_model.architecture else None
+    def answers_per_step(self) -> int:
+        return self.prompts_per_step * self.samples_per_prompt
 
 
 class Machine(NamedTuple):
@@ -124,139 +124,119 @@ class Needs(NamedTuple):
     measured: str | None
 
 
-def estimate(cfg: DictConfig, machine: Machine) -> Needs | None:
-    """All of it; None for a model of unknown architecture."""
-    arch = architecture(cfg)
-    if arch is None:
-        return None
-    update, rollout, parts, sequences = _gpu_gib(cfg, arch, machine)
-    disk, peak = _disk_gib(cfg, arch)
-    step_s, eval_s, measured = _seconds(cfg, arch, machine, max(1, sequences))
-    evaluations = 1 + ceil(cfg.scale.steps / cfg.scale.evaluate_every)
-    hours = (STARTUP_S[cfg.hardware.device] + cfg.scale.steps * step_s + evaluations * eval_s) / 3600
-    gpus = cfg.hardware.nodes * cfg.hardware.devices_per_node if cfg.hardware.device == "cuda" else 0
+def estimate(load: Workload, machine: Machine) -> Needs:
+    """Everything that the run needs."""
+    arch = load.architecture
+    update, rollout, parts, sequences = _gpu_gib(load, arch, machine)
+    disk, peak = _disk_gib(load, arch)
+    step_s, eval_s, measured = _seconds(load, arch, machine, max(1, sequences))
+    evaluations = 1 + ceil(load.steps / load.evaluate_every)
+    hours = (STARTUP_S[load.device] + load.steps * step_s + evaluations * eval_s) / 3600
+    gpus = load.devices if load.device == "cuda" else 0
     return Needs(
-        arch.parameters, arch.heads, update, rollout, parts, sequences, _host_gib(cfg, arch), disk, peak, step_s, hours,
+        arch.parameters, arch.heads, update, rollout, parts, sequences, _host_gib(load, arch), disk, peak, step_s, hours,
         gpus * hours, measured,
     )  # fmt: skip
 
 
-def _models(cfg: DictConfig) -> int:
-    """Trained models: the policy, and PPO's critic."""
-    return 2 if cfg.algorithm.adv_estimator == "gae" else 1
-
-
-def _gpu_gib(cfg: DictConfig, a: Architecture, machine: Machine) -> tuple[float, float, dict[str, float], int]:
+def _gpu_gib(load: Workload, a: Architecture, machine: Machine) -> tuple[float, float, dict[str, float], int]:
     """GiB of a GPU in the update and in the rollout, the parts of both, and full-length sequences its cache holds."""
-    if cfg.hardware.device != "cuda":
-        return 0.0, 0.0, {}, cfg.scale.prompts_per_step * cfg.scale.samples_per_prompt
-    n = cfg.hardware.nodes * cfg.hardware.devices_per_node
-    tp = cfg.actor_rollout_ref.rollout.tensor_model_parallel_size
-    actor, rollout = cfg.actor_rollout_ref.actor, cfg.actor_rollout_ref.rollout
-    share = a.parameters / n / GIB
-    offloaded = actor.fsdp_config.param_offload and actor.fsdp_config.optimizer_offload
-    in_host = actor.fsdp_config.offload_policy
+    if load.device != "cuda":
+        return 0.0, 0.0, {}, load.answers_per_step
+    tp = load.tensor_parallel
+    share = a.parameters / load.devices / GIB
+    offloaded = load.offload_weights and load.offload_optimizer
+    in_host = load.offload_all
     waiting = 0 if offloaded or in_host else 12 * share  # a model's weights and moments while another works
-    tokens = max(actor.ppo_max_token_len_per_gpu, cfg.scale.max_prompt_tokens + cfg.scale.max_response_tokens)
+    tokens = max(load.micro_batch_tokens, load.prompt_tokens + load.response_tokens)
     one_layer = 2 * tokens * (8 * a.hidden + 3 * a.intermediate)  # bf16, between the saved inputs of layers
-    layers = 1 if cfg.actor_rollout_ref.model.enable_gradient_checkpointing else a.layers
+    layers = 1 if load.checkpointing else a.layers
     unit = max(a.layer_parameters, a.vocabulary * a.hidden)
     parts = {
         "weights": 0 if in_host else 4 * share,
         "gradients": 0 if in_host else 4 * share,
         "Adam": 0 if in_host else 8 * share,
-        "critic, waiting": (_models(cfg) - 1) * waiting,
+        "critic, waiting": (load.trained_models - 1) * waiting,
         "gathered layers": 2 * 2 * unit / GIB,
         "activations": (2 * tokens * a.hidden * a.layers + layers * one_layer) / GIB,
         "logits": LOGITS_COPIES * 2 * tokens * a.vocabulary / GIB,
         "CUDA, NCCL": GPU_CONTEXT_GIB,
     }
     update = sum(parts.values())
-    memory = machine.gpu_gib or cfg.hardware.gpu.memory_gib
-    engine = rollout.gpu_memory_utilization * memory
+    memory = machine.gpu_gib or load.gpu["memory_gib"]  # type: ignore[index]
+    engine = load.gpu_share * memory
     cache = engine - 2 * a.parameters / tp / GIB - GPU_CONTEXT_GIB
-    per_sequence = 2 * a.kv_values / tp * (cfg.scale.max_prompt_tokens + cfg.scale.max_response_tokens) / GIB
-    parts |= {"rollout engine": engine, "of it KV cache": cache, "waiting beside it": _models(cfg) * waiting}
-    return update, engine + _models(cfg) * waiting + GPU_CONTEXT_GIB / 2, parts, int(cache / per_sequence)
+    per_sequence = 2 * a.kv_values / tp * (load.prompt_tokens + load.response_tokens) / GIB
+    parts |= {"rollout engine": engine, "of it KV cache": cache, "waiting beside it": load.trained_models * waiting}
+    return update, engine + load.trained_models * waiting + GPU_CONTEXT_GIB / 2, parts, int(cache / per_sequence)
 
 
-def _host_gib(cfg: DictConfig, a: Architecture) -> float:
+def _host_gib(load: Workload, a: Architecture) -> float:
     """Main memory of a node."""
-    weights, devices = a.parameters / GIB, cfg.hardware.devices_per_node
-    if cfg.hardware.device == "cpu":
-        tokens = cfg.actor_rollout_ref.actor.ppo_max_token_len_per_gpu
+    weights, devices = a.parameters / GIB, load.devices_per_node
+    if load.device == "cpu":
+        tokens = load.micro_batch_tokens
         activations = (
             4 * tokens * (a.layers * (16 * a.hidden + 3 * a.intermediate) + LOGITS_COPIES * a.vocabulary) / GIB
         )
         # 16 P of training state, once over all workers; for each worker the reference's and the rollout's weights.
-        return CPU_PROCESSES_GIB + _models(cfg) * 16 * weights + devices * (8 * weights + activations)
-    actor = cfg.actor_rollout_ref.actor.fsdp_config
-    offloaded = 4 * actor.param_offload + 8 * actor.optimizer_offload + 16 * actor.offload_policy
-    kept = _models(cfg) * offloaded + 4 * cfg.actor_rollout_ref.ref.fsdp_config.param_offload
+        return CPU_PROCESSES_GIB + load.trained_models * 16 * weights + devices * (8 * weights + activations)
+    offloaded = 4 * load.offload_weights + 8 * load.offload_optimizer + 16 * load.offload_all
+    kept = load.trained_models * offloaded + 4 * load.offload_reference
     saved = 4 + 2  # a checkpoint's full state on rank 0, and its bf16 copy
-    return DRIVER_GIB + devices * GPU_PROCESS_GIB + weights * (kept / cfg.hardware.nodes + saved)
+    return DRIVER_GIB + devices * GPU_PROCESS_GIB + weights * (kept / load.nodes + saved)
 
 
-def _disk_gib(cfg: DictConfig, a: Architecture) -> tuple[float, float]:
+def _disk_gib(load: Workload, a: Architecture) -> tuple[float, float]:
     """GiB at the end and at the fullest moment: while the last checkpoint is written and the one before is still whole."""
-    steps = range(cfg.scale.save_every, cfg.scale.steps + 1, cfg.scale.save_every)
-    checkpoints = max(1, len(steps) + bool(cfg.scale.steps % cfg.scale.save_every))
-    whole = checkpoints if cfg.retention.states is None else min(checkpoints, cfg.retention.states)
-    weights = max(1, checkpoints // cfg.retention.weights_every)
-    stored = {"bfloat16": 2, "float32": 4}[cfg.retention.weights_dtype] * a.parameters
-    state = _models(cfg) * 12 * a.parameters
-    tokens = MEAN_RESPONSE * cfg.scale.max_response_tokens
-    answers = evaluation_answers(cfg)
-    responses = cfg.scale.steps * cfg.scale.prompts_per_step * cfg.scale.samples_per_prompt
-    responses += (1 + cfg.scale.steps // cfg.scale.evaluate_every) * answers
+    steps = range(load.save_every, load.steps + 1, load.save_every)
+    checkpoints = max(1, len(steps) + bool(load.steps % load.save_every))
+    whole = checkpoints if load.states_kept is None else min(checkpoints, load.states_kept)
+    weights = max(1, checkpoints // load.weights_every)
+    stored = {"bfloat16": 2, "float32": 4}[load.weights_dtype] * a.parameters
+    state = load.trained_models * 12 * a.parameters
+    tokens = MEAN_RESPONSE * load.response_tokens
+    responses = load.steps * load.answers_per_step
+    responses += (1 + load.steps // load.evaluate_every) * load.evaluation_answers
     text = responses * tokens * BYTES_PER_TOKEN
     end = weights * stored + whole * state + text
     another = state + 4 * a.parameters - stored if checkpoints > 1 else 0  # verl writes weights in fp32 first
     return end / GIB, (end + another) / GIB
 
 
-def evaluation_answers(cfg: DictConfig) -> int:
-    """Answers of one evaluation on all benchmarks of a run; a file of unknown length counts as 500 problems."""
-    return sum(p.answers or UNKNOWN_PROBLEMS * p.k for p in protocols.of_run(cfg))
-
-
-def _seconds(cfg: DictConfig, a: Architecture, machine: Machine, sequences: int) -> tuple[float, float, str | None]:
+def _seconds(load: Workload, a: Architecture, machine: Machine, sequences: int) -> tuple[float, float, str | None]:
     """Seconds of a step and of an evaluation, and the run they were measured in."""
-    if found := measured(cfg):
+    if found := measured(load):
         return found
-    scale, hardware = cfg.scale, cfg.hardware
-    devices = hardware.nodes * hardware.devices_per_node
-    response = MEAN_RESPONSE * scale.max_response_tokens
-    prompt = min(PROMPT_TOKENS, scale.max_prompt_tokens)
-    rows = scale.prompts_per_step * scale.samples_per_prompt
+    response = MEAN_RESPONSE * load.response_tokens
+    prompt = min(PROMPT_TOKENS, load.prompt_tokens)
+    rows = load.answers_per_step
     # Forward and backward 3, recomputed activations 1, reference 1, old log-probabilities 1; the critic likewise.
-    recomputed = cfg.actor_rollout_ref.model.enable_gradient_checkpointing
-    passes = 3 + recomputed + 1 + (not hardware.exact_rollout) + (_models(cfg) - 1) * (4 + recomputed)
+    recomputed = load.checkpointing
+    passes = 3 + recomputed + 1 + (not load.exact_rollout) + (load.trained_models - 1) * (4 + recomputed)
     flops = 2 * a.parameters * passes * rows * (prompt + response)
-    if hardware.device == "cpu":
+    if load.device == "cpu":
         rate, tp, decode_s = CPU_FLOPS * machine.cores, 1, CPU_DECODE_S
         token_s = 2 * a.parameters / rate
     else:
-        rate = devices * hardware.gpu.tflops * 1e12 * FLOPS_SHARE
-        tp = cfg.actor_rollout_ref.rollout.tensor_model_parallel_size
-        bandwidth = hardware.gpu.bandwidth_tb_s * 1e12 * BANDWIDTH_SHARE
-        launches_s = TORCH_DECODE_S if cfg.actor_rollout_ref.rollout.name == "torch" else GPU_DECODE_S
+        assert load.gpu is not None
+        rate = load.devices * load.gpu["tflops"] * 1e12 * FLOPS_SHARE
+        tp = load.tensor_parallel
+        bandwidth = load.gpu["bandwidth_tb_s"] * 1e12 * BANDWIDTH_SHARE
+        launches_s = TORCH_DECODE_S if load.engine == "torch" else GPU_DECODE_S
         decode_s = launches_s + 2 * a.parameters / tp / bandwidth
         token_s = 2 * a.kv_values / tp * (prompt + response / 2) / bandwidth
 
     def generation_s(answers: int) -> float:
-        each = ceil(answers / (devices / tp))  # of a replica; a wave lasts as long as its longest answer
-        return scale.max_response_tokens * ceil(each / sequences) * decode_s + each * response * token_s
+        each = ceil(answers / (load.devices / tp))  # of a replica; a wave lasts as long as its longest answer
+        return load.response_tokens * ceil(each / sequences) * decode_s + each * response * token_s
 
-    answers = evaluation_answers(cfg)
-    return generation_s(rows) + flops / rate, generation_s(answers), None
+    return generation_s(rows) + flops / rate, generation_s(load.evaluation_answers), None
 
 
-def measured(cfg: DictConfig) -> tuple[float, float, str] | None:
+def measured(load: Workload) -> tuple[float, float, str] | None:
     """Median seconds of a step and of an evaluation in the newest finished run of this scale, model, hardware and batch."""
-    same = ("scale.name", "base_model.name", "hardware.name", "scale.prompts_per_step", "scale.samples_per_prompt",
-            "scale.max_response_tokens", "algorithm.adv_estimator")  # fmt: skip
-    folders = Path(cfg.runs_dir, cfg.scale.name, cfg.base_model.name).glob("*/seed*")
+    folders = Path(load.runs_dir, load.scale, load.model).glob("*/seed*")
     for path in sorted(folders, key=lambda p: p.stat().st_mtime, reverse=True):
         folder = RunFolder(path)
         with suppress(
@@ -265,7 +245,7 @@ def measured(cfg: DictConfig) -> tuple[float, float, str] | None:
             if folder.state != "finished":
                 continue
             theirs = folder.config()
-            if any(_select(theirs, key) != _select(cfg, key) for key in same):
+            if any(_select(theirs, key) != value for key, value in load.likes.items()):
                 continue
             lines = metrics_lines(folder.metrics_path)
             steps = [line["time/step_s"] for line in lines if "time/step_s" in line]
@@ -281,22 +261,22 @@ def _select(config, key: str):
     return config
 
 
-def warnings(cfg: DictConfig, needed: Needs, machine: Machine) -> list[str]:
+def warnings(load: Workload, needed: Needs, machine: Machine) -> list[str]:
     """What may not fit, with the key to change: these are estimates, so they refuse nothing.
 
     ConfigError for what cannot fit by counting alone: weights that are larger than the memory or the disk they must be on.
     What is unknown about the machine is no reason for anything.
     """
-    weights, state = needed.parameters * 2 / GIB, _models(cfg) * 16 * needed.parameters / GIB
+    weights, state = needed.parameters * 2 / GIB, load.trained_models * 16 * needed.parameters / GIB
     found: list[tuple[float, float | None, str]] = []  # needed, there, and how to say it
-    if cfg.hardware.device == "cuda":
-        memory = machine.gpu_gib or cfg.hardware.gpu.memory_gib
-        where = f"hardware={cfg.hardware.name}, {memory:.0f} GiB a GPU"
-        parts, heads = cfg.actor_rollout_ref.rollout.tensor_model_parallel_size, needed.heads
+    if load.device == "cuda":
+        memory = machine.gpu_gib or load.gpu["memory_gib"]  # type: ignore[index]
+        where = f"hardware={load.hardware}, {memory:.0f} GiB a GPU"
+        parts, heads = load.tensor_parallel, needed.heads
         if heads % parts:
             raise ConfigError(
                 f"actor_rollout_ref.rollout.tensor_model_parallel_size={parts}: vLLM shares out whole attention heads, and "
-                f"base_model {cfg.base_model.name} has {heads}: set it to a divisor of that, such as 1"
+                f"base_model {load.model} has {heads}: set it to a divisor of that, such as 1"
             )
         share = weights / parts
         if share > memory:
@@ -314,17 +294,17 @@ def warnings(cfg: DictConfig, needed: Needs, machine: Machine) -> list[str]:
                       "actor_rollout_ref.actor.fsdp_config.offload_policy=true, or use more GPUs"))  # fmt: skip
     elif machine.host_gib and state > machine.host_gib:
         raise ConfigError(
-            f"hardware={cfg.hardware.name}: weights, gradients and Adam's moments alone are {state:.0f} GiB, this machine has "
+            f"hardware={load.hardware}: weights, gradients and Adam's moments alone are {state:.0f} GiB, this machine has "
             f"{machine.host_gib:.0f}; choose a smaller base_model"
         )
-    found.append((needed.host_gib, machine.host_gib, f"hardware={cfg.hardware.name}: needs about {needed.host_gib:.0f} GiB of "
+    found.append((needed.host_gib, machine.host_gib, f"hardware={load.hardware}: needs about {needed.host_gib:.0f} GiB of "
                   f"main memory, this machine has {machine.host_gib or 0:.0f}; choose a smaller base_model or scale, or lower "
                   "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"))  # fmt: skip
     disk = machine.free_disk_gib
     if disk is not None and state * 3 / 4 > disk:
         raise ConfigError(
-            f"runs_dir={cfg.runs_dir}: one checkpoint is {state * 3 / 4:.1f} GiB, {disk:.1f} are free; give another runs_dir"
+            f"runs_dir={load.runs_dir}: one checkpoint is {state * 3 / 4:.1f} GiB, {disk:.1f} are free; give another runs_dir"
         )
-    found.append((needed.disk_peak_gib, disk, f"runs_dir={cfg.runs_dir}: needs about {needed.disk_peak_gib:.1f} GiB, "
+    found.append((needed.disk_peak_gib, disk, f"runs_dir={load.runs_dir}: needs about {needed.disk_peak_gib:.1f} GiB, "
                   f"{disk or 0:.1f} are free; raise retention.weights_every or scale.save_every, or give another runs_dir"))  # fmt: skip
     return [f"warning: {text}" for need, there, text in found if there is not None and need > there]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 import zipfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -175,10 +176,10 @@ def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTE
 
     `config` is resolved and plain (dicts, lists, scalars). A folder that is new gets its config.yaml, and one whose run
     grows the new one. Unless finished, the folder is locked until `release` (or the end of a `with` block).
-    Raises RunConflict for another config, RunFolderError when the folder is in use, not writable or the disk is full.
+    Raises what `check_place` raises, and RunFolderError when the folder is in use.
     """
     folder = RunFolder(path)
-    if folder.state == "finished" and not refuse_other_config(folder, config):
+    if not check_place(folder, config, min_free_bytes) and folder.state == "finished":
         return folder
     try:
         folder.lock()
@@ -187,33 +188,52 @@ def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTE
             f"{folder.path}: cannot write ({error.strerror}): give another runs_dir=<folder>"
         ) from None
     try:
-        _refuse_full_disk(folder.path, min_free_bytes)
-        if folder.config_path.exists():
-            if refuse_other_config(folder, config):
-                if folder.state == "finished":
-                    write_json(folder.provenance_path, read_json(folder.provenance_path) | {"status": "unfinished"})
-                _write_config(folder, config)
-        elif left := sorted(f.name for f in folder.path.iterdir() if f.name not in ("lock", "run.log", "phase")):
-            raise RunFolderError(
-                f"{folder.path}: holds {', '.join(left[:3])} but no config.yaml, so what made them is unknown: "
-                "move the folder away, or give variant=<name>"
-            )
-        else:
-            _write_config(folder, config)
+        grown = check_place(folder, config, min_free_bytes)  # again: another process may have had the folder until now
+        if grown and folder.state == "finished":
+            write_json(folder.provenance_path, read_json(folder.provenance_path) | {"status": "unfinished"})
+        if grown or folder.state == "new":
+            text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+            write_atomically(folder.config_path, text)
     except BaseException:
         folder.release()
         raise
     return folder
 
 
-def _write_config(folder: RunFolder, config: dict) -> None:
-    write_atomically(folder.config_path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+def check_place(folder: RunFolder, config: dict, min_free_bytes: int = MIN_FREE_BYTES) -> dict:
+    """Whatever would keep a start with this config out of the folder, but for another process that works in it.
 
-
-def _refuse_full_disk(path: Path, min_free_bytes: int) -> None:
-    free = shutil.disk_usage(path).free
+    Returns what of the run has grown (config_changes). RunConflict for a run of another config; RunFolderError when the folder
+    holds other files, cannot be written, or its disk is full.
+    """
+    grown = refuse_other_config(folder, config)
+    if folder.state == "finished" and not grown:
+        return grown
+    if folder.state == "new" and folder.path.is_dir():
+        if left := sorted(f.name for f in folder.path.iterdir() if f.name not in ("lock", "run.log", "phase")):
+            raise RunFolderError(
+                f"{folder.path}: holds {', '.join(left[:3])} but no config.yaml, so what made them is unknown: "
+                "move the folder away, or give variant=<name>"
+            )
+    place = existing(folder.path)
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".rlvr-", dir=place))
+    except OSError as error:
+        raise RunFolderError(
+            f"{folder.path}: cannot write below {place} ({error.strerror}): give another runs_dir=<folder>"
+        ) from None
+    free = shutil.disk_usage(place).free
     if free < min_free_bytes:
         raise RunFolderError(
-            f"{path}: {free / 2**30:.2f} GiB free on this disk, at least {min_free_bytes / 2**30:.2f} needed: "
+            f"{folder.path}: {free / 2**30:.2f} GiB free on this disk, at least {min_free_bytes / 2**30:.2f} needed: "
             "free some space or give another runs_dir=<folder>"
         )
+    return grown
+
+
+def existing(path: Path) -> Path:
+    """The path itself, or the nearest place above it that is there."""
+    path = path.resolve()
+    while not path.exists():
+        path = path.parent
+    return path

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SCHEMA = {
     "step": "int64", "benchmark": "string", "id": "string", "subject": "string", "uid": "string", "sample": "int64",
     "rank": "int64", "prompt": "string", "response": "string", "gold": "string", "answer": "string", "score": "float64",
-    "reason": "string", "score_authors": "float64", "reason_authors": "string", "reward": "float64", "boxed": "bool_",
+    "reason": "string", "reward": "float64", "boxed": "bool_",
     "truncated": "bool_", "response_tokens": "int64", "repetition": "float64", "reflection": "bool_",
     "loglikelihoods": "list", "score_acc": "float64",
 }  # fmt: skip

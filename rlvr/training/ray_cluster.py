@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import platform
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -11,28 +13,38 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from omegaconf import DictConfig, OmegaConf
 
-from rlvr.cli import ConfigError
+from rlvr.cli import ConfigError, usable_cores
 from rlvr.config.schema import CONF
 from rlvr.planning import machine
+from rlvr.planning.machine import Devices
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.plain_files import read_json
 from rlvr.training import signals
 from rlvr.training.guardian import guarded
 
-SCRATCH = "rlvr-"
-LONGEST_TEMPORARY = 24
+SCRATCH, OWNER = "rlvr-", "owner"
+# Ray's sockets lie deep below its folder (a process id has up to seven digits), and their paths have at most so many bytes.
+SOCKET = "ray/session_2026-01-31_23-59-59_999999_1234567/sockets/plasma_store"
+LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
+
+# glibc gives blocks of 32 MiB and more back when they are freed, and every micro-batch pays for their pages anew (1.7 million page
+# faults and two thirds of the time of a loop that only fills such blocks; none with these). Other C libraries ignore it.
+KEPT_MEMORY = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1099511627776:glibc.malloc.trim_threshold=1099511627776"
+}
 
 
-def train(cfg: DictConfig, folder: RunFolder) -> None:
-    """Run verl's trainer to its end. Raises what the trainer raised."""
+def train(cfg: DictConfig, folder: RunFolder, asked: Devices) -> None:
+    """Run verl's trainer to its end. asked: what the run asks of the machine. Raises what the trainer raised."""
     import ray
 
     from rlvr.training import watchdog
     from rlvr.training.task_runner import TaskRunner
 
-    address = machine.ray_address(cfg)
+    address = asked.cluster
     folder.phase_path.write_text(f"joining Ray at {address}" if address else "starting Ray")
     arguments = OmegaConf.to_container(cfg.ray_kwargs.ray_init)
     runtime_env = arguments.pop("runtime_env", None) or {}
@@ -51,7 +63,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
             _start_ray(arguments | {"runtime_env": runtime_env}, over)
             signals.listen()  # Ray's C++ has taken SIGTERM meanwhile
             if address:  # asked only where it is not known: Ray ends the process when the answer takes too long
-                check_cluster(cfg, ray.cluster_resources(), address)
+                machine.check_cluster(asked, ray.cluster_resources())
             runner = ray.remote(TaskRunner).options(num_cpus=0).remote()
             watchdog.wait_for(runner.run.remote(cfg), folder, cfg.watchdog)
         finally:
@@ -100,33 +112,31 @@ def _start_ray(arguments: Mapping[str, Any], over: threading.Event) -> None:
     started.result()
 
 
-def check_cluster(cfg: DictConfig, resources: Mapping[str, float], address: str) -> None:
-    """ConfigError when a Ray cluster has fewer devices or CPU slots in all than the run takes."""
-    where = f"the cluster at {address}"
-    devices, there = cfg.hardware.nodes * cfg.hardware.devices_per_node, resources.get("GPU", 0)
-    if devices > there:
-        raise ConfigError(
-            f"hardware={cfg.hardware.name}: needs {devices} devices on {cfg.hardware.nodes} node(s), {where} has {there:g} in "
-            "all: start Ray on more nodes, with --num-gpus where they have none, or lower hardware.nodes"
-        )
-    machine.check_slots(cfg, resources.get("CPU", 0), where)
-
-
 @contextmanager
 def scratch_folder() -> Iterator[str]:
     """A temporary folder for Ray's session and for what verl and W&B leave behind, removed at the end of a `with` block.
 
-    Those that killed drivers left are removed too: the name says whose it is.
+    Folders whose driver was killed are removed too: an empty file in each names the driver.
     """
-    # Ray's sockets lie deep below it, and the path of a socket has at most 107 characters.
-    base = Path(tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST_TEMPORARY else "/tmp")
-    for left in base.glob(f"{SCRATCH}*"):
-        owner = left.name.removeprefix(SCRATCH).partition("-")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
-            shutil.rmtree(left, ignore_errors=True)
-    folder = tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-", dir=base)
+    base, owner = Path(tempfile.gettempdir()), f"{OWNER}-{_process_table()}-"
+    if len(os.fsencode(base / f"{SCRATCH}12345678" / SOCKET)) > LONGEST_SOCKET:
+        base = Path("/tmp")
+    for left in base.glob(f"{SCRATCH}*/{owner}*"):
+        if not psutil.pid_exists(int(left.name.removeprefix(owner))):
+            shutil.rmtree(left.parent, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=SCRATCH, dir=base)
+    Path(folder, f"{owner}{os.getpid()}").touch()
     with guarded(folder):
         yield folder
+
+
+def _process_table() -> str:
+    """Names the processes that this one can see: other machines, and containers, may share the temporary folder."""
+    try:
+        seen_by = Path("/proc/sys/kernel/random/boot_id").read_text() + os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux
+        seen_by = f"{platform.node()} {psutil.boot_time()}"
+    return hashlib.sha256(seen_by.encode()).hexdigest()[:16]
 
 
 def wandb_id(folder: RunFolder) -> str:
@@ -158,12 +168,13 @@ def ray_environment(cfg: DictConfig, folder: RunFolder, scratch: str) -> dict[st
         # The phases of a step follow one another, so each process may use all cores of its share. A thread that waits
         # spins for 0.3 ms and then sleeps: sleeping at once costs a third of the speed, spinning on (the default) takes
         # the cores from the process that works, and one run was 25 times slower for it.
-        threads = max(1, len(os.sched_getaffinity(0)) // cfg.hardware.devices_per_node)
+        threads = max(1, usable_cores() // cfg.hardware.devices_per_node)
         variables |= {
             "VERL_PLATFORM": "cpu",
             "VERL_USE_EXTERNAL_MODULES": "rlvr.verl_torch.plugin",
             "OMP_NUM_THREADS": str(threads),
             "GOMP_SPINCOUNT": "100000",
+            **KEPT_MEMORY,
             "TQ_NUM_THREADS": "1",
             "CUDA_VISIBLE_DEVICES": "",
         }

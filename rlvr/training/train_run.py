@@ -1,171 +1,117 @@
-"""From a checked config to a finished run folder: data, verl's trainer, final table.
+"""From a checked plan to a finished run folder: write the data, start or resume verl's trainer, record how it ended.
 
 The driver process loads neither torch nor verl: `ray_cluster.train` runs the trainer, and this follows the run folder until
 the trainer has ended or failed.
 """
 
 import json
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
 from rlvr.cli import ConfigError
-from rlvr.data import downloads, protocols
-from rlvr.data import prepare as data
+from rlvr.data import pools, prepare, scales
 from rlvr.evaluate.answer_store import Store
-from rlvr.planning import fidelity, machine, prompt_lengths
+from rlvr.planning import fidelity, machine
+from rlvr.planning.plan import Plan
 from rlvr.runs import provenance
 from rlvr.runs.folder import RunFolder, open_run
 from rlvr.runs.plain_files import DamagedFile, RunFolderError, write_atomically
-from rlvr.training import console, ray_cluster, rewards
+from rlvr.training import console, ray_cluster, weights
+from rlvr.training.progress import Follower
+
+Outcome = Literal["finished", "finished before", "interrupted", "failed"]
 
 
-def launch(cfg: DictConfig, summarise: Callable[[DictConfig, RunFolder, Console, float], None]) -> int:
-    """Run, resume, or report a finished run; returns the process's exit code.
+def train(plan: Plan, notes: list[str]) -> Outcome:
+    """Run or resume; a finished run is left as it is. notes: of start_checks, printed first.
 
-    `summarise(cfg, folder, screen, wall_s)` is called after the last step.
-    Raises ConfigError or RunFolderError for what can be known before anything heavy starts.
+    Raises RunFolderError when the folder cannot be had. What fails later is printed and recorded.
     """
-    machine.check_machine(cfg)
-    cfg, prepared = ready(cfg)
-    folder = open_run(cfg.run_dir, OmegaConf.to_container(cfg))
+    cfg = plan.config.copy()
+    folder = open_run(cfg.run_dir, plan.stored_config)
     with folder:
         if folder.state == "finished":
             print(f"{folder.path}: finished already; seed=<n> or variant=<name> starts another run")
-            return 0
-        started, begun = time.monotonic(), False
+            return "finished before"
+        begun = False
         with console.capture_output(folder.log_path) as screen:
             try:
                 screen.print(f"run folder: {folder.path}", soft_wrap=True, highlight=False)
-                for note in prepared.notes:
+                for note in notes:
                     screen.print(note, soft_wrap=True, highlight=False)
-                data.write_rows(folder, prepared)
-                for protocol in protocols.of_run(cfg):
-                    Store(folder, protocol, protocol.record(cfg.seed)).note()
+                prepare.write_rows(folder, plan.problems.training_rows, plan.problems.test_rows)
+                for protocol in plan.benchmarks:
+                    examples = pools.examples_of(plan.problems.test_rows, protocol)
+                    Store(folder, protocol, protocol.record(cfg.seed, examples)).note()
                 step = folder.resume_step()
                 changed = _keep_reward(cfg, folder, step)
                 write_atomically(folder.fidelity_path, json.dumps(fidelity.compare(cfg), indent=1) + "\n")
-                if cfg.base_model.gguf_file:
-                    cfg.actor_rollout_ref.model.path = cfg.critic.model.path = _converted(cfg, folder)
-                elif cfg.base_model.revision is not None:
-                    cfg.actor_rollout_ref.model.path = cfg.critic.model.path = _pinned(cfg, folder)
+                cfg.actor_rollout_ref.model.path = cfg.critic.model.path = weights.local_path(cfg, folder)
                 folder.check_checkpoint(step)
                 folder.rewind(step)
                 if step:
                     screen.print(f"resuming at step {step}")
-                elif own_labels(cfg):
-                    _probe(cfg, prepared, folder, screen)
+                elif plan.problems.to_probe:
+                    _probe(plan, cfg.actor_rollout_ref.model.path, screen)
                 known = len(provenance.changes(folder))
                 provenance.begin(folder, step, changed)
                 begun = True
                 for change in provenance.changes(folder)[known:]:
                     screen.print("from here on {key}: {old} → {new}".format_map(change), highlight=False)
-                benchmark = protocols.shown(cfg.scale.name, [row.name for row in protocols.of_run(cfg)])
-                with console.Follower(screen, folder, cfg.scale, benchmark):
-                    ray_cluster.train(_from_step(cfg, folder, step), folder)
+                benchmark = scales.shown(cfg.scale.name, [row.name for row in plan.benchmarks])
+                with Follower(screen, folder, cfg.scale, benchmark):
+                    ray_cluster.train(_from_step(cfg, folder, step), folder, plan.devices)
             except BaseException as error:
                 return _ended_early(folder, screen, error, begun)
             provenance.end(folder, "finished")
-            summarise(cfg, folder, screen, time.monotonic() - started)
-    return 0
+    return "finished"
 
 
-def _ended_early(folder: RunFolder, screen: Console, error: BaseException, begun: bool) -> int:
-    """Print why a run ended, and record it unless it was refused before it had begun; returns the exit code."""
+def _ended_early(folder: RunFolder, screen: Console, error: BaseException, begun: bool) -> Outcome:
+    """Print why a run ended, and record it unless it was refused before it had begun."""
     if (problem := folder.cannot_write()) is not None:  # whatever was raised where, this is the cause
         error = RunFolderError(problem)
+    ending: provenance.Ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
     if begun:
-        ending: provenance.Ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         with suppress(OSError, DamagedFile):  # it then stays "running", and reads as died
             provenance.end(folder, ending, console.root_cause(error))
-    return console.report_failure(screen, error, folder.log_path)
+    console.report_failure(screen, error, folder.log_path)
+    return ending
 
 
-def plan(cfg: DictConfig) -> list[str]:
-    """What `ready` says of a run that is only planned, perhaps for another machine: nothing is downloaded to be checked."""
-    with downloads.without_downloads():
-        try:
-            return ready(cfg.copy())[1].notes
-        except downloads.NotAtHand as error:
-            return [f"not checked: {error}"]
-
-
-def ready(cfg: DictConfig) -> tuple[DictConfig, data.Data]:
-    """The resolved config and the data of a run, after everything that can be known to fail has been asked.
-
-    Raises ConfigError or RunFolderError; what may go wrong is in the data's notes. Loads neither Ray nor torch.
-    """
-    cfg = _resolved(cfg)
-    if not cfg.base_model.gguf_file:
-        machine.check_weights(cfg.actor_rollout_ref.model.path)
-    machine.check_place(cfg)
-    prepared = data.prepare(cfg)
-    _check_reward(cfg, prepared)
-    prepared.notes += prompt_lengths.check(cfg, prepared.train, prepared.test)
-    prepared.notes += machine.check_fits(cfg)
-    return cfg, prepared
-
-
-def _resolved(cfg: DictConfig) -> DictConfig:
-    """Plain data with absolute paths: the processes of a run have other working folders, and none of our resolvers."""
-    OmegaConf.set_struct(cfg, False)
-    cfg.run_dir = str(Path(cfg.run_dir).resolve())
-    for group, key in ((cfg, "data_root"), (cfg.reward_rule, "file")):
-        if group[key] is not None:
-            group[key] = str(Path(group[key]).resolve())
-    if (own := data.own_examples(cfg)) is not None:
-        # With their text in the config, a file edited between two starts is another run, not a silent change of this one.
-        cfg.train_set.examples, cfg.train_set.ranks, cfg.train_set.name = own, None, "own"
-    return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-
-
-def own_labels(cfg: DictConfig) -> bool:
-    """Whether the examples or their label are the user's own, so that nobody knows yet what the model makes of them."""
-    own = any(cfg.example[key] is not None for key in ("question", "file")) or cfg.label.text is not None
-    return own and cfg.example.probe_samples > 0
-
-
-def _probe(cfg: DictConfig, prepared: data.Data, folder: RunFolder, screen: Console) -> None:
+def _probe(plan: Plan, model_path: str, screen: Console) -> None:
     """Show, warn about and store (data/probe.json) what the base model answers to the examples.
 
     Left out where that would take hours: a GPU run that is started on a machine without one, or too slow a processor.
     """
     from rlvr.planning import base_model_probe
 
-    if cfg.hardware.device == "cuda" and not machine.count_gpus():
+    if plan.devices.device == "cuda" and not machine.count_gpus():
         return _not_probed(screen, "this machine has no GPU; start the run where one is, or example.probe_samples=0")
-    folder.phase_path.write_text("asking the base model")
-    sampling = {name: cfg.scale[name] for name in ("temperature", "top_p", "top_k")}
-    sampling["max_tokens"] = cfg.scale.max_response_tokens
-    path, template, samples = cfg.actor_rollout_ref.model.path, cfg.base_model.template, cfg.example.probe_samples
+    plan.folder.phase_path.write_text("asking the base model")
+    scale = plan.config.scale
+    sampling = {name: scale[name] for name in ("temperature", "top_p", "top_k")} | {
+        "max_tokens": scale.max_response_tokens
+    }
+    chosen, samples = plan.problems.chosen, plan.problems.to_probe
     try:
-        found = base_model_probe.probe(prepared.chosen, path, template, samples, sampling, cfg.seed)
+        found = base_model_probe.probe(chosen, model_path, plan.model.template, samples, sampling, plan.config.seed)
     except TimeoutError as error:
         return _not_probed(screen, f"{error}; lower example.probe_samples")
     for one in found:
         screen.print(base_model_probe.table(one))
         if (warning := one.warning()) is not None:
             screen.print(f"warning: {warning}", soft_wrap=True, highlight=False)
-    (folder.data_dir / "probe.json").write_text(json.dumps([asdict(one) for one in found], indent=1))
+    (plan.folder.data_dir / "probe.json").write_text(json.dumps([asdict(one) for one in found], indent=1))
 
 
 def _not_probed(screen: Console, why: str) -> None:
     screen.print(f"the base model is not asked what it answers to the examples: {why}", soft_wrap=True)
-
-
-def _check_reward(cfg: DictConfig, prepared: data.Data) -> None:
-    """ConfigError when the user's own reward cannot be loaded, or fails on the first example's own label."""
-    if cfg.reward_rule.file is None:
-        return
-    row = prepared.train[0]
-    label = row["reward_model"]["ground_truth"]
-    arguments = {key: cfg.reward_rule[key] for key in ("file", "function", "seconds")}
-    rewards.compute_score("train", f"\\boxed{{{label}}}", label, row["extra_info"], **arguments)
 
 
 def _keep_reward(cfg: DictConfig, folder: RunFolder, step: int) -> list[provenance.Change]:
@@ -190,30 +136,6 @@ def _keep_reward(cfg: DictConfig, folder: RunFolder, step: int) -> list[provenan
     write_atomically(copy, text)
     cfg.reward.custom_reward_function.reward_kwargs.file = str(copy)
     return changed
-
-
-def _converted(cfg: DictConfig, folder: RunFolder) -> str:
-    """The Hugging Face folder made from a packaged GGUF file."""
-    from rlvr.training.gguf import converted
-
-    folder.phase_path.write_text("converting the GGUF weights")
-    return str(converted(cfg.base_model, Path(cfg.runs_dir).resolve()))
-
-
-def _pinned(cfg: DictConfig, folder: RunFolder) -> str:
-    """The folder of the model at `base_model.revision`, downloaded once; verl itself takes the newest of an id."""
-    from huggingface_hub import snapshot_download
-
-    folder.phase_path.write_text("fetching the base model")
-    path, revision = cfg.base_model.path, cfg.base_model.revision
-    try:
-        return snapshot_download(path, revision=revision)
-    except Exception as error:  # huggingface_hub raises its own and its HTTP library's errors
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(
-            f"base_model.revision={revision}: {path} cannot be had at it ({reason}); "
-            "give a network, or base_model.path=<folder> base_model.revision=null"
-        ) from None
 
 
 def _from_step(cfg: DictConfig, folder: RunFolder, step: int) -> DictConfig:

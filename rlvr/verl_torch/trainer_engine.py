@@ -12,9 +12,12 @@ Departures from verl's CUDA engines:
 6. The language model computes a prompt once for the responses in a micro-batch that share it, and log-probabilities and
    entropy of response tokens only (`shared_prompt`). Outputs at prompt tokens, which no PPO loss reads, are 0.
    Micro-batches then hold sequences with equal prompts. Where the model or the batch does not allow it, 2 and 3 hold.
-7. LoRA's weights are sent to the rollout merged and in fp32; verl rounds them to bf16, and rollout and trainer would differ.
+7. LoRA's weights are merged in fp32, one matrix at a time, as they are sent to the rollout; verl merges all in place, beside
+   a copy of the base, and rounds them to bf16. Frozen weights are kept in the dtype they are computed in, and the backward
+   pass ends at the lowest layer with an adapter: verl lets it run to the embeddings.
 8. The critic is loaded without flash-attention, which verl asks for by name, and its new value head comes from the
    engine's seed, so that a run repeats itself.
+9. Of a large vocabulary the logits of a micro-batch never exist at once (`chunked_head`).
 """
 
 from contextlib import contextmanager
@@ -29,12 +32,16 @@ from torch.distributed.fsdp import OffloadPolicy
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForTokenClassification
 from verl.utils import tensordict_utils as tu
-from verl.utils.fsdp_utils import merged_lora_context, normalize_peft_param_name
+from verl.utils.fsdp_utils import normalize_peft_param_name
+from verl.utils.torch_dtypes import PrecisionType
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp import transformer_impl
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
 
-from rlvr.verl_torch import shared_prompt
+from rlvr.verl_torch import private_names, shared_prompt
+from rlvr.verl_torch.chunked_head import Head, Wanted, all_at_once
+
+private_names.check(__name__)
 
 
 def pack_by_length(lengths: list[int], max_tokens: int) -> list[list[int]]:
@@ -129,7 +136,7 @@ def _in_verl(module=transformer_impl, **replacements):
 class _FSDPOnCPU(FSDPEngineWithLMHead):
     """What the two engines share; a mixin in front of verl's class."""
 
-    shares_prompts = False
+    shares_prompts, head = False, None
 
     def _build_fsdp_module(self, module):
         with _in_verl(CPUOffloadPolicy=lambda pin_memory=True: OffloadPolicy()):
@@ -140,11 +147,35 @@ class _FSDPOnCPU(FSDPEngineWithLMHead):
         with _in_verl(prepare_micro_batches=prepare, logprobs_from_logits=logprobs_from_logits):
             return super().forward_backward_batch(data, loss_function, forward_only)
 
+    def _build_lora_module(self, module):
+        module = super()._build_lora_module(module)
+        base = module.get_base_model()
+        base.disable_input_require_grads()
+        if self.head is not None and base.get_output_embeddings() is not self.head.linear:
+            self.head = None  # it has an adapter of its own
+        computed_in = PrecisionType.to_dtype((self.engine_config.mixed_precision or {}).get("param_dtype", "bf16"))
+        for parameter in module.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.to(computed_in)
+        return module
+
     def _merged_lora_per_tensor_param(self):
-        with merged_lora_context(self.module, backup_adapters=True):
-            for name, weight in normalize_peft_param_name(self.module.state_dict()).items():
-                # A copy: what leaves the context must not follow the weights back.
-                yield name, (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach().clone()
+        state = self.module.state_dict()
+        scales = {name: layer.scaling for name, layer in self.module.named_modules() if hasattr(layer, "scaling")}
+
+        def whole(name: str) -> torch.Tensor:
+            weight = state[name]
+            return (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach()
+
+        for name in state:
+            if "lora_" in name:
+                continue
+            layer, weight = name.removesuffix(".base_layer.weight"), whole(name)
+            if layer in scales:
+                up, down = (whole(f"{layer}.lora_{side}.default.weight").float() for side in "BA")
+                weight = (weight.float() + up @ down * scales[layer]["default"]).to(weight.dtype)
+            (plain,) = normalize_peft_param_name({name: weight})
+            yield plain, weight.clone()  # what is sent must not follow the weights
 
     def prepare_model_inputs(self, micro_batch):
         model_inputs, output_args = super().prepare_model_inputs(micro_batch)
@@ -160,29 +191,35 @@ class CPUEngineWithLMHead(_FSDPOnCPU):
 
     def _build_module(self):
         module = super()._build_module()
-        self.shares_prompts = shared_prompt.supports(module)
+        self.shares_prompts, self.head = shared_prompt.supports(module), None
         if self.shares_prompts:
             module.set_attn_implementation(shared_prompt.NAME)
+            self.head = Head.of(module)
         return module
 
     def prepare_model_inputs(self, micro_batch):
         if not (self.shares_prompts and allows_sharing(micro_batch)):
             return super().prepare_model_inputs(micro_batch)
         layout = shared_prompt.lay_out(micro_batch["input_ids"], micro_batch["prompts"])
-        return shared_prompt.model_inputs(layout), {"shared_prompt": layout}
+        temperature = micro_batch["temperature"]
+        if isinstance(temperature, torch.Tensor):  # one for each sequence
+            temperature = temperature.repeat_interleave(layout.segment_lengths)[:, None].clamp(min=1e-8)
+        entropy = tu.get_non_tensor_data(data=micro_batch, key="calculate_entropy", default=False)
+        wanted = Wanted(micro_batch["input_ids"].values()[layout.outputs + 1], temperature, entropy)
+        if self.head is not None:
+            self.head.wanted = wanted if self.head.asks_for(len(wanted.labels)) else None
+        return shared_prompt.model_inputs(layout), {"shared_prompt": layout, "wanted": wanted}
 
     def prepare_model_outputs(self, output, output_args, micro_batch, logits_processor_func):
         if "shared_prompt" not in output_args:
             return super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
-        layout, sequences = output_args["shared_prompt"], micro_batch["input_ids"]
-        logits, temperature = output.logits[0], micro_batch["temperature"]
-        if isinstance(temperature, torch.Tensor):  # one for each sequence
-            temperature = temperature.repeat_interleave(layout.segment_lengths)[:, None].clamp(min=1e-8)
-        log_softmax = torch.log_softmax(logits / temperature, -1)
-        labels = sequences.values()[layout.outputs + 1]
-        values = {"log_probs": log_softmax.gather(-1, labels[:, None])[:, 0]}
-        if tu.get_non_tensor_data(data=micro_batch, key="calculate_entropy", default=False):
-            values["entropy"] = -(log_softmax.exp() * log_softmax).sum(-1)
+        layout, wanted, sequences = output_args["shared_prompt"], output_args["wanted"], micro_batch["input_ids"]
+        if self.head is not None and self.head.wanted is not None:
+            self.head.wanted = None
+            found = output.logits[0].unbind(-1)
+        else:
+            found = all_at_once(output.logits[0], wanted)
+        values = dict(zip(("log_probs", "entropy") if wanted.entropy else ("log_probs",), found, strict=False))
         return {
             name: torch.nested.nested_tensor_from_jagged(
                 value.new_zeros(len(sequences.values())).index_copy(0, layout.outputs, value), sequences.offsets()

@@ -7,8 +7,9 @@ import pytest
 
 from rlvr.cli import DataError
 from rlvr.config.compose import compose
+from rlvr.data import prepare
 from rlvr.data.labels import with_labels, wrong_label
-from rlvr.data.prepare import chosen_examples
+from rlvr.planning.plan import plan
 
 ROWS = [{"index": i, "answer": str(i)} for i in range(100)]
 
@@ -71,17 +72,29 @@ def test_a_label_without_a_number_takes_anothers():
 
 
 def test_labels_of_a_run():
-    rows, _ = chosen_examples(compose("+experiment=full_set", "label=random_60"))
+    rows = plan(compose("+experiment=full_set", "label=random_60")).problems.chosen
     assert sum(row["answer"] != row["true_answer"] for row in rows) == round(0.6 * 1209)
-    rows, _ = chosen_examples(compose("+experiment=one_shot", "label.text=\\frac{1}{3}"))
+    rows = plan(compose("+experiment=one_shot", "label.text=\\frac{1}{3}")).problems.chosen
     assert rows[0]["answer"] == "\\frac{1}{3}"
-    with pytest.raises(DataError, match=r"pi1 \(pool tiny\): the grader cannot read its label"):
-        chosen_examples(compose("+experiment=one_shot", "label.text=\\frac{"))
+    with pytest.raises(DataError, match=r"pi1 \(pool tiny\): label '\\\\frac\{': the grader cannot read it"):
+        plan(compose("+experiment=one_shot", "label.text=\\frac{")).problems  # noqa: B018
+
+
+def test_a_label_of_the_users_is_matched_by_natural_answers_or_refused():
+    own = [{"question": "How long is it?", "answer": "12 m^2"}, {"question": "Half?", "answer": "½"}]
+    rows, notes = prepare.chosen_examples(compose("+experiment=one_shot"), own)
+    assert [row["answer"] for row in rows] == ["12\\text{ m}^2", "½"] and rows[0]["true_answer"] == "12 m^2"
+    assert len(notes) == 1 and notes[0].startswith("example 1: label '12 m^2' is read as a number with a unit")
+    own[1]["answer"] = "3,5"
+    with pytest.raises(DataError, match=r"example 2: label '3,5': a decimal or two numbers\? Write '3.5' for the one"):
+        prepare.chosen_examples(compose("+experiment=one_shot"), own)
+    with pytest.raises(DataError, match=r"pi1 \(pool tiny\): label '\(A\) 12': a letter and its text"):
+        prepare.chosen_examples(compose("+experiment=one_shot", "label.text=(A) 12"), None)
 
 
 def test_a_label_that_replaces_one_label_is_refused_for_another():
     with pytest.raises(DataError, match=r"12\.7 stands in for 12\.8"):
-        chosen_examples(compose("+experiment=precise_label"))
+        plan(compose("+experiment=precise_label")).problems  # noqa: B018
     own = ["example.question=Round 12.83 to one decimal.", "example.answer=12.8"]
-    rows, _ = chosen_examples(compose("+experiment=precise_label", *own))
+    rows = plan(compose("+experiment=precise_label", *own)).problems.chosen
     assert (rows[0]["answer"], rows[0]["true_answer"]) == ("12.7", "12.8")

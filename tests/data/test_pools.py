@@ -13,9 +13,9 @@ import pytest
 from rlvr.cli import DataError
 from rlvr.config.compose import compose
 from rlvr.data import downloads, pools
-from rlvr.data import prepare as data
 from rlvr.data import protocols as benchmarks
 from rlvr.grading import grade, last_boxed
+from rlvr.planning.plan import plan
 from rlvr.training.rewards import compute_score
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -56,18 +56,19 @@ def test_training_rows_are_the_authors(ranks, file):
 @needs_data
 def test_the_papers_simplified_prompt_and_sixteen_first():
     cfg = compose("+experiment=one_shot", "pool=dsr_sub", "train_set=pi1_to_pi16", f"data_root={DATA}")
-    chosen, _ = data.chosen_examples(cfg)
+    chosen = plan(cfg).problems.chosen
     firsts = [124, 267, 531, 931, 212, 25, 568, 131, 649, 724, 875, 925, 682, 100, 291, 50]
     assert [row["index"] for row in chosen] == firsts
     cfg = compose("+experiment=one_shot", "pool=dsr_sub", "train_set=pi1_simplified", f"data_root={DATA}")
-    chosen, _ = data.chosen_examples(cfg)
+    chosen = plan(cfg).problems.chosen
     assert chosen[0]["prompt"] == "Calculate $\\sqrt[3]{2048}$." + pools.INSTRUCTION
 
 
 @needs_data
 def test_row_265_without_a_label():
     cfg = compose("+experiment=full_set", "pool=dsr_sub", f"data_root={DATA}")
-    chosen, notes = data.chosen_examples(cfg)
+    problems = plan(cfg).problems
+    chosen, notes = problems.chosen, problems.notes
     assert len(chosen) == 1208 and 265 not in [row["index"] for row in chosen]
     assert notes == ["pool dsr_sub: example 265 has no label and is left out"]
     same = [row for row in chosen if row["index"] in (136, 780, 899)]
@@ -75,7 +76,7 @@ def test_row_265_without_a_label():
     rank = pools.ranking("dsr_sub", None, str(DATA)).index(265) + 1
     cfg = compose("+experiment=one_shot", "pool=dsr_sub", f"train_set.ranks=[{rank}]", f"data_root={DATA}")
     with pytest.raises(DataError, match=rf"pi{rank} \(pool dsr_sub\): its label is empty"):
-        data.chosen_examples(cfg)
+        plan(cfg).problems  # noqa: B018
 
 
 def test_math_in_the_authors_format(tmp_path):
@@ -90,22 +91,46 @@ def test_math_in_the_authors_format(tmp_path):
     (tmp_path / "train").mkdir()
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "train" / "math.parquet")
     cfg = compose("+experiment=full_set", "pool=math", "pool.size=1", f"data_root={tmp_path}")
-    chosen, _ = data.chosen_examples(cfg)
+    chosen = plan(cfg).problems.chosen
     assert [(r["answer"], r["source"]) for r in chosen] == [("2", "math")]
     cfg.pool.size = 7500
     with pytest.raises(DataError, match="pool.size=7500: pool math has 1 examples"):
-        data.chosen_examples(cfg)
+        plan(cfg).problems  # noqa: B018
     del row["reward_model"]
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "train" / "math.parquet")
-    with pytest.raises(DataError, match="has no column reward_model"):
-        data.chosen_examples(cfg)
+    with pytest.raises(DataError, match=r"math.parquet, example 1: has no reward_model.ground_truth"):
+        plan(cfg).problems  # noqa: B018
 
 
 def test_a_hub_that_cannot_be_reached(monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match="MATH-lighteval: cannot be loaded .* give a local copy") as error:
         pools.load_pool("math", None)
     assert "\n" not in str(error.value)
+
+
+def test_what_the_hubs_cache_holds_needs_no_download(tmp_path, monkeypatch):
+    """A cache as huggingface_hub lays it out, made by hand: of the revision that is asked for, and of no other."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
+    about = pools.MATH_ON_THE_HUB
+    place = tmp_path / "hub" / f"datasets--{about['repository'].replace('/', '--')}" / "snapshots" / about["revision"]
+    with downloads.without_downloads(), pytest.raises(downloads.NotAtHand, match="MATH-lighteval is downloaded when"):
+        pools.load_pool("math", None)
+    (place / "data").mkdir(parents=True)
+    (place / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - {split: train, path: data/train-*}\n---\n"
+    )
+    row = {"problem": "1 + 1?", "level": "Level 1", "type": "Algebra", "solution": "It is \\boxed{2}."}
+    pq.write_table(pa.Table.from_pylist([row]), place / "data" / "train-00000-of-00001.parquet")
+    with downloads.without_downloads():
+        (found,) = pools.load_pool("math", None)
+        assert (found["prompt"], found["answer"], found["subject"]) == ("1 + 1?" + pools.INSTRUCTION, "2", "Algebra")
+        with pytest.raises(downloads.NotAtHand):
+            downloads.hub_rows(**about | {"revision": "0" * 40})
 
 
 def test_the_authors_files_are_downloaded_once_and_checked(tmp_path, monkeypatch):
@@ -149,7 +174,7 @@ def test_the_files_here_are_those_that_a_download_must_match():
 
 
 def test_benchmarks_without_a_network_say_what_to_give(monkeypatch, tmp_path):
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(downloads, "AUTHORS", "http://127.0.0.1:9/")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for name, message in [("math500", "cannot be downloaded"), ("arc_easy", "ai2_arc: cannot be loaded")]:

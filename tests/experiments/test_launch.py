@@ -24,9 +24,9 @@ from experiments.launch_plan import hours, manifest, survey
 from experiments.timings.synthetic_runs import write_run
 from rlvr.cli import ConfigError, command, read
 from rlvr.config.compose import compose
+from rlvr.planning.plan import plan
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.metrics_file import metrics_lines
-from rlvr.training.train_run import ready
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["scale.steps=1", "scale.prompts_per_step=4", "scale.samples_per_prompt=4", "scale.benchmarks=[tiny500]"]
@@ -141,7 +141,7 @@ def test_finished_is_skipped_unfinished_resumed_and_another_config_refused(tmp_p
     begun, broken = planned("no_loss", tmp_path), planned("entropy_only", tmp_path)
     for run in (begun, broken):
         run.folder.path.mkdir(parents=True)
-        run.folder.config_path.write_text(OmegaConf.to_yaml(ready(compose(*run.arguments))[0]))
+        run.folder.config_path.write_text(OmegaConf.to_yaml(plan(compose(*run.arguments)).config))
     begun.folder.metrics_path.write_text("".join(f'{{"step": {step}}}\n' for step in range(31)))
     broken.folder.provenance_path.write_text('{"status":')
     names = ("weight_decay", "one_shot", "full_set", "no_loss", "entropy_only")
@@ -333,7 +333,7 @@ def seconds(*arguments) -> float:
 
 def test_two_hundred_runs_take_seconds(tmp_path):
     names = [row.experiment for row in manifest("table05_loss_ablation").rows]
-    resolved = OmegaConf.to_yaml(ready(compose("+experiment=one_shot"))[0])
+    resolved = OmegaConf.to_yaml(plan(compose("+experiment=one_shot")).config)
     for seed in range(16):
         for name in names:
             folder = write_run(tmp_path, name, seed, 2, 2, 4, 8, "tiny", "tiny", {"tiny500": 1})

@@ -15,8 +15,9 @@ from rich.console import Console
 from rlvr.cli import ConfigError
 from rlvr.config.compose import compose
 from rlvr.config.schema import CONF, experiments, group_options
-from rlvr.data import protocols
+from rlvr.data import protocols, scales
 from rlvr.planning import check_report, fidelity, resources
+from rlvr.planning.plan import plan
 from rlvr.planning.resources import Machine
 from rlvr.training.first_step_check import FirstStepError
 from rlvr.training.first_step_check import check as check_first_step
@@ -33,11 +34,14 @@ def marks(*overrides: str) -> dict[str, str]:
     return {row["key"]: row["mark"] for row in fidelity.compare(composed(*overrides))}
 
 
+def workload(*overrides: str) -> resources.Workload:
+    planned = plan(composed(*overrides))
+    assert planned.workload is not None
+    return planned.workload
+
+
 def needs(*overrides: str, machine: Machine = HERE) -> resources.Needs:
-    cfg = composed("+experiment=one_shot", "runs_dir=/no/runs", *overrides)
-    found = resources.estimate(cfg, machine)
-    assert found is not None
-    return found
+    return resources.estimate(workload("+experiment=one_shot", "runs_dir=/no/runs", *overrides), machine)
 
 
 # --- beside the paper --------------------------------------------------------------------------------------
@@ -113,7 +117,7 @@ def test_parameters_are_counted_as_published(model, parameters):
 
 def test_every_base_model_is_described():
     for model in group_options("base_model"):
-        assert resources.architecture(composed("+experiment=one_shot", f"base_model={model}")) is not None
+        assert plan(composed("+experiment=one_shot", f"base_model={model}")).workload is not None
 
 
 def test_disk_of_the_papers_run_stays_below_350_gb():
@@ -143,9 +147,9 @@ def test_memory_of_a_gpu_adds_up():
     # KV cache: 2 x 28 layers x 2 heads x 128 x 2 bytes, over 2 GPUs, for 4,096 tokens.
     per_sequence = 2 * 28 * 2 * 128 * 2 / 2 * 4096 / GIB
     assert paper.kv_sequences == int(paper.parts["of it KV cache"] / per_sequence)
-    ppo = composed("+experiment=ppo_one_shot", "scale=paper", "hardware=eight_gpus", "runs_dir=/no/runs")
+    ppo = workload("+experiment=ppo_one_shot", "scale=paper", "hardware=eight_gpus", "runs_dir=/no/runs")
     both = resources.estimate(ppo, HERE)
-    assert both is not None and both.update_gib - paper.update_gib == pytest.approx(12 * share)
+    assert both.update_gib - paper.update_gib == pytest.approx(12 * share)
     assert both.step_s > paper.step_s
 
 
@@ -170,11 +174,10 @@ def test_memory_of_a_gpu_adds_up():
     ],
 )
 def test_what_may_not_fit_is_a_warning_with_the_key_to_change(overrides, machine, message):
-    cfg = composed("+experiment=one_shot", "runs_dir=/no/runs", *overrides)
+    load = workload("+experiment=one_shot", "runs_dir=/no/runs", *overrides)
     there = Machine(**{**HERE._asdict(), **machine})
-    found = resources.estimate(cfg, there)
-    assert found is not None
-    warnings = resources.warnings(cfg, found, there)
+    found = resources.estimate(load, there)
+    warnings = resources.warnings(load, found, there)
     assert any(message in text for text in warnings) and not any("\n" in text for text in warnings)
 
 
@@ -192,20 +195,18 @@ def test_what_may_not_fit_is_a_warning_with_the_key_to_change(overrides, machine
     ],
 )
 def test_what_cannot_fit_by_counting_is_refused(overrides, machine, message):
-    cfg = composed("+experiment=one_shot", "runs_dir=/no/runs", *overrides)
+    load = workload("+experiment=one_shot", "runs_dir=/no/runs", *overrides)
     there = Machine(**{**HERE._asdict(), **machine})
-    found = resources.estimate(cfg, there)
-    assert found is not None
+    found = resources.estimate(load, there)
     with pytest.raises(ConfigError, match=message):
-        resources.warnings(cfg, found, there)
+        resources.warnings(load, found, there)
 
 
 @pytest.mark.parametrize("model", ["qwen2_5_math_1_5b", "qwen2_5_math_7b", "deepseek_r1_distill_qwen_1_5b"])
 def test_the_papers_models_fit_the_papers_machine(model):
-    cfg = composed("+experiment=one_shot", "scale=paper", "hardware=eight_gpus", f"base_model={model}")
-    found = resources.estimate(cfg, HERE)
-    assert found is not None
-    assert resources.warnings(cfg, found, HERE) == []
+    load = workload("+experiment=one_shot", "scale=paper", "hardware=eight_gpus", f"base_model={model}")
+    found = resources.estimate(load, HERE)
+    assert resources.warnings(load, found, HERE) == []
 
 
 CARDS = {
@@ -230,9 +231,9 @@ def test_the_small_study_fits_one_card_and_the_hours_its_file_states(model, memo
     tflops, bandwidth = CARDS[memory]
     card = f"hardware.gpu={{name: card, memory_gib: {memory}, tflops: {tflops}, bandwidth_tb_s: {bandwidth}}}"
     small = ["+experiment=one_shot_pi13", "scale=small", "hardware=one_gpu", f"base_model={model}", "runs_dir=/no/runs"]
-    cfg = composed(*small, card, *more)
-    found = resources.estimate(cfg, HERE)
-    assert found is not None and resources.warnings(cfg, found, HERE) == []
+    load = workload(*small, card, *more)
+    found = resources.estimate(load, HERE)
+    assert resources.warnings(load, found, HERE) == []
     assert round(found.hours) <= hours
     assert max(found.update_gib, found.rollout_gib) < 0.94 * memory  # what the driver leaves of a 24 GB card
 
@@ -240,7 +241,7 @@ def test_the_small_study_fits_one_card_and_the_hours_its_file_states(model, memo
 def test_the_small_study_is_within_two_points_and_lists_what_differs():
     """Half of the 95 % interval that sampling leaves to the mean of 500 problems, all as uncertain as can be."""
     cfg = composed("+experiment=one_shot", "scale=small")
-    protocol = next(row for row in protocols.of_run(cfg) if (row.name,) == protocols.paper_columns("small")["MATH500"])
+    protocol = next(row for row in protocols.of_run(cfg) if (row.name,) == scales.paper_columns("small")["MATH500"])
     assert (protocol.dataset, protocol.limit) == ("math500", None)
     assert 1.96 * (0.25 / protocol.answers) ** 0.5 < 0.02
     differ = {row["setting"] for row in fidelity.compare(cfg) if row["mark"] == "scale"}
@@ -262,20 +263,19 @@ def finished_run(runs: Path, step_s: float, rows: int, status="finished") -> Pat
 
 def test_a_finished_run_calibrates_the_hours(tmp_path):
     run = finished_run(tmp_path, step_s=1.5, rows=8)
-    cfg = composed("+experiment=no_kl", f"runs_dir={tmp_path}")
-    found = resources.estimate(cfg, HERE)
-    assert found is not None
+    load = workload("+experiment=no_kl", f"runs_dir={tmp_path}")
+    found = resources.estimate(load, HERE)
     assert (found.step_s, found.measured) == (1.5, str(run))
     # 35 s to start, 60 steps, and an evaluation before the first step and after every 15th or 20th.
-    evaluations = 1 + -(-cfg.scale.steps // cfg.scale.evaluate_every)
+    evaluations = 1 + -(-load.steps // load.evaluate_every)
     assert found.hours == pytest.approx((35 + 60 * 1.5 + evaluations * 8.0) / 3600)
 
 
 @pytest.mark.parametrize(("rows", "status"), [(16, "finished"), (8, "failed")])
 def test_another_batch_or_a_failed_run_does_not(tmp_path, rows, status):
     finished_run(tmp_path, step_s=1.5, rows=rows, status=status)
-    found = resources.estimate(composed("+experiment=one_shot", f"runs_dir={tmp_path}"), HERE)
-    assert found is not None and found.measured is None
+    found = resources.estimate(workload("+experiment=one_shot", f"runs_dir={tmp_path}"), HERE)
+    assert found.measured is None
 
 
 # --- the command -------------------------------------------------------------------------------------------

@@ -72,15 +72,17 @@ def _built(folder: Path, machine: str, model: str, scale: str) -> dict:
     from rlvr.config.compose import compose
     from rlvr.config.schema import check
     from rlvr.planning import resources
+    from rlvr.planning.plan import plan
 
     anywhere = resources.Machine(None, None, None, 1)
     try:
         cfg = compose(*overrides(machine, model, scale))
         check(cfg)
-        cfg.actor_rollout_ref.model.path = model_folder(folder, resources.architecture(cfg))
+        load = plan(cfg).workload
+        cfg.actor_rollout_ref.model.path = model_folder(folder, load.architecture)
         world = cfg.hardware.nodes * cfg.hardware.devices_per_node
         os.environ |= {"RANK": "0", "WORLD_SIZE": str(world), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": str(world)}
-        resources.warnings(cfg, resources.estimate(cfg, anywhere), anywhere)  # raises what cannot be
+        resources.warnings(load, resources.estimate(load, anywhere), anywhere)  # raises what cannot be
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
         torch.distributed.init_process_group("fake", rank=0, world_size=world, store=FakeStore())
         try:

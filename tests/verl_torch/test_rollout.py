@@ -82,15 +82,16 @@ def test_a_server_sees_its_trainers_gpu():
 def test_without_vllm_the_torch_engine_is_named(monkeypatch):
     from rlvr.cli import ConfigError
     from rlvr.planning import machine
+    from rlvr.planning.plan import plan
     from rlvr.training.ray_cluster import ray_environment
 
     monkeypatch.setattr(machine, "count_gpus", lambda: 1)
     monkeypatch.setattr(machine, "find_spec", lambda name: None if name == "vllm" else name)
     slots = "ray_kwargs.ray_init.num_cpus=64"
     with pytest.raises(ConfigError, match="vLLM is not installed.*hardware=one_gpu_torch"):
-        machine.check_machine(compose("+experiment=one_shot", "hardware=one_gpu", slots))
+        machine.check_machine(plan(compose("+experiment=one_shot", "hardware=one_gpu", slots)).devices)
     cfg = compose("+experiment=one_shot", "hardware=one_gpu_torch", slots)
-    machine.check_machine(cfg)
+    machine.check_machine(plan(cfg).devices)
     monkeypatch.setattr("rlvr.training.ray_cluster.wandb_id", lambda folder: "id")
     folder = type("Folder", (), {"path": Path("run")})
     assert ray_environment(cfg, folder, "tmp")["VERL_USE_EXTERNAL_MODULES"] == "rlvr.verl_torch.rollout"
