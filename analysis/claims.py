@@ -14,7 +14,7 @@ curve are tested alone.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from analysis.manifests import CLAIMS, MANIFESTS, Column, Manifest, ManifestErro
 from analysis.run_data import Run
 from analysis.seed_estimates import Estimator, Pick, gain_after_saturation
 from analysis.style import pretty
-from analysis.tables import FEW, NOISE, SEEDS, Table, Verdict, corrected
+from analysis.tables import DEPENDS, FEW, NOISE, SEEDS, Table, Verdict, corrected
 from rlvr.cli import ConfigError, did_you_mean
 from rlvr.runs.plain_files import LOADER
 from rlvr.stats import Interval, Part, printed
@@ -85,17 +85,27 @@ class Claim:
         run = [word for word in words if word not in (NOT_RUN, FEW)]
         if not run:
             return f"{words.count(FEW)} of {len(words)} run, {FEW}"
-        open_ = f", {len(words) - len(run)} open" if len(run) < len(words) else ""
-        return f"{sum('reproduced' in word and 'not' not in word for word in run)} of {len(run)} reproduced{open_}"
+        reproduced = sum("reproduced" in word and "not" not in word for word in run)
+        rest = f", {run.count(DEPENDS)} {DEPENDS}" if DEPENDS in run else ""
+        rest += f", {len(words) - len(run)} open" if len(run) < len(words) else ""
+        return f"{reproduced} of {len(run)} reproduced{rest}"
+
+    @property
+    def speaks_of(self) -> str:
+        """What the verdict is about, where it is not the mean over seeds alone."""
+        shares = [one.verdict.share is not None for one in self.evidence if one.verdict]
+        return "" if not any(shares) else "by share of seeds" if all(shares) else "by mean and share of seeds"
 
     @property
     def mark(self) -> str:
-        """yes, no, noisy or none."""
+        """yes, no, seed, noisy or none."""
         words = {one.word for one in self.evidence}
         if "not reproduced" in words:
             return "no"
         if all("reproduced" in word for word in words):
             return "yes"
+        if words <= {DEPENDS, "direction reproduced"}:
+            return "seed"
         return "none" if words <= {NOT_RUN, FEW} else "noisy"
 
     @property
@@ -219,9 +229,11 @@ def _curve(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) 
     verdict = None
     if all(found):
         sides = [([Part(np.array(list(one.values()))[:, None])], list(one)) for one in found]
-        (ours, draws), (theirs, other_draws) = [*sides, ([], [])][:2]
-        contrast = comparisons.contrast(ours, theirs, (draws, other_draws))
+        (ours, seeds), (theirs, their_seeds) = [*sides, ([], [])][:2]
+        contrast = comparisons.contrast(ours, theirs, (seeds, their_seeds))
         percent = curves.is_percent(curves.quantity_of(panel, rows[0]))
+        if percent and any(estimator.ends.two_ended(run) for own in runs for run in own):
+            contrast = replace(contrast, bounds=(-100.0, 100.0))  # the mean of few seeds with two ends has no shape
         verdict = Verdict("curve", contrast, paper, min(map(len, found)))
         if not percent:  # another model's tokens: only up or down can be compared
             verdict.same = verdict.little = 0.0
@@ -229,12 +241,12 @@ def _curve(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) 
     return Evidence(what, paper, verdict, [], of.stem, _missing(verdict, trained, of, scale, estimator))
 
 
-def _of_seeds(panel: Panel, row: Row, runs: Sequence[Run], alone: bool) -> dict[tuple, float]:
-    """The number of each run, by what names its random numbers."""
-    drawn = {run.first_rollouts: curves.curve([run], curves.quantity_of(panel, row)) for run in runs}
-    lines = {draws: curves.as_series(curve) for draws, curve in drawn.items() if curve is not None}
-    found = {draws: _late([line] if alone else [line, line * 0]) for draws, line in lines.items()}
-    return {draws: value for draws, value in found.items() if not np.isnan(value)}
+def _of_seeds(panel: Panel, row: Row, runs: Sequence[Run], alone: bool) -> dict[int, float]:
+    """The number of each run, by its seed."""
+    drawn = {run.seed: curves.curve([run], curves.quantity_of(panel, row)) for run in runs}
+    lines = {seed: curves.as_series(curve) for seed, curve in drawn.items() if curve is not None}
+    found = {seed: _late([line] if alone else [line, line * 0]) for seed, line in lines.items()}
+    return {seed: value for seed, value in found.items() if not np.isnan(value)}
 
 
 def _late(lines: Sequence[Any]) -> float:
@@ -269,7 +281,8 @@ def ours_of(claim: Claim) -> str:
 
 def _ours(one: Evidence) -> str:
     if one.seeds >= SEEDS:
-        return f"{one.ours:+.1f}"
+        ends = f", {one.verdict.ends}" if one.verdict and one.verdict.share else ""
+        return f"{one.ours:+.1f}{ends}"
     return _several(one.by_seed if one.seeds and len(one.by_seed) == one.seeds else [one.ours.value])
 
 
@@ -290,10 +303,15 @@ def _several(values: Sequence[float]) -> str:
 def markdown(claims: Sequence[Claim]) -> str:
     """A table of the claims that something of was run, then a line with the others."""
     run = [claim for claim in claims if claim.word != NOT_RUN]
-    lines = [(f"{c.claim} ({c.where})", paper_of(c), ours_of(c), seeds_of(c), c.word) for c in run]
+    lines = [(f"{c.claim} ({c.where})", paper_of(c), ours_of(c), seeds_of(c), said(c)) for c in run]
     table = _table(("claim of the paper", "paper", _ours_header(run), "seeds", "verdict"), lines)
     idle = [claim.claim for claim in claims if claim.word == NOT_RUN]
     return (table if run else "") + (f"\nNot run yet: {'; '.join(idle)}.\n" if idle else "")
+
+
+def said(claim: Claim) -> str:
+    """The verdict, and what it speaks of where that is not the mean alone."""
+    return f"{claim.word} ({claim.speaks_of})" if claim.speaks_of else claim.word
 
 
 def short_markdown(claims: Sequence[Claim]) -> str:

@@ -40,7 +40,7 @@ from analysis.run_data import Run
 from analysis.seed_estimates import Estimator, Pick, inflation
 from analysis.tables import Table
 from rlvr.cli import ConfigError, command, did_you_mean, option
-from rlvr.data import protocols
+from rlvr.data import scales
 
 PAGE = Path(__file__).parent / "page"
 PAGES = ("responses.html", "run.html", "page.js", "page.css")
@@ -187,7 +187,7 @@ def report(options: Options) -> None:
         claims.between_markers(RESULTS_PAGE, claims.markdown(judged))
         return
     own = chosen(options.table, manifests)
-    protocols.check_scale(options.scale)
+    scales.check_scale(options.scale)
     if not options.runs.is_dir() and not (options.results / "runs.csv").exists():
         raise ConfigError(f"runs={options.runs}: no such folder, and results={options.results} has no runs.csv")
     screen = Console()

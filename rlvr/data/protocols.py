@@ -21,7 +21,8 @@ from typing import Any
 
 import yaml
 
-from rlvr.cli import ConfigError, DataError, did_you_mean
+from rlvr.cli import DataError, did_you_mean
+from rlvr.data import scales
 from rlvr.data.downloads import data_file, hub_rows
 from rlvr.data.labels import matched
 from rlvr.data.own_examples import answer_text, texts
@@ -29,12 +30,10 @@ from rlvr.data.prompts import STOPS, TEMPLATES
 from rlvr.data.row_files import read_rows
 from rlvr.grading import GRADERS, last_boxed
 
-TINY = ("validation", "tiny500", "tiny_hard", "tiny_arc")
 LETTERS = "ABCDEFGH"
 BOX_THE_LETTER = "Answer with the letter of the right choice within \\boxed{}."
 MAX_TOKENS = 3072  # paper B.5: of an answer, where no run says otherwise
 SCORINGS = ("generate", "loglikelihood", "loglikelihood_per_byte")
-SCALES = Path(__file__).resolve().parents[2] / "conf" / "scale"
 
 
 @dataclass(frozen=True)
@@ -162,18 +161,13 @@ def select(chosen: str | Sequence[str], changes: Mapping[str, Mapping[str, Any]]
 def of_run(config: Mapping[str, Any]) -> list[Protocol]:
     """The protocols that a run evaluates while it trains, in the order of its configuration (plain or OmegaConf)."""
     changes = {name: dict(keys) for name, keys in (config.get("benchmarks") or {}).items()}
-    listed = list(config["scale"]["benchmarks"])
-    for i, entry in enumerate(listed):
-        if isinstance(entry, Mapping):  # runs of the first versions: the protocol itself, `n` for k
-            changes[entry["name"]] = {"k" if key == "n" else key: entry[key] for key in entry if key != "name"}
-            listed[i] = entry["name"]
     template, limit = config["base_model"]["template"], config["scale"]["max_response_tokens"]
-    return [complete(row, template, limit) for row in select(listed, changes)]
+    return [complete(row, template, limit) for row in select(config["scale"]["benchmarks"], changes)]
 
 
 def reported_names(config: Mapping[str, Any]) -> list[str]:
     """The benchmarks of a run's report: what it evaluates while it trains, and what stands for the paper's columns."""
-    columns = paper_columns(config["scale"]["name"]).values()
+    columns = scales.paper_columns(config["scale"]["name"]).values()
     return list(dict.fromkeys([row.name for row in of_run(config)] + [name for names in columns for name in names]))
 
 
@@ -184,54 +178,15 @@ def complete(row: Protocol, template: str, max_tokens: int) -> Protocol:
     return replace(row, template=template, max_tokens=row.max_tokens or max_tokens, stop=stop)
 
 
-@cache
-def check_scale(scale: str) -> None:
-    """ConfigError for a scale that there is no file of."""
-    if not scale_file(scale):
-        scales = sorted(path.stem for path in SCALES.glob("*.yaml"))
-        raise ConfigError(f"scale={scale}: {did_you_mean(scale, scales)}")
-
-
-def scale_file(scale: str) -> dict[str, Any]:
-    """`scale` of conf/scale/<scale>.yaml over the files it builds on, with the name of its own base model; {} if unknown."""
-    return dict(_merged(SCALES / f"{scale}.yaml"))
-
-
-@cache
-def _merged(path: Path) -> dict[str, Any]:
-    """What a scale's file says; a report asks thousands of times."""
-    if not path.exists():
-        return {}
-    file = yaml.safe_load(path.read_text())
-    merged: dict[str, Any] = {}
-    for default in file.get("defaults", []):
-        if isinstance(default, str) and default != "_self_":
-            merged |= scale_file(default)
-        elif isinstance(default, Mapping) and "override /base_model" in default:
-            merged["base_model"] = default["override /base_model"]
-    return merged | file["scale"]
-
-
-def paper_columns(scale: str) -> dict[str, tuple[str, ...]]:
-    """Column of the paper -> the benchmarks of a scale whose mean stands for it (`scale.columns`)."""
-    columns = scale_file(scale).get("columns", {})
-    return {name: tuple([given] if isinstance(given, str) else given) for name, given in columns.items()}
-
-
-def shown(scale: str, evaluated: Sequence[str]) -> str:
-    """The benchmark that one number is shown of: what stands for MATH500 at this scale, else the last."""
-    return next((name for name in paper_columns(scale).get("MATH500", ()) if name in evaluated), evaluated[-1])
-
-
 def load(benchmark: Protocol, data_root: str | None) -> tuple[list[dict], int, list[str]]:
     """The examples of a benchmark in its own order, how many rows were left out for want of a gold, and notes on golds.
 
     A gold of a user's own file that no natural answer matches is rewritten, which a note says, or refused. Raises DataError for a file that is not there, lacks a column or a row, or gives an id twice.
     """
-    if benchmark.dataset in TINY:
+    if benchmark.source == "rlvr.tiny":
         from rlvr.tiny import datasets
 
-        examples: list[dict] = [dict(example) for example in datasets.load(benchmark.dataset)]
+        examples: list[dict] = [dict(example) for example in datasets.load(str(benchmark.dataset))]
     else:
         examples = _read(benchmark, data_root)
     if benchmark.problems is not None and len(examples) != benchmark.problems:

@@ -48,11 +48,14 @@ class Backend(Protocol):
 
 @dataclass
 class Served:
-    """What is behind the endpoint. `about`: what the page shows beside the models' names; `key`: None where none is needed.
+    """What is behind the endpoint.
 
-    `hosts`: names under which it may be addressed, None for any. A page elsewhere cannot reach a loopback server by a name
-    that it lets point there. `queue`: answers that may be waiting or under way, of which `active` are. `seconds`: from a
-    request's arrival to the end of its answer, waiting included.
+    about: what the page shows beside the models' names.
+    key: what a request must give; None where it needs none.
+    hosts: names under which the server may be addressed, None for any. A web page of another site can make its own name point
+        to this machine; a request by such a name is refused.
+    seconds: from a request's arrival to the end of its answer, waiting included.
+    queue: answers that may be waiting or under way; so many are `active`.
     """
 
     backend: Backend

@@ -3,7 +3,9 @@
 Each listens on loopback with a key of its own that nobody else is told. One that ends is not started again: the server then
 ends with it. `python=` names the interpreter of an environment that has vLLM, where this one does not.
 
-vLLM looks for stop texts in text without special tokens, so a stop text that is a special token is given by its id.
+vLLM looks for stop texts in text without special tokens, so a stop text that is a special token is given by its id. The
+sampling defaults in a model's generation config (a repetition penalty, for Qwen2.5's Instruct models) are left out: evaluation
+has none of them. Its end tokens count all the same.
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ class VllmBackend:
         backend = cls(template, default)
         on_cpu = platform[-1:] == [b"cpu"]  # vLLM's messages come before it
         memory, dtype = (CPU_MEMORY, dtype or "float32") if on_cpu else (MEMORY, dtype)
-        options = {"gpu-memory-utilization": round(memory / len(paths), 3)} | ({"dtype": dtype} if dtype else {})
+        options = {"gpu-memory-utilization": round(memory / len(paths), 3), "generation-config": "vllm"}
+        options |= {"dtype": dtype} if dtype else {}
         # Compiling takes minutes on a CPU, for a model of any size.
         flags = ["--enforce-eager"] if on_cpu else []
         try:

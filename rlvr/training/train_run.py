@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from rlvr.cli import ConfigError
-from rlvr.data import pools, prepare, protocols
+from rlvr.data import pools, prepare, scales
 from rlvr.evaluate.answer_store import Store
 from rlvr.planning import fidelity, machine
 from rlvr.planning.plan import Plan
@@ -63,7 +63,7 @@ def train(plan: Plan, notes: list[str]) -> Outcome:
                 begun = True
                 for change in provenance.changes(folder)[known:]:
                     screen.print("from here on {key}: {old} → {new}".format_map(change), highlight=False)
-                benchmark = protocols.shown(cfg.scale.name, [row.name for row in plan.benchmarks])
+                benchmark = scales.shown(cfg.scale.name, [row.name for row in plan.benchmarks])
                 with Follower(screen, folder, cfg.scale, benchmark):
                     ray_cluster.train(_from_step(cfg, folder, step), folder, plan.devices)
             except BaseException as error:

@@ -17,16 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import ConfigError
 from rlvr.config.compose import check_restated, compose, quoted
-from rlvr.config.schema import (
-    CONF,
-    check,
-    experiments,
-    group_options,
-    known_keys,
-    train_set_name,
-    verl_config,
-    verl_config_dir,
-)
+from rlvr.config.resolvers import train_set_name
+from rlvr.config.schema import CONF, check, experiments, group_options, known_keys, verl_config, verl_config_dir
+from rlvr.data import scales
 from rlvr.runs import naming
 
 ROOT = CONF.parent
@@ -428,6 +421,14 @@ def test_a_run_is_named_after_what_it_changes(overrides: tuple[str, ...], folder
     sha = hashlib.sha256(Path("README.md").read_bytes()).hexdigest()[:8]
     assert cfg.experiment_folder == folder.replace("README_SHA", sha)
     assert list(cfg.overrides) == naming.science(overrides)
+
+
+def test_a_scales_file_is_read_as_hydra_composes_it() -> None:
+    for name in group_options("scale"):
+        cfg, read = compose(f"scale={name}"), dict(scales.scale_file(name))
+        assert read.pop("base_model") == OmegaConf.to_container(cfg.base_model)["name"]
+        composed = OmegaConf.to_container(cfg.scale, resolve=False)
+        assert read == {key: value for key, value in composed.items() if value != "???" or key in read}
 
 
 def test_sixteen_at_random() -> None:

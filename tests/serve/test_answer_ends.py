@@ -11,7 +11,7 @@ from served import MODEL, Serving, chat
 
 from rlvr.cli import ConfigError
 from rlvr.evaluate import __main__ as evaluate_command
-from rlvr.evaluate.evaluated_models import Subject
+from rlvr.evaluate.evaluated_models import EvaluatedModels
 from rlvr.runs import samples
 from rlvr.runs.folder import RunFolder
 from rlvr.serve import score_gate
@@ -22,7 +22,7 @@ from rlvr.verl_torch import stop_texts
 
 
 def gate_of(run, step=20, config=None):
-    return score_gate.gate_of(Subject(run, {0: "", step: ""}, config or run.config(), "chat"), 64, None)
+    return score_gate.gate_of(EvaluatedModels(run, {0: "", step: ""}, config or run.config(), "chat"), 64, None)
 
 
 def test_the_gate_lets_the_evaluated_model_pass_and_no_other(run, backend):

@@ -73,7 +73,7 @@ def test_requests_reach_vllm_and_its_end_ends_the_server(python):
         body = {"model": "tuned", "messages": [{"role": "user", "content": "x"}], "seed": 3}
         whole = httpx.post(url, json=body, timeout=60).json()
         assert whole["asked"] == body | {"max_tokens": 48} and whole["path"] == "/v1/chat/completions"
-        assert whole["template"] == TEMPLATES["none"]
+        assert whole["template"] == TEMPLATES["none"] and whole["given"]["generation-config"] == "vllm"
         streamed = httpx.post(url, json=body | {"stream": True}, timeout=60).text
         assert streamed.startswith("data: {") and streamed.endswith("data: [DONE]\n\n") and streamed.count("data:") == 2
         refused = httpx.post(url, json=body | {"top_k": 7}, timeout=60)
