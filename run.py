@@ -40,6 +40,10 @@ def train(cfg: DictConfig) -> None:
     how = "failed"
     try:
         check(cfg)
+        if cfg.run_dir in dict(ended):
+            raise ConfigError(
+                f"{cfg.run_dir}: two runs of this sweep would share the folder: leave variant out, or vary it too"
+            )
         from rlvr.planning.plan import plan
         from rlvr.training import start_checks, train_run
 

@@ -2,6 +2,7 @@
 
     claim     what is claimed, in words
     where     section, table or figure of the paper
+    in_readme a line of README.md's short table for each number of the claim, in plain words; null: none
     figure    the manifest whose figure shows it
     cells     {table, row or rows, column or columns, against}: over the untrained model, or against another row
     gains     {figure, panel}: the gain of the test average after training accuracy has saturated
@@ -13,7 +14,7 @@ curve are tested alone.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,13 @@ from analysis.manifests import CLAIMS, MANIFESTS, Column, Manifest, ManifestErro
 from analysis.run_data import Run
 from analysis.seed_estimates import Estimator, Pick, gain_after_saturation
 from analysis.style import pretty
-from analysis.tables import FEW, NOISE, SEEDS, Table, Verdict, corrected
+from analysis.tables import DEPENDS, FEW, NOISE, SEEDS, Table, Verdict, corrected
 from rlvr.cli import ConfigError, did_you_mean
 from rlvr.runs.plain_files import LOADER
 from rlvr.stats import Interval, Part, printed
 
 NOT_RUN = "not run"
-KEYS = {"claim", "where", "figure", "cells", "gains", "curves"}
+KEYS = {"claim", "where", "in_readme", "figure", "cells", "gains", "curves"}
 MOST_SEEDS = 20  # a command for more is no plan
 MOST_NUMBERS = 3  # side by side in one cell
 BEGIN, END = "<!-- claims: python -m analysis.report readme=true -->\n", "<!-- end of claims -->\n"
@@ -48,6 +49,7 @@ class Evidence:
     picks: list[Pick] = field(default_factory=list)
     source: str = ""  # stem of the table or figure
     missing: list[str] = field(default_factory=list)
+    in_readme: str | None = None
 
     @property
     def ours(self) -> Interval:
@@ -83,17 +85,27 @@ class Claim:
         run = [word for word in words if word not in (NOT_RUN, FEW)]
         if not run:
             return f"{words.count(FEW)} of {len(words)} run, {FEW}"
-        open_ = f", {len(words) - len(run)} open" if len(run) < len(words) else ""
-        return f"{sum('reproduced' in word and 'not' not in word for word in run)} of {len(run)} reproduced{open_}"
+        reproduced = sum("reproduced" in word and "not" not in word for word in run)
+        rest = f", {run.count(DEPENDS)} {DEPENDS}" if DEPENDS in run else ""
+        rest += f", {len(words) - len(run)} open" if len(run) < len(words) else ""
+        return f"{reproduced} of {len(run)} reproduced{rest}"
+
+    @property
+    def speaks_of(self) -> str:
+        """What the verdict is about, where it is not the mean over seeds alone."""
+        shares = [one.verdict.share is not None for one in self.evidence if one.verdict]
+        return "" if not any(shares) else "by share of seeds" if all(shares) else "by mean and share of seeds"
 
     @property
     def mark(self) -> str:
-        """yes, no, noisy or none."""
+        """yes, no, seed, noisy or none."""
         words = {one.word for one in self.evidence}
         if "not reproduced" in words:
             return "no"
         if all("reproduced" in word for word in words):
             return "yes"
+        if words <= {DEPENDS, "direction reproduced"}:
+            return "seed"
         return "none" if words <= {NOT_RUN, FEW} else "noisy"
 
     @property
@@ -155,6 +167,8 @@ def judge(claims: Sequence[dict[str, Any]], manifests: Sequence[Manifest], estim
             evidence += [_curve(known[one["figure"]], one, scale, estimator) for one in claim.get("curves", [])]
             if any(one.verdict for one in evidence):
                 break
+        for one, words in zip(evidence, claim.get("in_readme", []), strict=False):
+            one.in_readme = words
         asked = [one for one in evidence if one.verdict or one.missing] or evidence
         judged.append(Claim(claim["claim"], claim["where"], claim.get("figure"), asked, scale))
     return judged
@@ -215,9 +229,11 @@ def _curve(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) 
     verdict = None
     if all(found):
         sides = [([Part(np.array(list(one.values()))[:, None])], list(one)) for one in found]
-        (ours, draws), (theirs, other_draws) = [*sides, ([], [])][:2]
-        contrast = comparisons.contrast(ours, theirs, (draws, other_draws))
+        (ours, seeds), (theirs, their_seeds) = [*sides, ([], [])][:2]
+        contrast = comparisons.contrast(ours, theirs, (seeds, their_seeds))
         percent = curves.is_percent(curves.quantity_of(panel, rows[0]))
+        if percent and any(estimator.ends.two_ended(run) for own in runs for run in own):
+            contrast = replace(contrast, bounds=(-100.0, 100.0))  # the mean of few seeds with two ends has no shape
         verdict = Verdict("curve", contrast, paper, min(map(len, found)))
         if not percent:  # another model's tokens: only up or down can be compared
             verdict.same = verdict.little = 0.0
@@ -225,12 +241,12 @@ def _curve(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) 
     return Evidence(what, paper, verdict, [], of.stem, _missing(verdict, trained, of, scale, estimator))
 
 
-def _of_seeds(panel: Panel, row: Row, runs: Sequence[Run], alone: bool) -> dict[tuple, float]:
-    """The number of each run, by what names its random numbers."""
-    drawn = {run.first_rollouts: curves.curve([run], curves.quantity_of(panel, row)) for run in runs}
-    lines = {draws: curves.as_series(curve) for draws, curve in drawn.items() if curve is not None}
-    found = {draws: _late([line] if alone else [line, line * 0]) for draws, line in lines.items()}
-    return {draws: value for draws, value in found.items() if not np.isnan(value)}
+def _of_seeds(panel: Panel, row: Row, runs: Sequence[Run], alone: bool) -> dict[int, float]:
+    """The number of each run, by its seed."""
+    drawn = {run.seed: curves.curve([run], curves.quantity_of(panel, row)) for run in runs}
+    lines = {seed: curves.as_series(curve) for seed, curve in drawn.items() if curve is not None}
+    found = {seed: _late([line] if alone else [line, line * 0]) for seed, line in lines.items()}
+    return {seed: value for seed, value in found.items() if not np.isnan(value)}
 
 
 def _late(lines: Sequence[Any]) -> float:
@@ -265,7 +281,8 @@ def ours_of(claim: Claim) -> str:
 
 def _ours(one: Evidence) -> str:
     if one.seeds >= SEEDS:
-        return f"{one.ours:+.1f}"
+        ends = f", {one.verdict.ends}" if one.verdict and one.verdict.share else ""
+        return f"{one.ours:+.1f}{ends}"
     return _several(one.by_seed if one.seeds and len(one.by_seed) == one.seeds else [one.ours.value])
 
 
@@ -286,18 +303,36 @@ def _several(values: Sequence[float]) -> str:
 def markdown(claims: Sequence[Claim]) -> str:
     """A table of the claims that something of was run, then a line with the others."""
     run = [claim for claim in claims if claim.word != NOT_RUN]
-    scales = "/".join(sorted({claim.scale for claim in run}))
-    header = ("claim of the paper", "paper", f"ours, scale={scales}", "seeds", "verdict")
-    lines = [(f"{c.claim} ({c.where})", paper_of(c), ours_of(c), seeds_of(c), c.word) for c in run]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in [header, ["---"] * len(header), *lines])
+    lines = [(f"{c.claim} ({c.where})", paper_of(c), ours_of(c), seeds_of(c), said(c)) for c in run]
+    table = _table(("claim of the paper", "paper", _ours_header(run), "seeds", "verdict"), lines)
     idle = [claim.claim for claim in claims if claim.word == NOT_RUN]
     return (table if run else "") + (f"\nNot run yet: {'; '.join(idle)}.\n" if idle else "")
 
 
-def in_readme(text: str, claims: Sequence[Claim]) -> str:
-    """The text of README.md with the claims between its two markers. ConfigError where it lacks them."""
-    before, begin, rest = text.partition(BEGIN)
+def said(claim: Claim) -> str:
+    """The verdict, and what it speaks of where that is not the mean alone."""
+    return f"{claim.word} ({claim.speaks_of})" if claim.speaks_of else claim.word
+
+
+def short_markdown(claims: Sequence[Claim]) -> str:
+    """README.md's table: one number with its interval in a cell, of the claims that `in_readme` names."""
+    shown = [(claim, one) for claim in claims for one in claim.evidence if one.in_readme]
+    lines = [(one.in_readme or "", printed(one.paper, "+.1f"), _ours(one), one.word) for _, one in shown]
+    return _table(("claim", "paper", _ours_header([claim for claim, _ in shown]), "verdict"), lines)
+
+
+def _ours_header(claims: Sequence[Claim]) -> str:
+    return f"ours, scale={'/'.join(sorted({claim.scale for claim in claims}))}"
+
+
+def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(line)} |\n" for line in [header, ["---"] * len(header), *lines])
+
+
+def between_markers(path: Path, table: str) -> None:
+    """Put a table between the two markers of a page. ConfigError where the page lacks them."""
+    before, begin, rest = path.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
-        raise ConfigError(f"README.md: no claims between markers: expected {BEGIN.strip()}, then {END.strip()}")
-    return f"{before}{begin}\n{markdown(claims)}\n{end}{after}"
+        raise ConfigError(f"{path.name}: no claims between markers: expected {BEGIN.strip()}, then {END.strip()}")
+    path.write_text(f"{before}{begin}\n{table}\n{end}{after}")

@@ -1,9 +1,9 @@
 """Figures: one manifest each, as PNG, PDF and SVG; and a run's own figure.
 
 A colour is a curve, everywhere: ours saturated, the paper's light. At scale=paper both share their axes. At another scale, where
-steps and heights mean something else, each panel is a pair, paper | ours; panels without runs of ours are left out. Up to
-three seeds are drawn as lines, more as a band: around accuracies their 95 % interval (rlvr.stats), around other quantities the
-range over seeds. Without runs a figure shows the paper's curves only.
+steps and heights mean something else, each panel is a pair, paper | ours; panels without runs of ours are left out. Every seed
+is a thin line. Of more than three there is a band too: around accuracies their 95 % interval (rlvr.stats), around other
+quantities the range over seeds. Without runs a figure shows the paper's curves only.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 FEW_POINTS = 12
 FEW_MARKERS = 6
 LEAST_SPAN = 10.0  # points: a smaller change than that must not fill a panel
-MOST_SEED_LINES = 3
+FEW_SEEDS = 3  # a band of fewer says less than their lines
 LABEL_WIDTH = 14
 SATURATION: dict[str, Any] = {"color": "0.2", "lw": 1, "ls": (0, (2, 2))}
 
@@ -86,12 +86,11 @@ def draw_ours(ax: Axes, line: Line) -> float | None:
     if (ours := line.ours) is None:
         return None
     ax.plot(ours.steps, ours.mean, markevery=_marked(len(ours.steps)), zorder=3, **line.look)
-    if 1 < len(line.runs) <= MOST_SEED_LINES:
-        for run in line.runs:
-            if (one := curve([run], line.quantity)) is not None:
-                ax.plot(one.steps, one.mean, color=line.look["color"], lw=0.6, alpha=0.5, zorder=2)
-    elif len(line.runs) > MOST_SEED_LINES:
-        ax.fill_between(ours.steps, ours.low, ours.high, color=line.look["color"], alpha=0.15, lw=0)
+    for run in line.runs if len(line.runs) > 1 else ():
+        if (one := curve([run], line.quantity)) is not None:
+            ax.plot(one.steps, one.mean, color=line.look["color"], lw=0.6, alpha=0.5, zorder=2)
+    if len(line.runs) > FEW_SEEDS:
+        ax.fill_between(ours.steps, ours.low, ours.high, color=line.look["color"], alpha=0.12, lw=0)
     return float(ours.mean[-1])
 
 

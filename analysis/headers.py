@@ -12,7 +12,7 @@ import numpy as np
 
 from analysis.results import ROOT
 from analysis.run_data import Run
-from rlvr.data import protocols
+from rlvr.data import scales
 
 EXPERIMENTS = ROOT / "conf" / "experiment"
 
@@ -28,7 +28,7 @@ def plain_runs(runs: Iterable[Run]) -> dict[str, dict[str, list[Run]]]:
 
 def line(scale: str, runs: Sequence[Run]) -> str:
     """The `# Ours:` line of one experiment's runs at one scale, on what stands for MATH500 there."""
-    benchmark = protocols.shown(scale, [*runs[0].scores])
+    benchmark = scales.shown(scale, [*runs[0].scores])
     scores = [run.scores[benchmark] for run in runs]
     base, last = (100 * np.mean([score.accuracy()[i] for score in scores]) for i in (0, -1))
     seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"

@@ -36,13 +36,13 @@ import yaml
 from analysis.results import ROOT
 from analysis.run_data import Run
 from rlvr.cli import ConfigError, did_you_mean
-from rlvr.data import protocols
+from rlvr.data import protocols, scales
 from rlvr.runs.naming import science
 from rlvr.runs.plain_files import LOADER
 
 MANIFESTS = ROOT / "experiments"
 PAPER = Path(__file__).parent / "paper"
-MAIN_MODEL = protocols.scale_file("paper")["base_model"]
+MAIN_MODEL = scales.scale_file("paper")["base_model"]
 SELECTIONS = ("best_average", "best_each", "validation", "last", "step")
 GROUPS = ("tiny", "paper", "arc", "r1_8k", "r1_32k")
 KINDS = ("table", "figure", "post_saturation")
@@ -131,7 +131,7 @@ class Manifest:
     def model_at(self, scale: str, row: Row) -> str:
         """The model whose runs fill a row: the paper's own, or at another scale the one that stands for the main one."""
         wanted = row.base_model or self.base_model
-        return protocols.scale_file(scale).get("base_model", wanted) if wanted == MAIN_MODEL else wanted
+        return scales.scale_file(scale).get("base_model", wanted) if wanted == MAIN_MODEL else wanted
 
     def runs_of(self, row: Row, scale: str, runs: Iterable[Run]) -> list[Run]:
         """The finished runs of a row at a scale, one for each seed: of a seed's variants the one without a name, else the first.
@@ -256,8 +256,8 @@ def paper_data(stem: str) -> pd.DataFrame:
 def benchmarks_at(scale: str, column: str) -> tuple[str, ...]:
     """The benchmarks of a scale that a column is the mean of; a name the paper does not have stands for itself."""
     column = "Avg" if column == "Average" else column
-    own = protocols.paper_columns(scale)
-    return own.get(column, ()) if column in protocols.paper_columns("paper") else (column,)
+    own = scales.paper_columns(scale)
+    return own.get(column, ()) if column in scales.paper_columns("paper") else (column,)
 
 
 def average_at(scale: str) -> tuple[str, ...]:
@@ -270,7 +270,7 @@ def check_columns(manifests: Iterable[Manifest], runs: Iterable[Run]) -> None:
     known = {name for run in runs for name in run.scores} | {
         name for group in GROUPS for name in protocols.group(group)
     }
-    known |= protocols.paper_columns("paper").keys() | {"Average"}
+    known |= scales.paper_columns("paper").keys() | {"Average"}
     for manifest in (m for m in manifests if m.paper is None):
         for column in manifest.columns:
             for name in column.benchmarks:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlvr.data import protocols
+from rlvr.data import scales
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.naming import run_name
 
@@ -42,7 +42,7 @@ class Planned:
     @property
     def arguments(self) -> list[str]:
         """Of run.py. The scale chooses its own base model."""
-        own = protocols.scale_file(self.scale)["base_model"]
+        own = scales.scale_file(self.scale)["base_model"]
         model = [] if self.base_model == own else [f"base_model={self.base_model}"]
         place = [f"scale={self.scale}", *model, f"seed={self.seed}", f"runs_dir={self.runs_dir}"]
         return [f"+experiment={self.experiment}", *place, *self.overrides]

@@ -19,7 +19,8 @@ OPEN = ("table05_loss_ablation", "table08_main")  # the other tables unfold on a
 REFERENCE = "one_shot"  # the run of the same scale, and where it can be seed, that others are told apart from
 MARKS = {"not reproduced": ("no", "✗"), "too noisy to say": ("noisy", "?"), "too few seeds": ("noisy", "·")}
 MARKS |= dict.fromkeys(("reproduced", "direction reproduced"), ("yes", "✓"))
-CLAIM_MARKS = {"yes": ("yes", "✓", "reproduced"), "no": ("no", "✗", "not reproduced"), "noisy": ("noisy", "?", "open"),
+MARKS["depends on the seed"] = ("noisy", "±")
+CLAIM_MARKS = {"seed": ("noisy", "±", "depending on the seed"), "yes": ("yes", "✓", "reproduced"), "no": ("no", "✗", "not reproduced"), "noisy": ("noisy", "?", "open"),
                "none": ("noisy", "·", "not run with three seeds")}  # fmt: skip
 
 
@@ -56,7 +57,7 @@ def cell_for_page(cell: Cell, subject: str | None = None) -> dict[str, Any]:
     few = bool(cell.verdicts) and all(verdict.word == FEW for verdict in cell.verdicts)
     return {
         "ours": printed(cell.ours, form), "range": cell.interval.range(form), "paper": printed(cell.paper, "g"),
-        "seeds": figures.seeds(cell.seeds) if cell.verdicts else "", "why": cell.why, "steps": cell.steps,
+        "seeds": (cell.ends or figures.seeds(cell.seeds)) if cell.verdicts else "", "why": cell.why, "steps": cell.steps,
         "strip": strip(cell.by_seed, cell.interval, cell.paper, (0, 100), False) if cell.is_run and percent else "",
         "validation": printed(cell.on_validation.value, form), "verdicts": verdicts, "few": f"no verdict below {SEEDS} seeds" if few else "", "link": link_to(cell.picks, subject),
     }  # fmt: skip
@@ -111,7 +112,7 @@ def claim_for_page(claim: Claim, drawn: set[str], tables: set[str]) -> dict[str,
     evidence = [(one.what, printed(one.paper, "+.1f"), f"{one.ours:+.1f}", one.word, link_to(one.picks), one.source)
                 for one in claim.evidence]  # fmt: skip
     return {
-        "claim": claim.claim, "where": claim.where, "word": claim.word, "mark": CLAIM_MARKS[claim.mark],
+        "claim": claim.claim, "where": claim.where, "word": claims.said(claim), "mark": CLAIM_MARKS[claim.mark],
         "paper": claims.paper_of(claim), "ours": claims.ours_of(claim) if run else "",
         "strip": strip(marks, interval, alone.paper if alone else float("nan"), span, True) if run else "",
         "evidence": evidence, "missing": claim.missing, "settles": claim.settles, "scale": claim.scale,

@@ -60,13 +60,6 @@ class Run:
         return f"{self.scale}/{self.base_model}/{self.name}/seed{self.seed}"
 
     @property
-    def first_rollouts(self) -> tuple:
-        """Equal for two runs whose first rollouts are the same, draw by draw, and which are no independent samples."""
-        of_batch = ("prompts_per_step", "samples_per_prompt", "temperature")
-        settings = ("train_set.name", "pool.name", *(f"scale.{name}" for name in of_batch))
-        return (self.scale, self.base_model, self.seed, *(self.settings.get(key) for key in settings))
-
-    @property
     def saturation(self) -> int | None:
         """The first step at which training accuracy over the last 1,024 rollouts is at least 99 %; None if never."""
         steps = -(-WINDOW // (self.settings["scale.prompts_per_step"] * self.settings["scale.samples_per_prompt"]))

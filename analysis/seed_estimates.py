@@ -2,7 +2,7 @@
 what selection flatters."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -13,7 +13,8 @@ from analysis import comparisons
 from analysis.comparisons import Contrast
 from analysis.manifests import PAPER_STEPS, average_at
 from analysis.run_data import Run
-from rlvr.stats import Interval, Part, mean_interval, pass_at_k
+from analysis.two_ends import Ends
+from rlvr.stats import Interval, Part, bounded_mean, mean_interval, pass_at_k
 
 PASS_K = 8
 VALIDATION = "validation"  # problems that no table shows, at scales that have them
@@ -25,14 +26,17 @@ class Estimate:
 
     parts: values "seeds problems" in that unit, a part for each set of problems, whose ids are `problems`; of what is known
     of whole runs only, "seeds 1". one_model: the untrained model, in one row whatever the seeds that evaluated it.
-    draws: `Run.first_rollouts` of each row; none of one model.
+    of_runs: the seed of each row; none of one model. line: where high begins (analysis.two_ends), NaN without one.
+    two_ended: whether seeds end high or low.
     """
 
     interval: Interval
     parts: Sequence[Part]
     problems: Sequence[tuple[str, ...]] = field(repr=False)
     one_model: bool = False
-    draws: Sequence[tuple] = ()
+    of_runs: Sequence[int] = ()
+    line: float = np.nan
+    two_ended: bool = False
 
     @property
     def by_seed(self) -> list[float]:
@@ -46,8 +50,8 @@ class Estimate:
         return len(np.asarray(self.parts[0].values))
 
     def minus(self, other: "Estimate") -> Contrast:
-        """The difference, paired by problem, and by seed where the runs begin alike; without a variance where a side is one run
-        known as a whole only.
+        """The difference, paired by problem, and by seed where both sides have the same; without a variance where a side is one
+        run known as a whole only, and where seeds with two ends cannot be paired.
         """
         value = self.interval.value - other.interval.value
         single = any(len(ids) == 0 for ids in self.problems) and any(
@@ -55,7 +59,36 @@ class Estimate:
         )
         if single or list(self.problems) != list(other.problems):
             return Contrast(value)
-        return comparisons.contrast(self.parts, other.parts, (self.draws, other.draws))
+        found = comparisons.contrast(self.parts, other.parts, (self.of_runs, other.of_runs))
+        if not (self.two_ended or other.two_ended) or len(found.of_seeds) < 2:
+            return found
+        if not (found.paired or other.one_model):
+            return Contrast(value)
+        bounds = (-other.interval.value, 100 - other.interval.value) if other.one_model else (-100.0, 100.0)
+        return replace(found, bounds=bounds)
+
+    @property
+    def high(self) -> dict[int, bool]:
+        """By seed, whether it ends high; empty without a line."""
+        if np.isnan(self.line):
+            return {}
+        return {seed: value >= self.line for seed, value in zip(self.of_runs, self.by_seed, strict=True)}
+
+    @property
+    def share(self) -> Contrast | None:
+        """Which share of seeds ends high, in percent, tested against a half; None where there are not two ends."""
+        if not self.two_ended or not self.high:
+            return None
+        values = tuple(100.0 * high for high in self.high.values())
+        return Contrast(float(np.mean(values)), of_seeds=values, bounds=(0.0, 100.0), null=50.0)
+
+    def share_minus(self, other: "Estimate") -> Contrast | None:
+        """The same less that of another, seed by seed; None where neither has two ends or few seeds are the same."""
+        common = comparisons.common_seeds(self.of_runs, other.of_runs)
+        if not (self.two_ended or other.two_ended) or not common or not self.high or not other.high:
+            return None
+        values = tuple(100.0 * (int(self.high[seed]) - int(other.high[seed])) for seed in common)
+        return Contrast(float(np.mean(values)), of_seeds=values, paired=True, bounds=(-100.0, 100.0))
 
 
 @dataclass(frozen=True)
@@ -76,6 +109,7 @@ class Estimator:
     def __init__(self, runs: Sequence[Run]):
         self.runs = runs
         self.scales = sorted({run.scale for run in runs}, key=lambda s: (s != "paper", s))
+        self.ends = Ends(runs)
         self._estimates: dict[tuple, Estimate | None] = {}
 
     def estimate(
@@ -88,8 +122,20 @@ class Estimator:
         key = (quantity, subject, one_model, *((id(p.run), p.benchmark, p.step) for group in picks for p in group))
         if key not in self._estimates:
             make = _of_whole_runs if quantity in ("boxed", "response_tokens") else _of_problems
-            self._estimates[key] = make(picks, quantity, subject, one_model)
+            found = make(picks, quantity, subject, one_model)
+            if found is not None and quantity == "accuracy" and not one_model:
+                found = self._with_ends(found, picks, subject)
+            self._estimates[key] = found
         return self._estimates[key]
+
+    def _with_ends(self, found: Estimate, picks: Picks, subject: str | None) -> Estimate:
+        """With the line; with two ends the interval is one that assumes no shape."""
+        runs = [pick.run for pick in picks[0]]
+        line = self.ends.line(runs[0], [group[0].benchmark for group in picks], subject)
+        if np.isnan(line) or not any(map(self.ends.two_ended, runs)):
+            return replace(found, line=line)
+        interval = bounded_mean(found.by_seed, 0, 100) if found.seeds > 1 else found.interval
+        return replace(found, line=line, two_ended=True, interval=interval)
 
 
 def _of_problems(picks: Picks, quantity: str, subject: str | None, one_model: bool) -> Estimate | None:
@@ -108,7 +154,7 @@ def _of_problems(picks: Picks, quantity: str, subject: str | None, one_model: bo
     found = parts(measured)
     percent = [Part(100 * np.asarray(part.values), part.samples, part.weight) for part in found]
     problems = list(dict.fromkeys(tuple(ids) for ids, _, _ in measured))
-    return Estimate(mean_interval(*found) * 100, percent, problems, one_model, _draws(picks, one_model))
+    return Estimate(mean_interval(*found) * 100, percent, problems, one_model, _seeds(picks, one_model))
 
 
 def _of_whole_runs(picks: Picks, quantity: str, subject: str | None, one_model: bool) -> Estimate | None:
@@ -119,11 +165,11 @@ def _of_whole_runs(picks: Picks, quantity: str, subject: str | None, one_model: 
         return None
     if one_model:
         seeds = seeds.mean(axis=0, keepdims=True)
-    return Estimate(mean_interval(Part(seeds), share=False), [Part(seeds)], [()], one_model, _draws(picks, one_model))
+    return Estimate(mean_interval(Part(seeds), share=False), [Part(seeds)], [()], one_model, _seeds(picks, one_model))
 
 
-def _draws(picks: Picks, one_model: bool) -> list[tuple]:
-    return [] if one_model else [pick.run.first_rollouts for pick in picks[0]]
+def _seeds(picks: Picks, one_model: bool) -> list[int]:
+    return [] if one_model else [pick.run.seed for pick in picks[0]]
 
 
 def parts(measured: Sequence[tuple[Sequence[str], NDArray, int]]) -> list[Part]:

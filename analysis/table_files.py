@@ -36,7 +36,8 @@ def sentences(verdicts: Sequence[Verdict]) -> str:
 
 def _sentence(verdict: Verdict) -> str:
     settles = f" ({verdict.settles})" if verdict.settles else ""
-    return f"{'the number' if verdict.question == 'number' else verdict.question}: {verdict.word}{settles}"
+    share = f", by share of seeds: {verdict.ends}" if verdict.share else ""
+    return f"{'the number' if verdict.question == 'number' else verdict.question}: {verdict.word}{share}{settles}"
 
 
 def described(table: Table) -> str:
@@ -50,7 +51,7 @@ def described(table: Table) -> str:
     stand_ins = {c.name: [n for part in c.benchmarks for n in benchmarks_at(table.scale, part)]
                  for c in table.manifest.columns if c.subject is None}  # fmt: skip
     names = ", ".join(f"{column} = {' + '.join(own)}" for column, own in stand_ins.items() if own)
-    ours += " Rows that train on the same examples are compared seed by seed."
+    ours += " Rows with the same seeds are compared seed by seed; where seeds end high or low the verdict speaks of the share that ends high."
     return (
         f"{ours} Another model on other problems ({names or 'none of these benchmarks'}): the difference is that of "
         "the gains over the untrained model, and a verdict compares directions only."

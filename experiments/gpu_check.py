@@ -1,22 +1,19 @@
 """Does everything work on this GPU, and how fast? One command, part by part; a part that is done is not done again.
 
     python -m experiments.gpu_check                                   # all parts, into gpu_check/<GPU>/
-    python -m experiments.gpu_check parts=roofline,engine,step        # what needs only torch and transformers
-    python -m experiments.gpu_check device=cpu shape=tiny             # a rehearsal: the same code without a GPU
+    python -m experiments.gpu_check parts=machine,engine              # what needs only torch and transformers
+    python -m experiments.gpu_check device=cpu                        # a rehearsal: the same code without a GPU
 
     machine    what is here, and what is missing, with the command that installs it
-    roofline   bf16 matrix products (FLOP/s) and memory bandwidth, which the other parts are compared with
     engine     the torch rollout engine in fp32 against the CPU's: greedy answers, log-probabilities; tokens/s in bf16
-    step       one GRPO step of `shape` with random weights: rollout and update in tokens/s, MFU, peak memory
     parity     log-probabilities, loss and parameters after an update of verl's engine, GPU against CPU (timings.gpu_parity)
     runs       one_shot, entropy_only and full_set at scale=tiny with hardware=one_gpu (one_gpu_torch where vLLM is missing), and
-               one_shot with one_gpu_torch and on the CPU beside it: scores, and how far rollout and trainer are apart (which
-               a weight that was not sent would show)
-    resume     one_shot killed in the middle goes on from its checkpoint, with each step once
+               one_shot with one_gpu_torch and on the CPU: scores, and the largest difference between the probabilities of
+               rollout and trainer, which is large when new weights have not reached the rollout
+    resume     one_shot, killed in the middle, resumes from its checkpoint and has each step once
 
-Each part writes <out>/<part>.json: small files to commit; one whose check does not hold writes <part>.failed.json and is done
-again the next time. <out>/runs holds the runs themselves, which go on where they were. The rollout of `step` ignores end tokens, for random weights end
-nowhere; its update is the policy gradient alone on fp32 weights with bf16 compute, gradients recomputed layer by layer.
+Each part writes <out>/<part>.json, or <part>.failed.json when its check does not hold; such a part is done again the next time.
+<out>/runs holds the run folders.
 """
 
 import json
@@ -37,6 +34,7 @@ import psutil
 
 from experiments.timings import apart
 from rlvr.cli import ConfigError, command, did_you_mean, option
+from rlvr.runs import provenance
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.metrics_file import read_metrics
 from rlvr.runs.plain_files import read_json
@@ -48,14 +46,9 @@ NEEDS = {
     "vllm": "pip install -e '.[gpu]'",
     "flash_attn": "pip install flash-attn==2.8.3 --no-build-isolation (or hardware.attention=sdpa)",
 }
-# hidden, layers, heads, key-value heads, MLP, vocabulary; prompts, samples of each, prompt and response tokens, tokens of a micro-batch
-SHAPES = {
-    "qwen2_5_math_1_5b": ((1536, 28, 12, 2, 8960, 151936), (16, 8, 128, 1024, 9216)),
-    "tiny": ((192, 4, 6, 2, 512, 640), (2, 4, 16, 32, 256)),
-}
 EXPERIMENTS = ("one_shot", "entropy_only", "full_set")
 # Largest differences from the CPU in fp32 that count as agreement, by precision. On a CPU verl's engine in fp32 is within
-# 1e-5, and bf16 within 0.0021 (mean log-probability) and 0.002 (gradient norm 0.095): results/gpu_parity_cpu_parts.csv.
+# 1e-5, and bf16 within 0.0021 (mean log-probability) and 0.002 (gradient norm 0.095): experiments/results/gpu_parity_cpu_parts.csv.
 AGREE = {
     "fp32": {"log_prob_diff_max": 1e-3, "loss_diff": 1e-4, "grad_norm_diff": 1e-3},
     "bf16": {"log_prob_diff_mean": 0.01, "loss_diff": 1e-3, "grad_norm_diff": 0.01},
@@ -66,35 +59,15 @@ AGREE = {
 class Options:
     parts: list[str] = option("which; all when none is given", [])
     device: Literal["cuda", "cpu"] = option("cpu: a rehearsal", "cuda")
-    shape: Literal["qwen2_5_math_1_5b", "tiny"] = option("of the model of `step`", "qwen2_5_math_1_5b")
     out: Path | None = option("folder of the results", None)
 
 
 def machine(options: Options) -> dict[str, Any]:
     import torch
 
-    cuda = options.device == "cuda"
-    return {
-        "device": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
-        "memory_gib": round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1) if cuda else None,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "missing": {name: remedy for name, remedy in NEEDS.items() if find_spec(name) is None},
-    }
-
-
-def roofline(options: Options) -> dict[str, Any]:
-    """tflops: of a bf16 product; bandwidth_tb_s: bytes read and written by a copy."""
-    import torch
-
-    size, count = (8192, 2**28) if options.device == "cuda" else (512, 2**22)
-    a, b = (torch.randn(size, size, device=options.device, dtype=torch.bfloat16) for _ in range(2))
-    source = torch.empty(count, device=options.device)
-    target = torch.empty_like(source)
-    product, copied = _seconds(lambda: a @ b, options), _seconds(lambda: target.copy_(source), options)
-    return {"tflops": 2 * size**3 / product / 1e12, "bandwidth_tb_s": 8 * count / copied / 1e12}
+    missing = {name: remedy for name, remedy in NEEDS.items() if find_spec(name) is None}
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda}
+    return provenance.hardware() | versions | {"missing": missing}
 
 
 def engine(options: Options) -> dict[str, Any]:
@@ -138,52 +111,6 @@ def engine(options: Options) -> dict[str, Any]:
         "log_prob_diff_max": max(gaps),
         "tokens_per_s": tokens / took,
     }
-
-
-def step(options: Options) -> dict[str, Any]:
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    from rlvr.verl_torch.generation import Generator, Sampling
-
-    (hidden, layers, heads, kv_heads, mlp, vocabulary), (prompts, n, prompt, response, budget) = SHAPES[options.shape]
-    config = Qwen2Config(
-        vocab_size=vocabulary, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
-        num_key_value_heads=kv_heads, intermediate_size=mlp, tie_word_embeddings=True, max_position_embeddings=4096,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    with torch.device(options.device):
-        model = Qwen2ForCausalLM(config)
-        parameters = sum(p.numel() for p in model.parameters())
-        generator = [Generator(Qwen2ForCausalLM(config).to(torch.bfloat16).eval(), ())]
-        questions = [torch.randint(0, vocabulary, (prompt,)).tolist() for _ in range(prompts)]
-        sampling = [Sampling(response, 0.6, seed=i, ignore_eos=True) for i in range(prompts * n)]
-        asked = [question for question in questions for _ in range(n)]
-        made: list = []
-        rollout_s = _seconds(lambda: made.append(generator[0].generate(asked, sampling)), options, 1)
-        generator.clear()  # its weights leave the card
-        model.gradient_checkpointing_enable()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
-        rows = torch.tensor([q + a.token_ids for q, a in zip(asked, made[0], strict=True)])
-
-        def update() -> None:
-            for part in rows.split(max(1, budget // rows.shape[1])):
-                with torch.autocast(options.device, torch.bfloat16):
-                    logits = model(input_ids=part, use_cache=False).logits[:, prompt - 1 : -1]
-                loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), part[:, prompt:].flatten())
-                (loss * len(part) / len(rows)).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-        update()  # Adam's moments
-        update_s = _seconds(update, options, 1)
-    peak = torch.cuda.max_memory_allocated() / 2**30 if options.device == "cuda" else None
-    rate = 8 * parameters * rows.numel() / update_s / 1e12  # forward 2, backward 4, recomputed forward 2
-    return {
-        "shape": options.shape, "parameters": parameters, "rows": len(rows), "prompt": prompt, "response": response,
-        "rollout_s": rollout_s, "rollout_tokens_per_s": prompts * n * response / rollout_s, "update_s": update_s,
-        "update_tokens_per_s": rows.numel() / update_s, "update_tflops": rate, "peak_gib": peak,
-    }  # fmt: skip
 
 
 def parity(options: Options) -> dict[str, Any]:
@@ -232,9 +159,7 @@ def resume(options: Options) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Options], dict[str, Any]]] = {
     "machine": machine,
-    "roofline": roofline,
     "engine": engine,
-    "step": step,
     "parity": parity,
     "runs": runs,
     "resume": resume,
@@ -248,7 +173,7 @@ def lacks(part: str, options: Options) -> list[str]:
 
     found = []
     if options.device == "cuda" and not torch.cuda.is_available():
-        found.append("a CUDA GPU that torch finds (device=cpu shape=tiny rehearses without)")
+        found.append("a CUDA GPU that torch finds (device=cpu rehearses without)")
     return found + [f"{name} ({NEEDS[name]})" for name in PACKAGES.get(part, ()) if find_spec(name) is None]
 
 
@@ -301,24 +226,6 @@ def _summary(metrics_path: Path) -> dict[str, Any]:
         if name in metrics:
             said[name] = float(metrics[name].agg(over_steps))
     return said | metrics.filter(like="time/").mean().round(3).to_dict()
-
-
-def _seconds(action: Callable[[], object], options: Options, repeats: int = 20) -> float:
-    """Of one call, warm."""
-    import torch
-
-    def wait() -> None:
-        if options.device == "cuda":
-            torch.cuda.synchronize()
-
-    if repeats > 1:
-        action()
-    wait()
-    started = time.perf_counter()
-    for _ in range(repeats):
-        action()
-    wait()
-    return (time.perf_counter() - started) / repeats
 
 
 def _folder(options: Options) -> Path:

@@ -38,9 +38,9 @@ from experiments import run_states, slurm
 from experiments.launch_plan import Outcome, manifest, survey, there
 from experiments.status import console
 from rlvr.cli import ConfigError, command, option
-from rlvr.data import protocols
+from rlvr.data import scales
 from rlvr.runs.naming import PLACE
-from rlvr.training.console import duration
+from rlvr.training.progress import duration
 
 RUN = Path(__file__).resolve().parents[1] / "run.py"
 POLL_S = 0.2
@@ -73,7 +73,7 @@ def launch(options: Options) -> int:
     for override in options.overrides:
         if (key := override.partition("=")[0].lstrip("+")) in PLACE:
             raise ConfigError(f"{override}: {key} is what the tables say; run.py starts a single run")
-    protocols.check_scale(options.scale)
+    scales.check_scale(options.scale)
     screen = console()
     tables = [manifest(name) for name in options.tables]
     wanted, left_out = needed(tables, options.scale, options.seeds, options.overrides, options.runs_dir)

@@ -16,11 +16,11 @@ import yaml
 from rich.table import Table
 from rich.text import Text
 
-from rlvr.data import protocols
+from rlvr.data import scales
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.metrics_file import metrics_line
 from rlvr.runs.plain_files import LOADER, DamagedFile, parsed, read_json
-from rlvr.training.console import duration, seconds_left
+from rlvr.training.progress import duration, seconds_left
 
 TAIL_BYTES = 2**18  # of metrics.jsonl: about 200 steps, so several evaluations
 RECENT_STEPS = 20
@@ -118,7 +118,7 @@ def _score(lines: list[dict], scale: str) -> str:
     for line in reversed(lines):
         tested = [key.split("/")[1] for key in line if key.startswith("eval/") and key.endswith("/accuracy")]
         if tested:
-            shown = protocols.shown(scale, tested)
+            shown = scales.shown(scale, tested)
             return f"{shown} {100 * line[f'eval/{shown}/accuracy']:.1f}"
     return ""
 

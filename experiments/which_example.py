@@ -3,14 +3,14 @@
     python -m experiments.which_example [of=which_example] [runs=runs] [results=results]
 
 For each row of a table of one-example runs (experiments/which_example.yaml) its gain: greedy accuracy on `validation` at the last
-step less that of the untrained model, mean of the seeds. Beside it the scores of its example:
+step minus that of the untrained model, mean over the seeds. Beside it the scores of its example:
 
     variance       historical variance, by which the pool is ranked (rlvr/tiny/ranking.csv)
     rate           p, how often the base model solves it; rate_variance: p (1 - p)
     only_good      p times the share of its right answers that reason: the column `right_reasons` of `base`
 
-Spearman's rank correlation of each with the gain, its 95 % interval from a bootstrap over examples, once over the odd rows (to fix
-a score on) and once over the even ones (to judge it by). Writes <out>.csv and <out>.png.
+Prints and writes Spearman's rank correlation of each score with the gain, with a 95 % bootstrap interval over examples. The odd
+rows choose a score, the even rows test the choice.
 """
 
 import re
@@ -23,10 +23,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from analysis.manifests import MANIFESTS, Manifest, load_manifest
+from analysis.manifests import Manifest
 from analysis.results import RESULTS, ROOT, load
 from analysis.run_data import Run
 from analysis.seed_estimates import VALIDATION, accuracies
+from experiments.launch_plan import manifest
 from rlvr.cli import ConfigError, command, option
 from rlvr.stats import Interval
 
@@ -44,7 +45,7 @@ class Options:
     base: Path = option("the base model's answers to the pool", ROOT / "experiments/results/tiny_v2_pool_base.csv")
     ranking: Path = option("the ranking that the runs were made with", ROOT / "rlvr/tiny/ranking.csv")
     scores: list[str] = option("which of the scores; all that are at hand", [])
-    out: Path = option("the table and the figure, without their ending", Path("which_example"))
+    out: Path = option("the correlations", Path("which_example.csv"))
 
 
 def correlation(score: ArrayLike, gain: ArrayLike, draws: int = DRAWS, seed: int = 0) -> Interval:
@@ -67,13 +68,13 @@ def correlation(score: ArrayLike, gain: ArrayLike, draws: int = DRAWS, seed: int
 def gains(table: Manifest, scale: str, runs: Sequence[Run]) -> pd.DataFrame:
     """By row of the table: half, rank of its example, seeds, gain in points; without the rows that have no run."""
     lines = []
-    for number, row in enumerate((row for row in table.rows if row.experiment), 1):
+    for number, row in enumerate(row for row in table.rows if row.experiment):
         found = table.runs_of(row, scale, runs)
         of_seeds = [100 * accuracies(run, [VALIDATION]) for run in found]
         changes = [curve.iloc[-1] - curve[0] for curve in of_seeds if len(curve) > 1 and 0 in curve]
         ranks = {run.settings["train_set.name"] for run in found}
         if changes and (rank := re.fullmatch(r"pi(\d+)", " ".join(ranks))):
-            half = HALVES[(number - 1) % 2]
+            half = HALVES[number % 2]
             lines.append((row.label, half, int(rank[1]), len(changes), float(np.mean(changes))))
     return pd.DataFrame(lines, columns=["row", "half", "rank", "seeds", "gain"])
 
@@ -104,35 +105,11 @@ def _looked_up(option: str, path: Path, key: str, columns: Sequence[str], wanted
     return frame.set_index(key).loc[wanted]
 
 
-def draw(lines: pd.DataFrame, found: pd.DataFrame, out: Path) -> None:
-    """A panel for each score: its value and the gain, a dot for each example; those that judge it are filled."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    from analysis import style
-
-    names = list(dict.fromkeys(found["score"]))
-    with rc_context(fname=style.RC):
-        fig = Figure(figsize=(2.7 * len(names), 2.8), layout="constrained")
-        for ax, name in zip(fig.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-            for half, face in zip(HALVES, ("none", style.PALETTE[0]), strict=True):
-                own = lines[lines["half"] == half]
-                ax.scatter(own[name], own["gain"], 18, facecolors=face, edgecolors=style.PALETTE[0], zorder=3)
-            rho = found[found["score"] == name].set_index("half")["said"]
-            ax.set_title("\n".join([name, *(f"{half} rows: {rho[half]}" for half in HALVES)]))
-            ax.axhline(0, color="0.5", lw=0.8)
-        fig.axes[0].set_ylabel("gain on validation, points")
-        fig.supxlabel("score of the example; open: odd rows, filled: even rows", fontsize=8)
-        fig.savefig(out)
-
-
 def judge(options: Options) -> None:
-    """Write the table and the figure. ConfigError where there are no runs, or a score is not known."""
-    path = MANIFESTS / f"{options.of}.yaml"
-    if not path.exists():
-        raise ConfigError(f"of={options.of}: no such table in {MANIFESTS}")
+    """Write the table. ConfigError where there are no runs, or a score is not known."""
+    table = manifest(options.of)
     runs, _ = load(options.runs, options.results)
-    lines = gains(load_manifest(path), options.scale, runs)
+    lines = gains(table, options.scale, runs)
     if lines.empty:
         raise ConfigError(f"of={options.of}: none of its rows is run; python -m experiments.launch {options.of}")
     lines = with_scores(lines, options.ranking, options.base)
@@ -147,11 +124,10 @@ def judge(options: Options) -> None:
         for half in HALVES:
             own = lines[lines["half"] == half]
             rho = correlation(own[name], own["gain"])
-            found.append((name, half, len(own), rho.value, rho.low, rho.high, f"{rho:+.2f}" or "too few"))
-    table = pd.DataFrame(found, columns=["score", "half", "examples", "spearman", "low", "high", "said"])
-    table.drop(columns="said").to_csv(f"{options.out}.csv", index=False, float_format="%.4g", lineterminator="\n")
-    draw(lines, table, Path(f"{options.out}.png"))
-    print(table.drop(columns="said").to_string(index=False, float_format="{:.2f}".format))
+            found.append((name, half, len(own), rho.value, rho.low, rho.high))
+    correlations = pd.DataFrame(found, columns=["score", "half", "examples", "spearman", "low", "high"])
+    correlations.to_csv(options.out, index=False, float_format="%.4g", lineterminator="\n")
+    print(correlations.to_string(index=False, float_format="{:.2f}".format))
 
 
 if __name__ == "__main__":

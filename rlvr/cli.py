@@ -7,9 +7,10 @@
 
     sys.exit(command(Options, work, __doc__))                   # work(options) -> exit code or None
 
-A value is read as its annotation says: str and Path as they stand (spaces, commas, brackets and equals signs need no
-quotes; `~` is the home folder), int, float, bool, Literal, `list[...]` (comma-separated, or given again) and `| None`.
-`dict` takes `key.<name>.<name>=value`. `-h` prints the module's text and the options.
+The annotation says how a value is read: str, Path, int, float, bool, Literal, `list[...]` and `| None`. A text or path may hold
+spaces, commas, brackets and equals signs without quotes; `~` is the home folder. The values of a list stand between commas,
+or the option is given again. An option of type dict takes `key.<name>.<key>=value`. `-h` prints the module's text and the
+options.
 """
 
 from __future__ import annotations
@@ -36,9 +37,12 @@ class DataError(ConfigError):
     """Data that is not there or does not fit."""
 
 
-def did_you_mean(given: str, known: Sequence[str], otherwise: str | None = None) -> str:
-    """A hint for a misspelt name: the known one most like it, else all of them."""
-    close = get_close_matches(given, known, n=1)
+def did_you_mean(given: str, known: Sequence[str], otherwise: str | None = None, cutoff: float = 0.6) -> str:
+    """A hint for a misspelt name: the known name most like it, else `otherwise`, else all known names.
+
+    `cutoff`: how alike two names must be, 1 for equal ones.
+    """
+    close = get_close_matches(given, known, n=1, cutoff=cutoff)
     return f"did you mean {close[0]}?" if close else otherwise or f"expected one of {', '.join(known)}"
 
 
@@ -58,9 +62,11 @@ def option(
     others: bool = False,
     key: str | None = None,
 ) -> Any:
-    """A field of an options dataclass. `positional`: arguments without an equals sign are its values. `others`: so are, as
-    they stand, those with one whose key no field has. `key`: what is written for it, where that is not the field's name; of a
-    dict, what its arguments begin with."""
+    """A field of an options dataclass.
+
+    `positional`: collects the arguments without an equals sign. `others`: collects, unread, the key=value arguments whose key
+    no field has. `key`: how the option is written, where that is not the field's name.
+    """
     about = {"help": help, "at_least": at_least, "positional": positional, "others": others, "key": key}
     if isinstance(default, list | dict):
         return field(default_factory=default.copy, metadata=about)
@@ -70,7 +76,7 @@ def option(
 def command(
     options: type[T], work: Callable[[T], int | None], doc: str | None, arguments: Sequence[str] | None = None
 ) -> int:
-    """Read the command line, do the work, and say in one line what went wrong; returns the exit code."""
+    """Read the command line and do the work; an error is printed in one line. Returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if {"-h", "--help"} & set(arguments):
         print(usage(options, doc))
@@ -81,7 +87,7 @@ def command(
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        if error.strerror is None:  # no answer of the system's: a library's, whose place matters
+        if error.strerror is None:  # raised by a library, not by the system: its traceback is needed
             raise
         print(f"error: {': '.join(filter(None, [str(error.filename or ''), error.strerror]))}", file=sys.stderr)
         return 1
@@ -93,84 +99,76 @@ def command(
 def usage(options: type, doc: str | None) -> str:
     """The module's text, and a line for each option."""
     lines = [(doc or "").strip(), "", "options:"]
-    for one, kind in _typed(options):
+    for key, (one, kind) in _fields(options).items():
+        values = "|".join(map(str, get_args(kind))) if get_origin(kind) is Literal else "..."
+        shape = "<name>.<key>=..." if kind is dict else f"={values}"
         default = "" if _default(one) in (None, MISSING, [], {}) else f" (default: {_default(one)})"
-        lines.append(f"  {(one.metadata['key'] or one.name) + _shape(kind):<34} {one.metadata['help']}{default}")
+        lines.append(f"  {key + shape:<34} {one.metadata['help']}{default}")
     return "\n".join(lines)
 
 
 def read(options: type[T], arguments: Sequence[str]) -> T:
-    """The options that the arguments say. ConfigError for an unknown key, a value of another kind, or one missing."""
-    known = dict((one.name, (one, kind)) for one, kind in _typed(options))
+    """The options that the arguments set. ConfigError for an unknown key, a value of the wrong kind, or a missing option."""
+    known = _fields(options)
+    positional, others = (
+        next((key for key, (one, _) in known.items() if one.metadata[role]), None) for role in ("positional", "others")
+    )
     values: dict[str, Any] = {}
     for argument in arguments:
         key, equals, text = argument.partition("=")
-        name, *below = key.split(".")
-        if whole := next(
-            (n for n, (one, kind) in known.items() if one.metadata["key"] == key and kind is not dict), None
-        ):
-            name, below = whole, []
-        if below and (group := next((one for one, _ in known.values() if one.metadata["key"] == name), None)):
-            name = group.name
-        others = next((one for one, _ in known.values() if one.metadata["others"]), None)
+        name, *below = [key] if key in known else key.split(".")
+        if below and f"{name}." in known:
+            name += "."
         if equals and others and (name not in known or below and known[name][1] is not dict):
-            values.setdefault(others.name, []).append(argument)
+            values.setdefault(known[others][0].name, []).append(argument)
             continue
-        if not equals or name not in known:
-            free = next((one for one, _ in known.values() if one.metadata["positional"]), None)
-            if free is None or equals or argument.startswith("-"):
-                hint = did_you_mean(name.lstrip("-"), list(known), f"known: {', '.join(known)}")
-                raise ConfigError(f"{argument}: expected key=value; {hint} (-h explains)")
-            name, below, text = free.name, [], argument
+        if not equals and positional and not argument.startswith("-"):
+            name, below, text = positional, [], argument
+        elif not equals or name not in known:
+            hint = did_you_mean(name.lstrip("-"), list(known), f"known: {', '.join(known)}")
+            raise ConfigError(f"{argument}: expected key=value; {hint} (-h explains)")
         one, kind = known[name]
         if kind is dict:
-            _put(values.setdefault(name, {}), below, text, argument)
+            _put(values.setdefault(one.name, {}), below, text, argument)
         elif below:
             raise ConfigError(f"{argument}: {name} has no keys below it")
         elif get_origin(kind) is list:
-            values.setdefault(name, []).extend(_read_list(key, text, get_args(kind)[0]))
+            values.setdefault(one.name, []).extend(_read_list(key, text, get_args(kind)[0]))
         else:
-            values[name] = _read_value(key, text, kind)
+            value = values[one.name] = _read_value(key, text, kind)
             least = one.metadata["at_least"]
-            if least is not None and values[name] is not None and values[name] < least:
+            if least is not None and value is not None and value < least:
                 raise ConfigError(f"{argument}: expected {least} or more")
-    for one, _ in known.values():
+    for key, (one, _) in known.items():
         if one.name not in values and _default(one) is MISSING:
-            raise ConfigError(f"{one.name}=...: must be given: {one.metadata['help']} (-h explains)")
+            raise ConfigError(f"{key}=...: must be given: {one.metadata['help']} (-h explains)")
     return options(**values)
 
 
-def _typed(options: type) -> list[tuple[Field, Any]]:
-    """The fields and their types, `| None` taken off."""
+def _fields(options: type) -> dict[str, tuple[Field, Any]]:
+    """The fields by the key that is written for them, a dot behind that of a dict, each with its type without `| None`."""
     hints = get_type_hints(options)
-    return [(one, _without_none(hints[one.name])) for one in fields(options)]
-
-
-def _without_none(kind: Any) -> Any:
-    if get_origin(kind) in (Union, UnionType):
-        return next(part for part in get_args(kind) if part is not type(None))
-    return kind
+    known = {}
+    for one in fields(options):
+        kind = hints[one.name]
+        if get_origin(kind) in (Union, UnionType):
+            kind = next(part for part in get_args(kind) if part is not type(None))
+        known[(one.metadata["key"] or one.name) + "." * (kind is dict)] = one, kind
+    return known
 
 
 def _default(one: Field) -> Any:
     return one.default if one.default_factory is MISSING else one.default_factory()
 
 
-def _shape(kind: Any) -> str:
-    if kind is dict:
-        return ".<name>.<key>=..."
-    if get_origin(kind) is Literal:
-        return "=" + "|".join(map(str, get_args(kind)))
-    return "=..."
-
-
 def _read_list(key: str, text: str, kind: Any) -> list[Any]:
-    """Values between commas; a list of paths is given one at a time, for a path may hold commas."""
-    inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    if kind is not Path and text.startswith("[") != text.endswith("]"):
+    """Values between commas. A path may hold commas, so a list of paths is given one path at a time."""
+    if kind is Path:
+        return [_read_value(key, text, kind)]
+    if text.startswith("[") != text.endswith("]"):
         raise ConfigError(f"{key}={text}: a bracket does not close; write [a,b] or a,b")
-    parts = [text] if kind is Path else [part.strip() for part in inner.split(",") if part.strip()]
-    return [_read_value(key, part, kind) for part in parts]
+    parts = text[1:-1] if text.startswith("[") else text
+    return [_read_value(key, part.strip(), kind) for part in parts.split(",") if part.strip()]
 
 
 def _read_value(key: str, text: str, kind: Any) -> Any:
@@ -189,7 +187,7 @@ def _read_value(key: str, text: str, kind: Any) -> Any:
 
 
 def _put(tree: dict, below: list[str], text: str, argument: str) -> None:
-    """A value of an open group, read as YAML reads it."""
+    """Set a value of an option of type dict. The value is read as YAML; a file or grader is a text as it stands."""
     import yaml
 
     if len(below) != 2:

@@ -23,6 +23,10 @@ from rlvr.cli import ConfigError, command, option
 LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "NOTICE", "USE_POLICY.md")
 CONVERTER = "convert_hf_to_gguf.py"
 UNKNOWN = "other"
+SETTINGS = {
+    "prompts a step": "prompts_per_step", "answers to each": "samples_per_prompt", "learning rate": "learning_rate",
+    "temperature": "temperature", "tokens of an answer": "max_response_tokens",
+}  # fmt: skip
 
 
 @dataclass
@@ -42,18 +46,18 @@ class Options:
 
 def export(options: Options) -> int:
     """Write the folder; returns the exit code. ConfigError for what cannot be exported."""
-    from rlvr.evaluate import evaluated_models as subjects
+    from rlvr.evaluate import evaluated_models
 
     if options.out.exists():
         raise ConfigError(f"out={options.out}: is there already; give another, or remove it")
     converter = find_converter(options.converter) if options.format == "gguf" else None
     if options.push_to and not sys.stdin.isatty():
         raise ConfigError("push_to: asks before it uploads, and nobody is at the keyboard; leave it out")
-    subject = subjects.of_run(options.run, options.step, options.base, None)
+    subject = evaluated_models.of_run(options.run, options.step, options.base, None)
     step = max(subject.models)
     if step == 0 or len(subject.models) > 2:
         raise ConfigError(f"step={options.step}: expected best, last or one kept step of {options.run}")
-    base = Path(subject.models[0]) if Path(subject.models[0]).is_dir() else None
+    base = Path(subject.models[0])
     licence = options.license or licence_of(base)
     if options.push_to and licence == UNKNOWN:
         raise ConfigError(
@@ -64,9 +68,8 @@ def export(options: Options) -> int:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         _write_model(subject.models[step], subject.template, subject.config, options.dtype, partial)
-        for name in LICENCES:
-            if base is not None and (base / name).is_file():
-                shutil.copy(base / name, partial / name)
+        for file in (base / name for name in LICENCES if (base / name).is_file()):
+            shutil.copy(file, partial)
         (partial / "README.md").write_text(card(subject, step, out.name, licence))
         if converter is not None:
             _convert(converter, partial, partial / f"{out.name}.gguf")
@@ -83,7 +86,9 @@ def _write_model(path: str, template: str, config: dict, dtype: str | None, out:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from rlvr.data.prompts import chat_template
+    from rlvr.data.prompts import STOPS, chat_template
+    from rlvr.verl_torch import stop_texts
+    from rlvr.verl_torch.generation import end_tokens
 
     model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype) if dtype else "auto")
     tokenizer = AutoTokenizer.from_pretrained(path)
@@ -91,15 +96,17 @@ def _write_model(path: str, template: str, config: dict, dtype: str | None, out:
         tokenizer.chat_template = text
     # transformers' own default is 20 tokens, which no answer fits into.
     model.generation_config.max_new_tokens = config["scale"]["max_response_tokens"]
+    stops = stop_texts.token_ids(tokenizer, STOPS.get(template, ()))
+    model.generation_config.eos_token_id = list(dict.fromkeys([*end_tokens(model, lambda: tokenizer), *stops]))
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
 
 
-def licence_of(base: Path | None) -> str:
+def licence_of(base: Path) -> str:
     """What the model card in the base model's folder says (its YAML header); "other" where it does not."""
     import yaml
 
-    text = (base / "README.md").read_text() if base is not None and (base / "README.md").exists() else ""
+    text = (base / "README.md").read_text() if (base / "README.md").exists() else ""
     if not text.startswith("---"):
         return UNKNOWN
     try:
@@ -114,58 +121,64 @@ def card(subject: Any, step: int, name: str, licence: str) -> str:
     import yaml
 
     from rlvr.data.own_examples import trained_on
-    from rlvr.runs import evaluations
-    from rlvr.runs.plain_files import read_json
+    from rlvr.data.prompts import STOPS
 
-    config, folder = subject.config, subject.folder
+    config = subject.config
     base = config["base_model"]
     given = str(base.get("path") or "")
-    on_hub = given.count("/") == 1 and not given.startswith(("/", "."))
     header: dict[str, Any] = {"license": licence, "library_name": "transformers", "pipeline_tag": "text-generation"}
-    if on_hub:
+    if given.count("/") == 1 and not given.startswith(("/", ".")):  # on the hub
         header["base_model"] = given
     header["tags"] = ["rlvr", "reinforcement-learning", "verl"]
-    before, after = (evaluations.scores(folder, s) for s in (0, step))
-    scores = [
-        f"| {benchmark} | {before[benchmark] * 100:.1f} | {score * 100:.1f} |" if benchmark in before
-        else f"| {benchmark} | | {score * 100:.1f} |"
-        for benchmark, score in after.items()
-    ]  # fmt: skip
-    scale, loss = config["scale"], config.get("loss", {})
-    packages = read_json(folder.provenance_path)["packages"] if folder.provenance_path.exists() else {}
-    versions = {name: packages[name] for name in ("verl", "torch", "transformers") if name in packages}
-    settings = {
-        "algorithm": (config.get("algorithm") or {}).get("adv_estimator"), "steps": step,
-        "prompts a step": scale.get("prompts_per_step"), "answers to each": scale.get("samples_per_prompt"),
-        "learning rate": scale.get("learning_rate"), "temperature": scale.get("temperature"),
-        "tokens of an answer": scale.get("max_response_tokens"), "seed": config.get("seed"),
-        "LoRA rank": (config.get("lora") or {}).get("rank") or None,
-        **{f"loss.{key}": value for key, value in loss.items()}, **versions,
-    }  # fmt: skip
-    examples = "\n".join(
-        f"{_indented(example['question'])}\n\nLabel: `{example['answer']}`\n" for example in trained_on(folder)
-    )
-    stated = (
-        licence
-        if licence != UNKNOWN
-        else "not stated beside the base model's weights; look it up before you share this"
-    )
+    examples = [
+        "\n".join(f"    {line}" for line in one["question"].splitlines()) + f"\n\nLabel: `{one['answer']}`\n"
+        for one in trained_on(subject.folder)
+    ]
+    unstated = "not stated beside the base model's weights; look it up before you share this"
+    stops = ", ".join(f"`{stop}`" for stop in STOPS.get(subject.template, ()))
     return "\n".join([
         f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n",
         f"# {name}\n",
         f"{base['name']} after {step} steps of reinforcement learning with verifiable rewards "
         f"(experiment `{config.get('experiment_name', 'unknown')}`, one-shot-rlvr on verl).\n",
-        "## Trained on\n", examples,
-        "## Scores\n", "In per cent, with 95 % intervals over problems; they say nothing about other training seeds.\n",
-        "| benchmark | base | this model |\n|---|---|---|", *scores, "",
-        "## Settings\n", "| | |\n|---|---|", *(f"| {key} | {value} |" for key, value in settings.items() if value is not None),
-        "", "Prompts: the chat template beside the tokenizer is the one that training used.\n",
-        f"Licence of the base model: {stated}.\n",
+        "## Trained on\n", *examples,
+        "## Scores\n", *_scores(subject, step), "",
+        "## Settings\n", "| | |\n|---|---|", *_settings(subject, step), "",
+        "Prompts: the chat template beside the tokenizer is the one that training used.\n",
+        *([f"In the scores above an answer also ends before the first of {stops}; the generation config lists those that are "
+           "one token.\n"] if stops else []),
+        f"Licence of the base model: {licence if licence != UNKNOWN else unstated}.\n",
     ])  # fmt: skip
 
 
-def _indented(text: str) -> str:
-    return "\n".join(f"    {line}" for line in text.splitlines())
+def _scores(subject: Any, step: int) -> list[str]:
+    """The lines about the benchmarks of the run's report, as far as the step is evaluated on them."""
+    from rlvr.data.protocols import reported_names
+    from rlvr.runs import evaluations
+
+    benchmarks = reported_names(subject.config)
+    before, after = (evaluations.scores(subject.folder, s, benchmarks) for s in (0, step))
+    if not after:
+        return ["This step is not evaluated."]
+    rows = []
+    for name, score in after.items():
+        of_base = f"{before[name].accuracy * 100:.1f}" if name in before else ""
+        rows.append(f"| {name} | {score.problems} | {of_base} | {score.accuracy * 100:.1f} |")
+    about = "In per cent, with 95 % intervals over problems; they say nothing about other training seeds.\n"
+    return [about, "| benchmark | problems | base | this model |\n|---|---|---|---|", *rows]
+
+
+def _settings(subject: Any, step: int) -> list[str]:
+    from rlvr.runs.plain_files import read_json
+
+    config, file = subject.config, subject.folder.provenance_path
+    packages = read_json(file)["packages"] if file.exists() else {}
+    settings = {"algorithm": (config.get("algorithm") or {}).get("adv_estimator"), "steps": step}
+    settings |= {shown: config["scale"].get(key) for shown, key in SETTINGS.items()}
+    settings |= {"seed": config.get("seed"), "LoRA rank": (config.get("lora") or {}).get("rank") or None}
+    settings |= {f"loss.{key}": value for key, value in config.get("loss", {}).items()}
+    settings |= {package: packages.get(package) for package in ("verl", "torch", "transformers")}
+    return [f"| {key} | {value} |" for key, value in settings.items() if value is not None]
 
 
 def find_converter(given: Path | None) -> Path:

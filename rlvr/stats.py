@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -134,11 +135,13 @@ class Components(NamedTuple):
     seed_freedom: NDArray
 
 
-def components(groups: Sequence[Sequence[NDArray]], weights: ArrayLike) -> Components:
+def components(groups: Sequence[Sequence[NDArray]], weights: ArrayLike, cautious: bool = False) -> Components:
     """Variance components of a weighted mean over seeds and problems, crossed; NaN for a single value.
 
     groups: one, or two whose difference is meant, which shares its problems. Each: an array "... seeds problems" for each
     weight. Seeds of two groups are independent; a group of one seed adds nothing for other seeds.
+    cautious: the few seeds count for the degrees of freedom also where they differ by no more than the residual, which three
+    seeds do by chance too often.
     """
     weights = np.asarray(weights, float)
     zero = np.zeros(np.shape(groups[0][0])[:-2])
@@ -164,7 +167,7 @@ def components(groups: Sequence[Sequence[NDArray]], weights: ArrayLike) -> Compo
         # Both hold the residual, which is counted once; seeds that differ by no more than it do not count at all.
         differ = of_seeds > noise
         variance += differ * (of_seeds - noise)
-        squares += differ * (of_seeds**2 / (seeds - 1) + noise_squares)
+        squares += (differ | cautious) * (of_seeds**2 / (seeds - 1) + noise_squares)
         larger = np.maximum(of_seeds, noise)
         by_seeds += larger
         of_seed += seeds * larger
@@ -176,6 +179,31 @@ def components(groups: Sequence[Sequence[NDArray]], weights: ArrayLike) -> Compo
 
 def _freedom(variance: NDArray, squares: NDArray) -> NDArray:
     return np.where(squares > 0, variance**2 / np.where(squares > 0, squares, 1), 1)
+
+
+def bounded_mean(values: ArrayLike, low: float, high: float) -> Interval:
+    """Mean of a few values that lie between two bounds, with a 95 % interval that assumes nothing else of them.
+
+    Gaffke's (2005): the bound is counted as one more value and all are weighted at random, uniformly; of shares of zeros and
+    ones it is Clopper and Pearson's. For values at two ends, of which few seeds may show one only, t is too narrow.
+    """
+    found = np.sort(np.asarray(values, float))
+    lows, highs = bounded_means(tuple(found.tolist()), low, high)
+    mean = float(found.mean())
+    return Interval(mean, min(mean, float(np.quantile(lows, 0.025))), max(mean, float(np.quantile(highs, 0.975))))
+
+
+@cache
+def bounded_means(values: tuple[float, ...], low: float, high: float) -> tuple[NDArray, NDArray]:
+    """Means of rising values with random weights, the lower bound among them; and with the upper: each "draws", rising."""
+    weights = _weights(len(values) + 1)
+    return np.sort(weights @ np.array([low, *values])), np.sort(weights @ np.array([*values, high]))
+
+
+@cache
+def _weights(n: int, draws: int = 20_000) -> NDArray:
+    """Random weights that add up to one: "draws n", the same for all who ask."""
+    return np.random.default_rng(n).dirichlet(np.ones(n), draws)
 
 
 def wilson(share: ArrayLike, problems: ArrayLike) -> tuple[NDArray, NDArray]:

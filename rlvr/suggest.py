@@ -147,8 +147,8 @@ def solved(options: Options, screen: Any) -> tuple[list[dict[str, str]], Any]:
 
     from rlvr.config.compose import compose, explain
     from rlvr.data import gguf, own_examples, pools, prepare, prompts, protocols
-    from rlvr.evaluate.answer_store import Store, only_one
-    from rlvr.evaluate.answering import Asked, LazyEngine, run_all
+    from rlvr.evaluate.answer_store import Store, evaluation_lock
+    from rlvr.evaluate.answering import BenchmarkTask, LazyEngine, run_all
     from rlvr.evaluate.evaluated_models import tokenizer_of
     from rlvr.runs import samples
     from rlvr.runs.evaluations import rows_of_problems
@@ -162,7 +162,9 @@ def solved(options: Options, screen: Any) -> tuple[list[dict[str, str]], Any]:
     template = options.template or cfg.base_model.template
     examples = own_examples.read_examples(pool, f"pool={pool}")
     rows = pools.own_pool(examples, cfg.pool.source)
-    prepare.check_labels(rows, pool.name)
+    rows, notes = prepare.with_checked_labels(rows, pool.name, shipped=False)
+    for note in notes:
+        screen.print(note, soft_wrap=True, highlight=False)
     asked_for = {"file": str(pool), "k": options.samples, "template": template, "max_tokens": cfg.scale.max_response_tokens,
                  **{name: cfg.scale[name] for name in ("temperature", "top_p", "top_k")}}  # fmt: skip
     path = gguf.local_folder(str(cfg.base_model.path))
@@ -179,8 +181,8 @@ def solved(options: Options, screen: Any) -> tuple[list[dict[str, str]], Any]:
         {"id": str(row["index"]), "question": row["prompt"], "answer": row["answer"], "subject": ""} for row in rows
     ]
     engine = LazyEngine(options.engine, options.device, None, options.rows, options.seed)
-    with only_one(folder):
-        run_all(engine, {0: path}, [Asked(protocol, store, problems, render)], screen)
+    with evaluation_lock(folder):
+        run_all(engine, {0: path}, [BenchmarkTask(protocol, store, problems, render)], screen)
     stored = samples.read(store.path(0), ["id", "score"])
     of_problem = rows_of_problems(stored["id"])
     right = np.zeros(len(rows))

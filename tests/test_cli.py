@@ -33,7 +33,7 @@ def test_every_program_of_the_project_reads_its_options_here():
     ]
     # Workers and a child process: their input is a pipe.
     assert sorted(others) == [
-        "rlvr/grading/own_grader.py", "rlvr/grading/worker_process.py", "rlvr/planning/base_model_probe.py", "rlvr/training/guardian.py",
+        "rlvr/grading/user_function.py", "rlvr/grading/worker_process.py", "rlvr/planning/base_model_probe.py", "rlvr/training/guardian.py",
     ]  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def test_help_has_the_options_and_an_example_and_loads_nothing_heavy(module):
     assert done.stdout.splitlines()[-1] == "HEAVY []"
 
 
-# experiments.launch hands such a key to run.py, which knows it or names it (tests/test_experiments_launch.py).
+# experiments.launch hands such a key to run.py, which knows it or names it (tests/experiments/test_launch.py).
 @pytest.mark.parametrize("module", [module for module in COMMANDS if module != "experiments.launch"])
 def test_an_unknown_option_is_one_line(module):
     done = run(module, "nonsense=1")
@@ -66,18 +66,26 @@ class Options:
     steps: list[int] = option("some steps", [])
     others: list[Path] = option("more folders", [])
     seed: int | None = option("of the draws", None)
+    benchmarks: list[str] = option("some benchmarks", [])
     changes: dict = option("own rows", {}, key="benchmarks")
     min_gain: float | None = option("of the gate", None, key="gate.min_gain")
 
 
 def test_values_are_read_as_their_annotations_say():
     given = ["run=~/a b, [c]=é", "rows=3", "temperature=1e-3", "engine=vllm", "check=true", "steps=[1,2]", "steps=5"]
-    given += ["others=x,y", "others=z", "seed=null", "benchmarks.mine.k=4", "benchmarks.mine.file=a,b.csv"]
+    given += [
+        "others=x,y",
+        "others=z",
+        "seed=null",
+        "benchmarks.mine.k=4",
+        "benchmarks.mine.file=a,b.csv",
+        "benchmarks=x,y",
+    ]
     options = read(Options, given)
     assert options.run == Path.home() / "a b, [c]=é" and options.others == [Path("x,y"), Path("z")]
     assert (options.rows, options.temperature, options.engine, options.check) == (3, 1e-3, "vllm", True)
     assert options.steps == [1, 2, 5] and options.seed is None
-    assert options.changes == {"mine": {"k": 4, "file": "a,b.csv"}}
+    assert options.changes == {"mine": {"k": 4, "file": "a,b.csv"}} and options.benchmarks == ["x", "y"]
     assert read(Options, ["run=x"]).rows == 256
     assert read(Options, ["run=x", "gate.min_gain=0.02"]).min_gain == 0.02 and "gate.min_gain=..." in usage(Options, "")
 

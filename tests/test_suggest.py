@@ -103,7 +103,7 @@ def test_a_pool_is_ranked_by_the_base_models_own_answers(tmp_path, capsys, monke
     assert "all of it is there already" in capsys.readouterr().out
     pool.write_text(json.dumps({"question": "q", "answer": "\\frac{1}{2"}))
     assert command(suggest.Options, suggest.suggest, None, arguments) == 1
-    assert "the grader cannot read its label" in capsys.readouterr().err
+    assert "example 1: label '\\\\frac{1}{2': the grader cannot read it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """How long the project takes, and in how much memory. `experiments/LOG.md`, part "Speed and machine", has the numbers.
 
-A command each: aggregate, gpu_parity, grading, main_job, report_time, step_time; `synthetic_runs` writes what report_time
-reads. Measure with nothing else running.
+A command each: gpu_parity, grading, main_job, report_time, serving; `synthetic_runs` writes what report_time reads. Measure with
+nothing else running.
 """
 
 import os

@@ -1,14 +1,12 @@
-"""How long the report takes and how fast its first page opens, over SYNTHETIC runs (experiments/timings/synthetic_runs.py).
+"""How long the report takes over SYNTHETIC runs (experiments/timings/synthetic_runs.py).
 
     python -m experiments.timings.report_time runs=/tmp/synthetic [out=/tmp/synthetic_report]
 
-Prints wall and processor time and peak memory of `python -m analysis.report`, the size of index.html, the answers
-behind it, and, with playwright and a Chromium, the time until the page has loaded (and the renderer's processor time).
+Prints wall and processor time and peak memory of `python -m analysis.report`, the size of index.html and the answers behind it.
 """
 
 import json
 import resource
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,36 +15,11 @@ from pathlib import Path
 from experiments.timings import seconds
 from rlvr.cli import ConfigError, command, option
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
 
 def stored_answers(report: Path) -> int:
     """Rows of the scripts that the pages load on demand."""
     texts = (path.read_text() for path in (report / "data").glob("*/*-*-*.js"))
     return sum(len(json.loads(text[text.index(",{") + 1 : text.rindex(")")])["rows"]) for text in texts)
-
-
-def opening(index: Path) -> str:
-    """Wall and processor time of five openings, as text."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        return "no Chromium found: the page was not opened"
-    from playwright.sync_api import sync_playwright
-
-    times = []
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        for _ in range(5):
-            page = browser.new_page()
-            session = page.context.new_cdp_session(page)
-            session.send("Performance.enable")
-            page.goto(index.as_uri())
-            loaded = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
-            metrics = {m["name"]: m["value"] for m in session.send("Performance.getMetrics")["metrics"]}
-            times.append(f"{loaded / 1000:.2f} s ({metrics['ProcessTime']:.2f} s processor)")
-            page.close()
-        browser.close()
-    return ", ".join(times)
 
 
 @dataclass
@@ -66,7 +39,6 @@ def measure(options: Options) -> None:
     print(f"largest process {used.ru_maxrss / 1024:.0f} MiB (there are three)")
     index = options.out / "index.html"
     print(f"index.html: {index.stat().st_size / 1000:.0f} kB, {stored_answers(options.out):,} answers behind it")
-    print(f"opened five times: {opening(index.absolute())}")
 
 
 if __name__ == "__main__":

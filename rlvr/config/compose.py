@@ -1,11 +1,11 @@
-"""Composes `conf/` with verl's own config folder. The one module of `rlvr` that imports hydra, for command-line programs.
+"""Composes `conf/` with verl's own configuration. The one module of `rlvr` that imports hydra, for command-line programs.
 
 `run.py` calls `prepare()` before `hydra.main`; other programs and the tests call `compose(...)`.
 """
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import nullcontext
 from difflib import get_close_matches
 from functools import cache
@@ -13,17 +13,15 @@ from math import prod
 from pathlib import Path
 
 import hydra
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hydra.errors import MissingConfigException
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import ConfigError
-from rlvr.config.schema import CONF, group_options, register_resolvers, unknown_key_message, verl_config_dir
+from rlvr.config.resolvers import register_resolvers
+from rlvr.config.schema import CONF, group_options, leaves, unknown_key_message, verl_config
 from rlvr.data import gguf
 from rlvr.runs.free_text import for_hydra, in_quotes, protected
 from rlvr.runs.naming import science
@@ -31,13 +29,6 @@ from rlvr.runs.naming import science
 # Written on the command line as they are: question and answer of an own example, a label, and every path.
 FREE_TEXT = ("example.question", "example.answer", "label.text")
 PATHS = ("runs_dir", "data_root", "base_model.path", "pool.ranking")
-
-
-class VerlSearchPath(SearchPathPlugin):
-    """Lets `conf/config.yaml` name verl's `ppo_trainer`."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        search_path.append("verl", f"file://{verl_config_dir()}")
 
 
 @cache
@@ -99,9 +90,10 @@ def _written(path: str, chat: bool, context_tokens: int, architecture: dict | No
     return name
 
 
+@cache
 def prepare() -> None:
-    """Registers verl's config folder with Hydra and our resolvers with OmegaConf."""
-    Plugins.instance().register(VerlSearchPath)
+    """Registers verl's configuration with Hydra and our resolvers with OmegaConf."""
+    ConfigStore.instance().store("verl_ppo_trainer", verl_config())
     register_resolvers()
 
 
@@ -181,15 +173,6 @@ def check_restated(cfg: DictConfig) -> None:
 @cache
 def _base(scale: str, base_model: str) -> DictConfig:
     return compose(f"scale={scale}", f"base_model={base_model}")
-
-
-def leaves(tree: dict, path: str = "") -> Iterator[str]:
-    """Dotted paths of a tree's values."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}"
 
 
 def explain(error: Exception) -> str:

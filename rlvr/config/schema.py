@@ -1,10 +1,9 @@
-"""What a run's configuration may say: its resolvers, its known keys and its domains. Pure: imports neither hydra nor torch.
+"""What a configuration may say: its known keys and the values that each may have. Pure: imports neither hydra nor torch.
 
 `conf/config.yaml` declares every key of ours; verl ships the flat form of its own. A key in neither is an error, wherever
 it was written (Hydra itself accepts a misspelt key inside an experiment file in silence).
 """
 
-import random
 import re
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
@@ -14,14 +13,15 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import ConfigError
 from rlvr.data import protocols
-from rlvr.data.prompts import TEMPLATES, chat_template
+from rlvr.data.prompts import TEMPLATES
 from rlvr.grading import GRADERS
-from rlvr.runs.free_text import as_written, protected
-from rlvr.runs.naming import run_name, science
+from rlvr.grading.reward_rules import RULES
+from rlvr.runs.plain_files import LOADER
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -49,101 +49,23 @@ def verl_config_dir() -> Path:
     """verl's folder of YAML files, found without importing verl."""
     spec = find_spec("verl")
     if spec is None or spec.origin is None:
-        raise ConfigError("verl is not installed: pip install verl==0.9.1")
+        raise ConfigError("verl is not installed: pip install -e . installs it")
     return Path(spec.origin).parent / "trainer" / "config"
 
 
-def register_resolvers() -> None:
-    """Makes `${exact_division:..}` and its like, used in `conf/`, known to OmegaConf."""
-    for resolver in (
-        chat_template,
-        equal,
-        exact_division,
-        if_set,
-        is_set,
-        package_path,
-        product,
-        random_ranks,
-        run_name,
-        science,
-        trackers,
-        train_set_name,
-    ):
-        OmegaConf.register_new_resolver(resolver.__name__, _with_containers(resolver), replace=True)
-    OmegaConf.register_new_resolver("group_options", lambda group: ", ".join(group_options(group)), replace=True)
-
-
-def _with_containers(resolver: Callable[..., Any]) -> Callable[..., Any]:
-    """A resolver sees a user's texts as they were written. `--cfg job --resolve` ends at a resolver's plain list."""
-
-    def resolve(*arguments: Any) -> Any:
-        value = protected(resolver(*as_written(arguments)))
-        return OmegaConf.create(value) if isinstance(value, list) else value
-
-    return resolve
-
-
-def equal(one: Any, other: Any) -> bool:
-    return one == other
-
-
-def product(one: int, other: int) -> int:
-    return one * other
-
-
-def exact_division(total: int, parts: int) -> int:
-    if total % parts:
-        raise ConfigError(f"{total} is not a multiple of {parts}")
-    return total // parts
-
-
-def if_set(value: Any, otherwise: Any) -> Any:
-    """The value, or another where it is null."""
-    return otherwise if value is None else value
-
-
-def is_set(value: Any) -> bool:
-    return value is not None
-
-
-def package_path(package: str, *parts: str) -> str:
-    """A path inside an installed package, which is located but not imported."""
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigError(f"package {package} is not installed")
-    return str(Path(spec.submodule_search_locations[0], *parts))
-
-
-def train_set_name(ranks: Any) -> str:
-    """`[1, 13]` -> `pi1_pi13`; three ranks or more in a row -> `pi1_to_pi16`; `all` -> `full`; none -> `own`."""
-    if ranks is None:
-        return "own"
-    if isinstance(ranks, str):
-        return "full"
-    ranks = list(ranks)
-    if len(ranks) > 2 and ranks == list(range(ranks[0], ranks[-1] + 1)):
-        return f"pi{ranks[0]}_to_pi{ranks[-1]}"
-    return "_".join(f"pi{rank}" for rank in ranks)
-
-
-def trackers(tracking: str) -> list[str]:
-    """verl's loggers for `tracking`; whether W&B is online, and where TensorBoard writes, says the environment of its process."""
-    return {"off": [], "tensorboard": ["tensorboard"]}.get(tracking, ["wandb"])
-
-
-def random_ranks(count: int, size: int, seed: int) -> list[int]:
-    """`count` different ranks of a pool of `size`, in rising order."""
-    return sorted(random.Random(seed).sample(range(1, size + 1), count))
+@cache
+def verl_config() -> dict[str, Any]:
+    """verl's `ppo_trainer`, from the flat form that verl ships: composing its 30 files takes twice as long as the rest."""
+    return yaml.load((verl_config_dir() / "_generated_ppo_trainer.yaml").read_text(), LOADER)
 
 
 @cache
 def known_keys() -> dict[str, Any]:
     """The tree of all keys: verl's, with those of `conf/config.yaml` merged in; values are defaults or `???`."""
-    verl = OmegaConf.load(verl_config_dir() / "_generated_ppo_trainer.yaml")
     ours = OmegaConf.load(CONF / "config.yaml")
-    known = OmegaConf.to_container(OmegaConf.merge(ours, verl, ours))  # ours also first, to be suggested first
+    known = OmegaConf.to_container(OmegaConf.merge(ours, verl_config(), ours))  # ours also first, to be suggested first
     del known["defaults"], known["hydra"]
-    return known | {"model_engine": "dp"}  # the one key that verl's flat file leaves out
+    return known
 
 
 def unknown_keys(config: dict[str, Any], known: dict[str, Any], path: str = "") -> Iterator[str]:
@@ -183,6 +105,15 @@ def _paths(tree: dict[str, Any], path: str = "") -> Iterator[str]:
         yield f"{path}{key}"
         if isinstance(value, dict):
             yield from _paths(value, f"{path}{key}.")
+
+
+def leaves(tree: dict, path: str = "") -> Iterator[str]:
+    """Dotted paths of a tree's values."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}"
 
 
 class Domain(NamedTuple):
@@ -242,7 +173,7 @@ DOMAINS = {
     "tracking": one_of("offline", "online", "tensorboard", "off"),
     "algorithm.adv_estimator": Domain(lambda v: v in ("grpo", "gae"), "grpo or gae (PPO)"),
     "loss.policy": one_of("vanilla", "none"),
-    "reward_rule.name": one_of("outcome", "format", "random", "majority"),
+    "reward_rule.name": one_of(*RULES),
     "base_model.template": one_of(*TEMPLATES),
     "scale.fail_fast check all": TRUTH,
     "retention.states": Domain(lambda v: v is None or POSITIVE.holds(v), "a whole number above 0, or null (all)"),

@@ -105,14 +105,19 @@ def _download(url: str, sha256: str, path: Path) -> None:
 
 
 def hub_rows(repository: str, config: str | None, split: str, revision: str) -> list[dict]:
-    """All rows of a Hugging Face data set's split at a revision. DataError when the hub cannot be reached."""
-    if not _downloads:
-        raise NotAtHand(f"Hugging Face data set {repository} is downloaded when the run starts")
+    """All rows of a Hugging Face data set's split at a revision, from the hub's local cache where that has it.
+
+    DataError when the hub cannot be reached; NotAtHand where nothing may be downloaded and the cache lacks it.
+    """
     from datasets import load_dataset
+    from huggingface_hub import snapshot_download
 
     try:
-        return load_dataset(repository, config, split=split, revision=revision).to_list()
-    except Exception as error:  # datasets raises its own, requests' and huggingface_hub's errors
+        folder = snapshot_download(repository, repo_type="dataset", revision=revision, local_files_only=not _downloads)
+        return load_dataset(folder, config, split=split).to_list()
+    except Exception as error:  # datasets and huggingface_hub raise their own and their HTTP library's errors
+        if not _downloads:
+            raise NotAtHand(f"Hugging Face data set {repository} is downloaded when the run starts") from None
         reason = " ".join(str(error).split())[:200]
         raise DataError(
             f"Hugging Face data set {repository}: cannot be loaded ({type(error).__name__}: {reason}); "

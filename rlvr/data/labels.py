@@ -11,14 +11,31 @@ alike. Where it is silent:
 
 import random
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 
 from rlvr.cli import DataError
-from rlvr.grading import grade
+from rlvr.grading import check_labels, grade
 
 _NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?")
 MAX_CHANGE = 10
 TRIES = 100
+
+
+def matched(labels: Sequence[str], names: Sequence[str], shipped: bool = False) -> tuple[list[str], list[str]]:
+    """Labels that a natural answer can match, rewritten where that takes it, and a note on each one rewritten.
+
+    DataError, which begins with the label's name, for the first that no natural answer matches.
+    """
+    checked = check_labels(labels, shipped)
+    errors = [(name, one) for name, one in zip(names, checked, strict=True) if isinstance(one, DataError)]
+    if errors:
+        more = f" (and {len(errors) - 1} more labels)" if len(errors) > 1 else ""
+        raise DataError(f"{errors[0][0]}: {errors[0][1]}{more}")
+    read = [one for one in checked if not isinstance(one, DataError)]
+    return [one.label for one in read], [
+        f"{name}: {one.note}" for name, one in zip(names, read, strict=True) if one.note
+    ]
 
 
 def with_labels(rows: list[dict], text: str | None, wrong_share: float, seed: int) -> list[dict]:

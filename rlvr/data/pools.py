@@ -159,6 +159,13 @@ def evaluation_rows(examples: list[dict], protocol: Protocol) -> list[dict]:
     return rows
 
 
+def examples_of(rows: list[dict], protocol: Protocol) -> list[dict]:
+    """The examples {id, question, answer} behind the validation rows of one benchmark."""
+    own = [row for row in rows if row["data_source"] == protocol.name]
+    return [{"id": row["extra_info"]["id"], "question": row["prompt"][0]["content"],
+             "answer": row["reward_model"]["ground_truth"]} for row in own]  # fmt: skip
+
+
 def _verl_row(row: dict, split: str, source: str) -> dict:
     """The columns of the authors' files."""
     return {

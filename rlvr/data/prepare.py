@@ -1,13 +1,11 @@
 """What a run trains and is tested on: chosen or own examples, their labels, and the two Parquet files that verl reads."""
 
-import re
-
 from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import DataError
 from rlvr.data import labels, pools
 from rlvr.data import own_examples as examples
-from rlvr.grading import grade
+from rlvr.data.labels import matched
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.free_text import as_written
 
@@ -44,7 +42,8 @@ def chosen_examples(cfg: DictConfig, own: list[dict[str, str]] | None) -> tuple[
     if cfg.label.replaces is not None:
         _check_replaced(chosen, cfg.label.name, text, str(cfg.label.replaces))
     if own is not None or text is not None or len(chosen) < cfg.scale.prompts_per_step:
-        check_labels(chosen, cfg.pool.name)
+        chosen, more = with_checked_labels(chosen, cfg.pool.name, shipped=own is None and text is None)
+        notes += more
     return chosen, notes
 
 
@@ -58,18 +57,38 @@ def _check_replaced(chosen: list[dict], label: str, text: str | None, replaces: 
             )
 
 
-def check_labels(chosen: list[dict], pool: str) -> None:
-    """DataError for an empty label, or one that the grader cannot read (braces that do not match): no answer could earn a reward."""
-    for row in chosen:
-        label = row["answer"]
-        name = f"pi{row['rank']} (pool {pool})" if row.get("rank") else f"example {row['index'] + 1}"
-        if not label.strip():
+def with_checked_labels(chosen: list[dict], pool: str, shipped: bool) -> tuple[list[dict], list[str]]:
+    """The rows with labels that a natural answer can match, and a note on each that was rewritten for it.
+
+    shipped: the labels are a published pool's, and are not rewritten. DataError for an empty label, or one that nothing matches.
+    """
+    named = [f"pi{row['rank']} (pool {pool})" if row.get("rank") else f"example {row['index'] + 1}" for row in chosen]
+    for row, name in zip(chosen, named, strict=True):
+        if not row["answer"].strip():
             raise DataError(
                 f"{name}: its label is empty, so nothing can be rewarded: choose another, or give label.text"
             )
-        braces = re.sub(r"\\[{}]", "", label)
-        if braces.count("{") != braces.count("}") or grade(f"\\boxed{{{label}}}", label)[1] != "correct":
-            raise DataError(f"{name}: the grader cannot read its label {label!r}: write a number or whole LaTeX")
+    labels, notes = matched([row["answer"] for row in chosen], named, shipped)
+    return [{**row, "answer": label} for row, label in zip(chosen, labels, strict=True)], notes
+
+
+def refuse_other_rows(folder: RunFolder, training_rows: list[dict], test_rows: list[dict]) -> None:
+    """DataError when a run that has begun would go on with other problems or labels than those it wrote down."""
+    import pyarrow.parquet as pq
+
+    for rows, name in ((training_rows, "train"), (test_rows, "val")):
+        path = folder.data_dir / f"{name}.parquet"
+        if folder.last_step() < 0 or not path.exists():
+            continue
+        then, now = (
+            list(dict.fromkeys((row["data_source"], row["prompt"][0]["content"], row["reward_model"]["ground_truth"]) for row in some))
+            for some in (pq.read_table(path, columns=["data_source", "prompt", "reward_model"]).to_pylist(), rows)
+        )  # fmt: skip
+        if other := [row for row in now if row not in set(then)] or [row for row in then if row not in set(now)]:
+            raise DataError(
+                f"{path}: this run began with other problems or labels (of {other[0][0]}: {other[0][1][:60]!r}, label "
+                f"{other[0][2]!r}): give back the file they came from, or variant=<name>"
+            )
 
 
 def write_rows(folder: RunFolder, training_rows: list[dict], test_rows: list[dict]) -> None:

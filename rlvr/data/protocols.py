@@ -8,6 +8,8 @@ A row without a gold is left out and counted; ids that occur twice are an error.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,19 +21,19 @@ from typing import Any
 
 import yaml
 
-from rlvr.cli import ConfigError, DataError, did_you_mean
+from rlvr.cli import DataError, did_you_mean
+from rlvr.data import scales
 from rlvr.data.downloads import data_file, hub_rows
+from rlvr.data.labels import matched
 from rlvr.data.own_examples import answer_text, texts
 from rlvr.data.prompts import STOPS, TEMPLATES
 from rlvr.data.row_files import read_rows
 from rlvr.grading import GRADERS, last_boxed
 
-TINY = ("validation", "tiny500", "tiny_hard", "tiny_arc")
 LETTERS = "ABCDEFGH"
 BOX_THE_LETTER = "Answer with the letter of the right choice within \\boxed{}."
 MAX_TOKENS = 3072  # paper B.5: of an answer, where no run says otherwise
 SCORINGS = ("generate", "loglikelihood", "loglikelihood_per_byte")
-SCALES = Path(__file__).resolve().parents[2] / "conf" / "scale"
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,17 @@ class Protocol:
         asked = [count for count in (self.limit, self.problems) if count is not None]
         return self.k * min(asked) if asked else None
 
-    def record(self, seed: int) -> dict[str, Any]:
-        """What decides a response and its verdict, besides the model; plain data, kept beside the samples."""
-        left_out = {"name", "problems", "question", "answer", "id", "subject"} | ({"file"} if self.dataset else set())
+    def record(self, seed: int, examples: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """What decides a response and its verdict, besides the model; plain data, kept beside the samples.
+
+        examples: those of a user's own file, which may change; where it lies makes no difference.
+        """
+        left_out = ("name", "file", "problems", "question", "answer", "id", "subject")
         kept = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
+        if examples and self.dataset is None:
+            for key, column in (("problems", "question"), ("golds", "answer")):
+                told = json.dumps([[example["id"], example[column]] for example in examples])
+                kept[key] = hashlib.sha256(told.encode()).hexdigest()[:12]
         stop = list(self.stop or ()) if self.scoring == "generate" else []
         return kept | {"stop": stop, "seed": seed if self.temperature else 0}
 
@@ -152,13 +161,14 @@ def select(chosen: str | Sequence[str], changes: Mapping[str, Mapping[str, Any]]
 def of_run(config: Mapping[str, Any]) -> list[Protocol]:
     """The protocols that a run evaluates while it trains, in the order of its configuration (plain or OmegaConf)."""
     changes = {name: dict(keys) for name, keys in (config.get("benchmarks") or {}).items()}
-    listed = list(config["scale"]["benchmarks"])
-    for i, entry in enumerate(listed):
-        if isinstance(entry, Mapping):  # runs of the first versions: the protocol itself, `n` for k
-            changes[entry["name"]] = {"k" if key == "n" else key: entry[key] for key in entry if key != "name"}
-            listed[i] = entry["name"]
     template, limit = config["base_model"]["template"], config["scale"]["max_response_tokens"]
-    return [complete(row, template, limit) for row in select(listed, changes)]
+    return [complete(row, template, limit) for row in select(config["scale"]["benchmarks"], changes)]
+
+
+def reported_names(config: Mapping[str, Any]) -> list[str]:
+    """The benchmarks of a run's report: what it evaluates while it trains, and what stands for the paper's columns."""
+    columns = scales.paper_columns(config["scale"]["name"]).values()
+    return list(dict.fromkeys([row.name for row in of_run(config)] + [name for names in columns for name in names]))
 
 
 def complete(row: Protocol, template: str, max_tokens: int) -> Protocol:
@@ -168,54 +178,15 @@ def complete(row: Protocol, template: str, max_tokens: int) -> Protocol:
     return replace(row, template=template, max_tokens=row.max_tokens or max_tokens, stop=stop)
 
 
-@cache
-def check_scale(scale: str) -> None:
-    """ConfigError for a scale that there is no file of."""
-    if not scale_file(scale):
-        scales = sorted(path.stem for path in SCALES.glob("*.yaml"))
-        raise ConfigError(f"scale={scale}: {did_you_mean(scale, scales)}")
+def load(benchmark: Protocol, data_root: str | None) -> tuple[list[dict], int, list[str]]:
+    """The examples of a benchmark in its own order, how many rows were left out for want of a gold, and notes on golds.
 
-
-def scale_file(scale: str) -> dict[str, Any]:
-    """`scale` of conf/scale/<scale>.yaml over the files it builds on, with the name of its own base model; {} if unknown."""
-    return dict(_merged(SCALES / f"{scale}.yaml"))
-
-
-@cache
-def _merged(path: Path) -> dict[str, Any]:
-    """What a scale's file says; a report asks thousands of times."""
-    if not path.exists():
-        return {}
-    file = yaml.safe_load(path.read_text())
-    merged: dict[str, Any] = {}
-    for default in file.get("defaults", []):
-        if isinstance(default, str) and default != "_self_":
-            merged |= scale_file(default)
-        elif isinstance(default, Mapping) and "override /base_model" in default:
-            merged["base_model"] = default["override /base_model"]
-    return merged | file["scale"]
-
-
-def paper_columns(scale: str) -> dict[str, tuple[str, ...]]:
-    """Column of the paper -> the benchmarks of a scale whose mean stands for it (`scale.columns`)."""
-    columns = scale_file(scale).get("columns", {})
-    return {name: tuple([given] if isinstance(given, str) else given) for name, given in columns.items()}
-
-
-def shown(scale: str, evaluated: Sequence[str]) -> str:
-    """The benchmark that one number is shown of: what stands for MATH500 at this scale, else the last."""
-    return next((name for name in paper_columns(scale).get("MATH500", ()) if name in evaluated), evaluated[-1])
-
-
-def load(benchmark: Protocol, data_root: str | None) -> tuple[list[dict], int]:
-    """The examples of a benchmark in its own order, and how many rows were left out for want of a gold.
-
-    Raises DataError for a file that is not there, lacks a column or a row, or gives an id twice.
+    A gold of a user's own file that no natural answer matches is rewritten, which a note says, or refused. Raises DataError for a file that is not there, lacks a column or a row, or gives an id twice.
     """
-    if benchmark.dataset in TINY:
+    if benchmark.source == "rlvr.tiny":
         from rlvr.tiny import datasets
 
-        examples: list[dict] = [dict(example) for example in datasets.load(benchmark.dataset)]
+        examples: list[dict] = [dict(example) for example in datasets.load(str(benchmark.dataset))]
     else:
         examples = _read(benchmark, data_root)
     if benchmark.problems is not None and len(examples) != benchmark.problems:
@@ -229,7 +200,12 @@ def load(benchmark: Protocol, data_root: str | None) -> tuple[list[dict], int]:
     with_gold = [example for example in examples if example["answer"].strip()]
     if not with_gold:
         raise DataError(f"{benchmark.name}: no row has a gold answer in the column {benchmark.answer}")
-    return with_gold, len(examples) - len(with_gold)
+    notes: list[str] = []
+    if benchmark.dataset is None and benchmark.scoring == "generate" and benchmark.grader in GRADERS:
+        names = [f"benchmarks.{benchmark.name}.file={benchmark.file}, {example['id']}" for example in with_gold]
+        golds, notes = matched([example["answer"] for example in with_gold], names)
+        with_gold = [{**example, "answer": gold} for example, gold in zip(with_gold, golds, strict=True)]
+    return with_gold, len(examples) - len(with_gold), notes
 
 
 def _read(benchmark: Protocol, data_root: str | None) -> list[dict]:

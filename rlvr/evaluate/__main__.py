@@ -1,4 +1,4 @@
-"""Evaluates the base model and every kept checkpoint of a run in one engine start, and keeps every answer.
+"""Evaluates the base model and every kept checkpoint of a run with one engine start, and stores every answer.
 
     python -m rlvr.evaluate run=runs/tiny/tiny/one_shot/seed0                        # what the tables need, all checkpoints
     python -m rlvr.evaluate run=<folder> benchmarks=paper steps=best engine=vllm data_root=<folder>
@@ -6,15 +6,16 @@
     python -m rlvr.evaluate model=Qwen/Qwen2.5-Math-1.5B template=qwen25-math-cot out=evals/base benchmarks=paper
     python -m rlvr.evaluate run=<folder> benchmarks.mine.file=my.jsonl benchmarks.mine.question=q benchmarks.mine.answer=a
     python -m rlvr.evaluate run=<folder> baselines=true                              # what prompting alone gives the base model
+    python -m rlvr.evaluate run=<folder> contamination=true                          # does the base model know the questions?
     python -m rlvr.evaluate run=<folder> steps=best gate.min_gain=0.02               # exit code 2 unless it gained so much
     python -m rlvr.evaluate run=<folder> regrade=true benchmarks.mine.grader=my.py:f # judge the stored answers again
 
-Groups and protocols: rlvr/data/protocols.yaml. Samples go to <folder>/eval/<benchmark>/step<k>.parquet, metrics with
-intervals to <folder>/eval/summary.csv. What is there is not asked again, also what training evaluated with the same
-protocol; an interrupted evaluation goes on where it stopped. Answers are stored before they are graded: a grader that fails
-costs none, and the same command, with the grader mended, grades what is there before it asks for more.
-The gate compares the last of the steps with the base model on every benchmark asked: the low end of the paired interval of the
-gain must reach `gate.min_gain`.
+Groups and protocols: rlvr/data/protocols.yaml. Answers go to <folder>/eval/<benchmark>/step<k>.parquet, metrics with
+intervals to <folder>/eval/summary.csv. Answers that are there are not generated again, nor are those of training with the
+same protocol; an interrupted evaluation resumes. Answers are stored before they are graded: after a grader has failed and
+was mended, the same command grades them.
+The gate compares the last step with the base model on every benchmark: the lower end of the paired interval of the gain must
+reach `gate.min_gain`.
 
 Departures from the authors: the default grader is Math-Verify on the last box (theirs falls back to the last number of the
 text; their training grader's verdict stands beside it), no code in a response is executed, and base and checkpoints share
@@ -62,6 +63,7 @@ class Options:
     )
     confidence: float = option("of the gate's interval", 0.95, key="gate.confidence")
     baselines: bool = option("evaluate the untrained model under other prompts instead (paper Table 16)", False)
+    contamination: bool = option("ask the untrained model to continue the questions instead: does it know them?", False)
     examples: Path | None = option(
         "baselines: a file of worked examples (question, answer) to put into the context", None
     )
@@ -78,41 +80,43 @@ def evaluate(options: Options) -> int:
         )
     from rich.console import Console
 
-    from rlvr.evaluate import baselines, summary
-    from rlvr.evaluate import evaluated_models as subjects
-    from rlvr.evaluate.answer_store import only_one
+    from rlvr.evaluate import baselines, contamination, evaluated_models, summary
+    from rlvr.evaluate.answer_store import evaluation_lock
     from rlvr.evaluate.answering import LazyEngine, regrade, run_all
     from rlvr.evaluate.gain_gate import check
 
     screen = Console()
     o = options
     if o.run is not None:
-        subject = subjects.of_run(o.run, o.steps, o.base, o.template)
+        models = evaluated_models.of_run(o.run, o.steps, o.base, o.template)
     else:
-        subject = subjects.of_model(str(o.model), Path(str(o.out)), o.template)
+        models = evaluated_models.of_model(str(o.model), Path(str(o.out)), o.template)
     data_root = str(o.data_root) if o.data_root else None
     engine = LazyEngine(o.engine, o.device, o.dtype, o.rows, o.seed or 0)
 
-    def asked_of(one: subjects.Subject):
-        return subjects.asked_of(one, o.benchmarks, o.changes, data_root, o.seed, o.regrade)
+    def tasks_of(models: evaluated_models.EvaluatedModels):
+        return evaluated_models.tasks_of(models, o.benchmarks, o.changes, data_root, o.seed, o.regrade)
 
     if o.baselines:
-        return baselines.evaluate(engine, subject, asked_of, o.examples, data_root, screen)
-    asked, notes = asked_of(subject)
-    notes += [f"step {step} is left out: {problem}" for step, problem in subject.left_out.items()]
+        return baselines.evaluate(engine, models, tasks_of, o.examples, data_root, screen)
+    tasks, notes = tasks_of(models)
+    notes += [f"step {step} is left out: {problem}" for step, problem in models.left_out.items()]
     for note in notes:
         screen.print(note, style="yellow", soft_wrap=True, highlight=False)
-    with only_one(subject.folder):
+    if o.contamination:
+        contamination.evaluate(engine, models, tasks, screen)
+        return 0
+    with evaluation_lock(models.folder):
         if o.regrade:
-            for one in asked:
-                regrade(one, screen)
+            for task in tasks:
+                regrade(task, screen)
         else:
-            run_all(engine, subject.models, asked, screen)
-        rows = summary.write(subject.folder, [one.protocol.name for one in asked], o.reflection_words)
-    screen.print(summary.table(rows, {one.protocol.name: one.protocol.metric for one in asked}, screen))
-    screen.print(f"metrics: {subject.folder.eval_dir / 'summary.csv'}", soft_wrap=True, highlight=False)
+            run_all(engine, models.models, tasks, screen)
+        rows = summary.write(models.folder, [task.protocol.name for task in tasks], o.reflection_words)
+    screen.print(summary.table(rows, {task.protocol.name: task.protocol.metric for task in tasks}, screen))
+    screen.print(f"metrics: {models.folder.eval_dir / 'summary.csv'}", soft_wrap=True, highlight=False)
     if o.min_gain is not None:
-        return check(subject, [one.store for one in asked], o.min_gain, o.confidence, screen)
+        return check(models, [task.store for task in tasks], o.min_gain, o.confidence, screen)
     return 0
 
 

@@ -1,8 +1,8 @@
-"""Samples of an evaluation on disk, with the protocol they answer: a finished file is final, asking again reads it.
+"""The answers of an evaluation on disk, with their protocol. A finished file is final: the same evaluation reads it.
 
 eval/<benchmark>/protocol.json                 the protocol; per step that was evaluated after training: engine, versions, speed
 eval/<benchmark>/partial/step<k>-<i>.parquet   chunks of an evaluation that is not complete
-eval/<benchmark>/ungraded/step<k>-<i>.parquet  the same before they are judged: what was generated is never lost to a grader
+eval/<benchmark>/ungraded/step<k>-<i>.parquet  the same before they are graded: a grader that fails loses no answer
 eval/<benchmark>/step<k>.parquet               all samples of a step, there only when complete (rlvr.runs.samples)
 """
 
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from rlvr.cli import DataError
-from rlvr.data import protocols
 from rlvr.data.protocols import Protocol
 from rlvr.runs import samples
 from rlvr.runs.folder import RunFolder, step_files
@@ -25,19 +24,16 @@ class Store:
     """The samples of one benchmark in one run folder. Raises DataError when the folder holds another protocol's."""
 
     def __init__(self, folder: RunFolder, protocol: Protocol, record: Mapping[str, Any], regrade: bool = False):
-        """`record` is what is asked for: `protocol.record(seed)`, with whatever else decides an answer.
-
-        `regrade`: what was generated may have been judged by another grader or with other golds, as it will be judged again.
-        """
-        self.folder, self.protocol, self.asked = folder, protocol, dict(record)
+        """`record`: `protocol.record(seed)`, with whatever else decides an answer. `regrade`: grader and golds may differ."""
+        self.folder, self.protocol, self.requested = folder, protocol, dict(record)
         self.dir = folder.eval_dir / protocol.name
         self.record_path = self.dir / "protocol.json"
-        known = self.record.get("protocol") or self._trained()
-        unknown = {key: self.asked[key] for key in ("problems", "golds") if key in self.asked}
-        known = known and {"stop": []} | unknown | known  # what the first versions did not record
+        known = self.record.get("protocol")
         may_differ = {"grader", "golds"} if regrade and protocol.scoring == "generate" else set()
-        if known and (other := [k for k in self.asked if known.get(k) != self.asked[k] and k not in may_differ]):
-            shown = "; ".join(f"{key}: {known.get(key)} → {self.asked[key]}" for key in other[:4])
+        if known and (
+            other := [k for k in self.requested if known.get(k) != self.requested[k] and k not in may_differ]
+        ):
+            shown = "; ".join(f"{key}: {known.get(key)} → {self.requested[key]}" for key in other[:4])
             same = f"benchmarks.{protocol.name}.stop=[] goes on as they were, or " if other == ["stop"] else ""
             same = "regrade=true judges them with the new golds, or " if other == ["golds"] else same
             data = f"dataset={protocol.dataset}" if protocol.dataset else f"file={protocol.file}"
@@ -45,17 +41,6 @@ class Store:
                 f"{self.dir} holds samples of another protocol ({shown}): {same}ask for it under a name of its own, "
                 f"benchmarks.<name>.{data}"
             )
-
-    def _trained(self) -> dict[str, Any]:
-        """The protocol of a run whose version did not record it, from its configuration."""
-        if not self.folder.config_path.exists() or not self.steps():
-            return {}
-        config = self.folder.config()
-        for row in protocols.of_run(config):
-            if row.name == self.protocol.name:
-                same = {key: self.asked[key] for key in ("source", "revision")}
-                return row.record(config.get("seed", 0)) | same | {"stop": []}
-        return {}
 
     @property
     def record(self) -> dict:
@@ -75,30 +60,30 @@ class Store:
         return sorted((self.dir / kind).glob(f"step{step:06d}-*.parquet"))
 
     def answered(self, step: int) -> set[tuple[str, int]]:
-        """(id, sample) of what an interrupted evaluation has left behind, judged or not."""
+        """(id, sample) of the answers that an interrupted evaluation has stored, graded or not."""
         chunks = self._chunks(step) + self._chunks(step, "ungraded")
         parts = [samples.read(path, ["id", "sample"]) for path in chunks]
         return {pair for part in parts for pair in zip(part["id"], part["sample"].tolist(), strict=True)}
 
     def keep(self, step: int, rows: Sequence[Mapping[str, Any]]) -> Path:
-        """Put answers of a step on the disk before they are judged; returns their file, which `add` takes."""
-        # A judged file is in its new place before it leaves the old one: looked at in this order, none is missed.
+        """Store answers of a step before they are graded; returns their file, for `add`."""
+        # A graded file is in its new place before it leaves the old one: read in this order, none is missed.
         known = {path.name for kind in ("ungraded", "partial") for path in self._chunks(step, kind)}
         number = max((int(name[-14:-8]) for name in known), default=-1) + 1
         columns = {name: [row.get(name) for row in rows] for name in samples.SCHEMA}
         return samples.write(self.dir / "ungraded" / f"step{step:06d}-{number:06d}.parquet", columns)
 
     def ungraded(self, step: int) -> list[Path]:
-        """Files of answers that nobody has judged."""
+        """Files of answers without verdicts."""
         return self._chunks(step, "ungraded")
 
     def add(self, step: int, rows: Sequence[Mapping[str, Any]], kept: Path) -> None:
-        """Keep judged rows of a step, as a whole or not at all, in the place of the file `kept`."""
+        """Store graded rows of a step, all or none, instead of the file `kept`."""
         samples.write(self.dir / "partial" / kept.name, {name: [row[name] for row in rows] for name in rows[0]})
         kept.unlink()
 
     def finish(self, step: int, ids: Sequence[str]) -> None:
-        """Make the step's file of its chunks, in the order of the benchmark's ids. DataError where answers are missing."""
+        """Join the chunks of a step into its file, in the order of `ids`. DataError where answers are missing."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -122,9 +107,9 @@ class Store:
     def note(self, **facts: Any) -> None:
         """Record the protocol, and facts beside it."""
         self.dir.mkdir(parents=True, exist_ok=True)
-        write_json(self.record_path, {"protocol": self.asked, "steps": {}} | self.record | facts)
+        write_json(self.record_path, {"protocol": self.requested, "steps": {}} | self.record | facts)
 
 
-def only_one(folder: RunFolder):
-    """Keeps a second evaluation of the same folder out, for a `with` block; training goes on undisturbed."""
+def evaluation_lock(folder: RunFolder):
+    """For a `with` block: a second evaluation of the same folder is refused; training is not."""
     return locked(folder.eval_dir / "lock", "evaluation")

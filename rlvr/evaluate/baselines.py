@@ -1,14 +1,14 @@
-"""What prompting alone gives the untrained model, and what is left for training (paper C.2.3(c), Table 16).
+"""What the untrained model reaches by prompting alone, and what training adds (paper C.2.3(c), Table 16).
 
     python -m rlvr.evaluate run=<folder> baselines=true [examples=qwen_official_4.jsonl]
 
     paper                  the run's own template: its evaluation at step 0
     none                   the question alone
-    in_context_pi1         pi1 before the question, with an answer that the model gave itself and that is right
+    in_context_pi1         pi1 before the question, with a right answer of the model's own
     in_context_<file>      the worked examples of a file (the paper's are Qwen's four for MATH, which are not shipped)
 
-Demonstrations stand before the question in the same user turn. Samples: <run>/baselines/<name>/eval/. The best baseline is
-chosen on `validation` where that is evaluated; else on the test sets themselves, which flatters it.
+Demonstrations stand before the question in the same user turn. Answers: <run>/baselines/<name>/eval/. The best baseline is
+chosen on `validation` if that is evaluated, else on the test sets themselves, which flatters it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from rlvr.data import pools, prompts
 from rlvr.data.own_examples import checked
 from rlvr.data.row_files import read_rows
 from rlvr.evaluate import metrics, summary
-from rlvr.evaluate.answer_store import only_one
-from rlvr.evaluate.answering import Asked, LazyEngine, run_all
+from rlvr.evaluate.answer_store import evaluation_lock
+from rlvr.evaluate.answering import BenchmarkTask, LazyEngine, run_all
 from rlvr.evaluate.checkpoints import selection
-from rlvr.evaluate.evaluated_models import Subject
-from rlvr.evaluate.graded_rows import grade_all
+from rlvr.evaluate.evaluated_models import EvaluatedModels
+from rlvr.evaluate.graded_rows import grade
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.plain_files import read_json, write_json
 
@@ -39,41 +39,41 @@ TRY_TEMPERATURE = 0.6
 
 def evaluate(
     engine: LazyEngine,
-    subject: Subject,
-    asked_of: Callable[[Subject], tuple[list[Asked], list[str]]],
+    models: EvaluatedModels,
+    tasks_of: Callable[[EvaluatedModels], tuple[list[BenchmarkTask], list[str]]],
     examples: Path | None,
     data_root: str | None,
     screen: Console,
 ) -> int:
     """Evaluate every baseline, then print their table and the split of the trained model's gain; returns the exit code.
 
-    `asked_of(subject)` gives the benchmarks as they are put to a subject (rlvr.evaluate.evaluated_models).
+    `tasks_of(models)` gives their benchmarks (rlvr.evaluate.evaluated_models).
     """
-    if not subject.config:
+    if not models.config:
         raise ConfigError("baselines=true: needs run=<run folder>: pi1 is the first example of a run's pool")
     shots = {"paper": "", "none": ""}
-    if demonstration := _pi1(engine, subject, data_root, screen):
+    if demonstration := _pi1(engine, models, data_root, screen):
         shots["in_context_pi1"] = demonstration
     if examples:
         shots[f"in_context_{examples.stem}"] = _given(examples)
     accuracies: dict[str, dict[str, dict]] = {}
     before: dict[str, dict[str, Any]] = {}
     for name, shown in shots.items():
-        folder = subject.folder if name == "paper" else RunFolder(subject.folder.baseline_path(name))
-        template = "none" if name == "none" else subject.template
-        base = replace(subject, folder=folder, models={0: subject.models[0]}, template=template, shots=shown)
-        asked, _ = asked_of(base)
+        folder = models.folder if name == "paper" else RunFolder(models.folder.baseline_path(name))
+        template = "none" if name == "none" else models.template
+        base = replace(models, folder=folder, models={0: models.models[0]}, template=template, shots=shown)
+        tasks, _ = tasks_of(base)
         screen.print(f"baseline {name}")
-        with only_one(folder):
-            run_all(engine, base.models, asked, screen)
-        columns = {one.protocol.name: metrics.read_columns(one.store.path(0)) for one in asked}
+        with evaluation_lock(folder):
+            run_all(engine, base.models, tasks, screen)
+        columns = {task.protocol.name: metrics.read_columns(task.store.path(0)) for task in tasks}
         accuracies[name] = {benchmark: metrics.summarise(of_it)[0] for benchmark, of_it in columns.items()}
         before = before or columns  # the first is the paper's prompt
     rows = [[name, *map(metrics.percent, of_benchmark.values())] for name, of_benchmark in accuracies.items()]
     screen.print(summary.grid(["base model", *before], rows))
     flattered = "" if "validation" in before else " (chosen on the test sets: it flatters the baseline)"
     screen.print(f"best baseline: {best(accuracies)}{flattered}")
-    _print_split(subject, before, screen)
+    _print_split(models, before, screen)
     return 0
 
 
@@ -82,10 +82,10 @@ def best(accuracies: dict[str, dict[str, dict]]) -> str:
     return max(accuracies, key=lambda name: selection({k: row["value"] for k, row in accuracies[name].items()}))
 
 
-def _print_split(subject: Subject, before: dict[str, Any], screen: Console) -> None:
-    last = max(subject.models)
+def _print_split(models: EvaluatedModels, before: dict[str, Any], screen: Console) -> None:
+    last = max(models.models)
     for name, columns in before.items() if last else ():
-        path = subject.folder.eval_path(name, last)
+        path = models.folder.eval_path(name, last)
         if not path.exists():
             screen.print(f"{name}: step {last} is not evaluated yet; without baselines=true this command does that")
             continue
@@ -106,24 +106,24 @@ def _given(path: Path) -> str:
     return "".join(shot(row["question"], row["answer"]) for row in rows)
 
 
-def _pi1(lazy: LazyEngine, subject: Subject, data_root: str | None, screen: Console) -> str | None:
-    """pi1 with the first of the base model's own responses that the grader takes for right; kept, so it is drawn once."""
-    path = subject.folder.baseline_path("pi1.json")
+def _pi1(lazy: LazyEngine, models: EvaluatedModels, data_root: str | None, screen: Console) -> str | None:
+    """pi1 with the first right one of the base model's own answers; stored, so that it is drawn once."""
+    path = models.folder.baseline_path("pi1.json")
     if path.exists():
         return str(read_json(path)["shot"])
     from rlvr.verl_torch.generation import Sampling
 
-    config = subject.config
+    config = models.config
     pi1 = pools.ranked_rows(config["pool"], data_root or config.get("data_root"), [1])[0]
-    engine = lazy.at(subject.models[0])
-    text = prompts.render(subject.template, pi1["prompt"], engine.tokenizer)
+    engine = lazy.at(models.models[0])
+    text = prompts.render(models.template, pi1["prompt"], engine.tokenizer)
     prompt = engine.tokenizer(text, add_special_tokens=False)["input_ids"]
     limit = config["scale"]["max_response_tokens"]
     draws = [Sampling(limit, TRY_TEMPERATURE, seed=lazy.seed + i) for i in range(TRIES)]
     answers = engine.generate([prompt] * TRIES, draws, lambda responses, tokens: None)
     texts = engine.tokenizer.batch_decode([a.token_ids for a in answers], skip_special_tokens=True)
-    verdicts = grade_all("math_verify", texts, [pi1["answer"]] * TRIES)
-    right = [text for text, (score, _) in zip(texts, verdicts, strict=True) if score == 1]
+    graded = grade("math_verify", texts, [pi1["answer"]] * TRIES)
+    right = [text for text, row in zip(texts, graded, strict=True) if row["score"] == 1]
     if not right:
         screen.print(f"in_context_pi1 is left out: none of {TRIES} answers of the base model to pi1 is right")
         return None

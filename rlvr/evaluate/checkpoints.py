@@ -1,4 +1,4 @@
-"""The models of a run: its base model and every kept checkpoint, each checked before an engine starts. Loads no torch."""
+"""The base model and the kept checkpoints of a run, each checked before an engine starts. Loads no torch."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""What is evaluated: the models of a run (or one model), and the benchmarks as they are put to them."""
+"""What is evaluated: the models of a run, or one model, and the benchmarks with their prompts."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -14,14 +12,14 @@ from rlvr.cli import ConfigError
 from rlvr.data import gguf, prompts, protocols
 from rlvr.evaluate import checkpoints
 from rlvr.evaluate.answer_store import Store
-from rlvr.evaluate.answering import Asked
-from rlvr.evaluate.graded_rows import own_grader
+from rlvr.evaluate.answering import BenchmarkTask
+from rlvr.grading import grader_named
 from rlvr.runs.folder import RunFolder
 
 
 @dataclass
-class Subject:
-    """A folder for the results and the models by step (0: untrained); `config` is the run's, {} for a model alone."""
+class EvaluatedModels:
+    """Models to evaluate, by step (0: untrained), and the folder for the results; `config` is the run's, {} for one model."""
 
     folder: RunFolder
     models: dict[int, str]
@@ -31,76 +29,67 @@ class Subject:
     shots: str = ""  # worked examples before every question
 
 
-def of_model(model: str, out: Path, template: str | None) -> Subject:
+def of_model(model: str, out: Path, template: str | None) -> EvaluatedModels:
     """One model, by folder, GGUF file or Hugging Face id. ConfigError for one that cannot be loaded."""
     model = gguf.local_folder(model)
     path = Path(model).expanduser()
     if path.is_dir() and (problem := checkpoints.fault(path)):
         raise ConfigError(f"model={model}: {problem}")
-    return Subject(RunFolder(out), {0: str(path) if path.is_dir() else model}, {}, template or "chat")
+    return EvaluatedModels(RunFolder(out), {0: str(path) if path.is_dir() else model}, {}, template or "chat")
 
 
-def of_run(run: Path, steps: str, base: str | None, template: str | None) -> Subject:
+def of_run(run: Path, steps: str, base: str | None, template: str | None) -> EvaluatedModels:
     """The base model and the checkpoints of a run that `steps` names, each checked; damaged ones are left out."""
     folder = RunFolder(run)
     if folder.state == "new":
         raise ConfigError(f"run={run}: no config.yaml there; give the folder of a run")
     config = folder.config()
     kept, left_out = checkpoints.choose(folder, steps)
-    models = {0: checkpoints.base_path(folder, base)}
-    models |= {step: str(folder.weights_path(step)) for step in kept}
-    return Subject(folder, models, config, template or config["base_model"]["template"], left_out)
+    models = {0: checkpoints.base_path(folder, base), **{step: str(folder.weights_path(step)) for step in kept}}
+    return EvaluatedModels(folder, models, config, template or config["base_model"]["template"], left_out)
 
 
-def asked_of(
-    subject: Subject,
+def tasks_of(
+    models: EvaluatedModels,
     benchmarks: Sequence[str],
     changes: Mapping[str, Mapping[str, Any]],
     data_root: str | None,
     seed: int | None,
     regrade: bool = False,
-) -> tuple[list[Asked], list[str]]:
-    """Every benchmark as it will be put to the models, and what to tell the user about its data.
+) -> tuple[list[BenchmarkTask], list[str]]:
+    """The benchmarks to evaluate, and notes for the user about their data.
 
-    Without a choice: what the run's scale evaluates and what stands for the paper's columns; for a model alone, the paper's six.
+    Default: what the run's scale evaluates and what stands for the paper's columns; for one model, the paper's six.
     """
-    config = subject.config
+    config = models.config
     chosen = [*benchmarks, *changes]
     if not chosen and config:
-        columns = protocols.paper_columns(config["scale"]["name"]).values()
-        chosen = [row.name for row in protocols.of_run(config)] + [name for names in columns for name in names]
+        chosen = protocols.reported_names(config)
     changes = {**(config.get("benchmarks") or {}), **changes}
     root = data_root or config.get("data_root")
     seed = int(config.get("seed", 0)) if seed is None else seed
     limit = config["scale"]["max_response_tokens"] if config else protocols.MAX_TOKENS
-    asked, notes = [], []
+    tasks, notes = [], []
     for row in protocols.select(chosen or ["paper"], changes):
-        row = protocols.complete(row, subject.template, limit)
-        if ":" in row.grader:
-            own_grader(row.grader)
-        examples, without_gold = protocols.load(row, root)
-        record = row.record(seed)
-        if subject.shots:
-            record["shots"] = subject.shots
-        if row.dataset is None:  # a file of the user's own may change
-            record["problems"] = _digest([[example["id"], example["question"]] for example in examples])
-            record["golds"] = _digest([[example["id"], example["answer"]] for example in examples])
-        store = Store(subject.folder, row, record, regrade)
+        row = protocols.complete(row, models.template, limit)
+        grader_named(row.grader)
+        examples, without_gold, more = protocols.load(row, root)
+        notes += more
+        record = row.record(seed, examples)
+        if models.shots:
+            record["shots"] = models.shots
+        store = Store(models.folder, row, record, regrade)
         if without_gold:
             rows = without_gold + len(examples)
             notes.append(f"{row.name}: {without_gold} of {rows} rows have no gold and are left out")
             store.note(left_out_without_gold=without_gold)
-        asked.append(Asked(row, store, examples, partial(_render, subject, str(row.template))))
-    return asked, notes
+        tasks.append(BenchmarkTask(row, store, examples, partial(_render, models, str(row.template))))
+    return tasks, notes
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
-
-
-def _render(subject: Subject, template: str, question: str) -> str:
-    tokenizer = tokenizer_of(subject.models[0]) if template == "chat" else None
-    return prompts.render(template, subject.shots + question, tokenizer)
+def _render(models: EvaluatedModels, template: str, question: str) -> str:
+    tokenizer = tokenizer_of(models.models[0]) if template == "chat" else None
+    return prompts.render(template, models.shots + question, tokenizer)
 
 
 @lru_cache

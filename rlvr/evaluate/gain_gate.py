@@ -1,4 +1,4 @@
-"""The pass/fail gate of an evaluation: has the trained model gained at least so much, for certain?"""
+"""The pass/fail gate of an evaluation: is the gain in accuracy at least as large as required, with confidence?"""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from rich.console import Console
 from rlvr.cli import ConfigError
 from rlvr.evaluate import metrics
 from rlvr.evaluate.answer_store import Store
-from rlvr.evaluate.evaluated_models import Subject
+from rlvr.evaluate.evaluated_models import EvaluatedModels
 
 NOT_PASSED = 2  # exit code; errors have 1
 
 
-def check(subject: Subject, stores: list[Store], min_gain: float, confidence: float, screen: Console) -> int:
+def check(models: EvaluatedModels, stores: list[Store], min_gain: float, confidence: float, screen: Console) -> int:
     """Print each benchmark's gain from the base model to the last step with its paired interval; returns the exit code.
 
     Passed when the low end of every interval reaches `min_gain`.
     """
-    last = max(subject.models)
+    last = max(models.models)
     if not last:
         raise ConfigError("gate.min_gain: nothing to compare with the base model; give a run with a checkpoint")
     passed = True

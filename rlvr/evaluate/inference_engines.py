@@ -2,7 +2,7 @@
 
     name, versions, dtype, tokenizer, context   of what runs; context is the tokens of prompt and response together
     load(path)                                  replace the weights by those of another model of the same shape
-    generate(prompts, sampling, done)           one response to each prompt, in order: token ids, the end token kept
+    generate(prompts, sampling, on_progress)    one response to each prompt, in order: token ids, the end token kept
     loglikelihood(prompts, continuations)       log-probability (nats) of each continuation after its prompt
 
 One engine serves every checkpoint of a run: `load` copies the next weights into the running model. On a CPU each core
@@ -30,7 +30,7 @@ from rlvr.cli import ConfigError
 from rlvr.verl_torch.generation import Completion, Generator, Sampling, end_tokens, rows_in_memory
 
 ENGINES = ("torch", "vllm")
-Done = Callable[[int, int], None]  # told of (responses, tokens) as they come
+OnProgress = Callable[[int, int], None]  # called with how many more responses and tokens there are
 # Answers decoded at once. On a core the tiny model makes 7,000 tokens/s with 256 and 10,000 with 1,024: what a step costs
 # whatever its size is then small. Of a large model that is little, and progress is shown after every batch.
 MOST_ROWS, MOST_ROWS_OF_LARGE, LARGE_PARAMETERS = 1024, 256, 2e7
@@ -127,7 +127,7 @@ class TorchEngine:
         if missing := sorted(name for name in parameters if parameters[name].data_ptr() not in written):
             raise ConfigError(f"{path}: has no weights for {missing[0]}: the checkpoint is not whole")
 
-    def generate(self, prompts: list[list[int]], sampling: list[Sampling], done: Done) -> list[Completion]:
+    def generate(self, prompts: list[list[int]], sampling: list[Sampling], on_progress: OnProgress) -> list[Completion]:
         # Equal requests (greedy copies, a repeated seed) have equal answers and are asked once.
         asked: dict[tuple, list[int]] = {}
         for i, (prompt, how) in enumerate(zip(prompts, sampling, strict=True)):
@@ -165,7 +165,7 @@ class TorchEngine:
             for group, answer in zip(batch, answers, strict=True):
                 for i in group:
                     results[i] = answer
-            done(sum(map(len, batch)), sum(len(answer.token_ids) for answer in answers))
+            on_progress(sum(map(len, batch)), sum(len(answer.token_ids) for answer in answers))
 
         with ThreadPoolExecutor(workers) as threads:
             try:
@@ -244,7 +244,7 @@ class VllmEngine:
         self.llm.collective_rpc("load_weights_from", args=(path,))
         self.llm.reset_prefix_cache()
 
-    def generate(self, prompts: list[list[int]], sampling: list[Sampling], done: Done) -> list[Completion]:
+    def generate(self, prompts: list[list[int]], sampling: list[Sampling], on_progress: OnProgress) -> list[Completion]:
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
@@ -260,7 +260,7 @@ class VllmEngine:
                 answer = output.outputs[0]
                 reason = "completed" if answer.finish_reason == "stop" else "length"
                 results[int(output.request_id)] = Completion(list(answer.token_ids), [], reason)
-                done(1, len(answer.token_ids))
+                on_progress(1, len(answer.token_ids))
         return results
 
     def loglikelihood(self, prompts: list[list[int]], continuations: list[list[int]]) -> list[float]:

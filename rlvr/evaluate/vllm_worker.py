@@ -1,8 +1,8 @@
-"""What a vLLM worker is taught for `rlvr.evaluate.inference_engines.VllmEngine`; vLLM imports it by name in its own process."""
+"""A method for vLLM's workers: `inference_engines.VllmEngine` names this class, and each worker process imports it."""
 
 
 class LoadWeights:
-    """Mixed into vLLM's worker class, whose own reload maps Hugging Face names to vLLM's and packs anew what it packs."""
+    """A mixin of vLLM's worker class, whose `reload_weights` maps Hugging Face names to vLLM's and packs weights again."""
 
     def load_weights_from(self, path: str) -> None:
         from rlvr.evaluate.inference_engines import named_weights

@@ -4,6 +4,7 @@ Every function is linear in the length of the text, also when it is hostile (14,
 """
 
 import re
+from typing import NamedTuple
 
 MAX_JOINER_CHARS = 60
 MAX_JOINED_BOXES = 20
@@ -16,24 +17,33 @@ _JOINER = re.compile(r"[,;&]*|[,;]? ?(?:and|or)", re.IGNORECASE)
 Span = tuple[int, int, int]
 
 
-def last_boxed(text: str) -> str | None:
-    """The content of the last complete `\\boxed{...}` or `\\fbox{...}`, braces matched; None without one."""
-    boxes = _boxes(text)
-    return text[boxes[-1][1] : boxes[-1][2]] if boxes else None
+class BoxedResponse(NamedTuple):
+    """A response and what is in its boxes, None without a complete one.
 
-
-def joined_boxes(text: str) -> str | None:
-    """As `last_boxed`; boxes that only a comma, `and` or `or` separates from it are one list, joined by commas.
-
-    `\\boxed{2} and \\boxed{6}` is the answer `2,6`; `\\boxed{3}, no: \\boxed{12}` is the answer `12`.
+    `last_box` is the content of the last complete `\\boxed{...}` or `\\fbox{...}`, braces matched. `joined_boxes` is the same, with
+    the boxes that only a comma, `and` or `or` separates from it: one list, joined by commas. `\\boxed{2} and \\boxed{6}` is the
+    answer `2,6`; `\\boxed{3}, no: \\boxed{12}` is the answer `12`.
     """
-    boxes = _boxes(text)
-    if not boxes:
-        return None
-    first = len(boxes) - 1
-    while len(boxes) - first < MAX_JOINED_BOXES and first and _are_one_list(text, boxes[first - 1], boxes[first]):
-        first -= 1
-    return ",".join(dict.fromkeys(text[begin:end].strip() for _, begin, end in boxes[first:]))
+
+    text: str
+    last_box: str | None
+    joined_boxes: str | None
+
+    @classmethod
+    def read(cls, text: str) -> "BoxedResponse":
+        """Find the boxes of a response."""
+        if not (boxes := _boxes(text)):
+            return cls(text, None, None)
+        first = len(boxes) - 1
+        while len(boxes) - first < MAX_JOINED_BOXES and first and _are_one_list(text, boxes[first - 1], boxes[first]):
+            first -= 1
+        joined = ",".join(dict.fromkeys(text[begin:end].strip() for _, begin, end in boxes[first:]))
+        return cls(text, text[boxes[-1][1] : boxes[-1][2]], joined)
+
+
+def last_boxed(text: str) -> str | None:
+    """The content of the last complete box; None without one."""
+    return BoxedResponse.read(text).last_box
 
 
 def _boxes(text: str) -> list[Span]:

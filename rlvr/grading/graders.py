@@ -1,22 +1,21 @@
 """From a response and a label to a verdict: cut out, normalise, decide what is plain, ask a worker for the rest."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import lru_cache
 from threading import Lock
 from typing import NamedTuple
 
-from rlvr.grading.extract import joined_boxes
-from rlvr.grading.normalise import is_code, normalise, number, quantity, says_more, word
-from rlvr.grading.workers import workers
+from rlvr.grading import normalise as n
+from rlvr.grading.extract import BoxedResponse
+from rlvr.grading.user_function import Grader, users_grader
+from rlvr.grading.workers import RELATIVE, Verdict, workers
 
-GRADERS = ("math_verify",)  # a benchmark may name a function of the user's own besides (`own_grader.py`)
 REASONS = ("correct", "wrong", "no_answer", "unparsable", "timeout", "error")
 MAX_ANSWER_CHARS = 2000
 CACHE_SIZE = 65536
-# Math-Verify rounds to six decimals before it compares: plain numbers further apart than this cannot be equal.
-_CERTAINLY_DIFFERENT = 1e-5
-
-Verdict = tuple[float, str]
+# A rounded number is equal where six decimals agree, and five significant digits: 0.333333 is 1/3, 1.5e-19 is not 2e-19.
+_DECIMALS = 6
 
 
 class Question(NamedTuple):
@@ -42,7 +41,20 @@ def grade(response: str, gold: str, *, require_box: bool = True) -> Verdict:
 
 def grade_many(responses: Sequence[str], golds: Sequence[str], *, require_box: bool = True) -> list[Verdict]:
     """`grade` for a batch: equal questions are asked once, the rest are judged side by side."""
+    return math_verify([BoxedResponse.read(response) for response in responses], golds, require_box=require_box)
+
+
+def math_verify(responses: Sequence[BoxedResponse], golds: Sequence[str], *, require_box: bool = True) -> list[Verdict]:
+    """`grade_many` for responses whose boxes are known."""
     return _ask([_question(response, gold, require_box) for response, gold in zip(responses, golds, strict=True)])
+
+
+GRADERS: dict[str, Grader] = {"math_verify": math_verify}
+
+
+def grader_named(name: str) -> Grader:
+    """One of GRADERS, or a user's `file.py:function`. ConfigError where the file has no such function."""
+    return users_grader(name) if ":" in name else GRADERS[name]
 
 
 def equal_answers(answers: Sequence[str | None]) -> list[int]:
@@ -93,53 +105,85 @@ def _remember(judged: dict[Question, Verdict]) -> None:
         _cache.update({key: verdict for key, verdict in judged.items() if verdict[1] not in ("timeout", "error")})
 
 
-def _question(response: str, gold: str, require_box: bool) -> Verdict | Question:
+def _question(response: BoxedResponse, gold: str, require_box: bool) -> Verdict | Question:
     """The verdict where no worker is needed, else what to ask one."""
-    answer = joined_boxes(response)
+    answer = response.joined_boxes
     if not gold.strip():
-        return 0.0, "error"
-    if answer is None and not require_box and response.strip():
-        return Question(response[-MAX_ANSWER_CHARS:], _plain_gold(gold), False)
+        return Verdict(0.0, "error")
+    if answer is None and not require_box and response.text.strip():
+        return Question(response.text[-MAX_ANSWER_CHARS:], _plain_gold(gold), False)
     if answer is None or not answer.strip():
-        return 0.0, "no_answer"
+        return Verdict(0.0, "no_answer")
     return _compare(answer, gold)
 
 
 def _compare(answer: str, gold: str) -> Verdict | Question:
     if answer.strip() == gold.strip():
-        return 1.0, "correct"
+        return Verdict(1.0, "correct")
     if len(answer) > MAX_ANSWER_CHARS:
-        return 0.0, "unparsable"
+        return Verdict(0.0, "unparsable")
     return _decide(answer, gold)
 
 
 @lru_cache(maxsize=CACHE_SIZE)
 def _decide(answer: str, gold: str) -> Verdict | Question:
-    a, g = normalise(answer), _plain_gold(gold)
+    a, g = n.normalise(answer), _plain_gold(gold)
     if not g:
-        return 0.0, "error"
+        return Verdict(0.0, "error")
     if a == g:
-        return 1.0, "correct"
-    if not a or is_code(a):
-        return 0.0, "unparsable"
-    if says_more(a, g):
-        return 0.0, "wrong"
-    (a, unit), (g, gold_unit) = quantity(a), quantity(g)
+        return Verdict(1.0, "correct")
+    if not a or n.is_code(a):
+        return Verdict(0.0, "unparsable")
+    if (letter := n.letter(g)) and (chosen := n.choice(a)):
+        return _verdict(chosen == letter)
+    if n.says_more(a, g) or _primes_differ(a, g):
+        return _verdict(False)
+    if n.in_base(a) or n.in_base(g):
+        return _verdict(_equal_in_base(a, g))
+    if (found := n.bases(a)) and (wanted := n.bases(g)) and found != wanted:
+        return _verdict(False)
+    (a, unit), (g, gold_unit) = n.quantity(a), n.quantity(g)
     if unit and gold_unit and unit != gold_unit:
-        return 0.0, "wrong"
-    x, y = number(a), number(g)
+        return _verdict(False)
+    a, g = (a if unit else n.without_unit(a, gold_unit)), (g if gold_unit else n.without_unit(g, unit))
+    x, y = n.number(a), n.number(g)
     if x is not None and y is not None:
-        if x == y:
-            return 1.0, "correct"
-        if abs(x - y) > _CERTAINLY_DIFFERENT or x.denominator == y.denominator == 1:
-            return 0.0, "wrong"
-    left, right = word(a), word(g)
+        return _verdict(x == y or _equal_when_rounded(x, y, a, g))
+    left, right = n.word(a), n.word(g)
     if left and right and max(len(left), len(right)) > 3:
-        return (1.0, "correct") if left == right else (0.0, "wrong")
+        return _verdict(left == right)
     return Question(a, g, True)
+
+
+def _verdict(right: bool) -> Verdict:
+    return Verdict(1.0, "correct") if right else Verdict(0.0, "wrong")
+
+
+def _equal_when_rounded(x: Fraction, y: Fraction, a: str, g: str) -> bool:
+    """Two numbers of which one is a decimal: 0.333333 and 1/3, but not 12.0000001 and 12."""
+    if 1 in (x.denominator, y.denominator) or "." not in a + g:
+        return False  # whole numbers are exact
+    return round(x, _DECIMALS) == round(y, _DECIMALS) and abs(x - y) <= RELATIVE * max(abs(x), abs(y))
+
+
+def _equal_in_base(a: str, g: str) -> bool:
+    """Numbers in a base: an answer may leave out the base that the question fixes, and cannot have one that the label lacks."""
+    answered, wanted = n.in_base(a), n.in_base(g)
+    if answered and wanted:
+        return answered == wanted
+    if wanted:
+        return n.digits(a) == wanted[0]
+    return answered is not None and answered[1] == "10" and n.digits(g) == answered[0]
+
+
+def _primes_differ(a: str, g: str) -> bool:
+    """Whether one side has a prime too many. Of equations their last sides are compared: `2x` is right for `f'(x) = 2x`."""
+    if "=" in a and "=" in g:
+        return n.primes(a) != n.primes(g)
+    return n.primes(a.rpartition("=")[2]) != n.primes(g.rpartition("=")[2])
 
 
 @lru_cache(maxsize=4096)
 def _plain_gold(gold: str) -> str:
-    boxes = joined_boxes(gold)
-    return normalise(gold if boxes is None else boxes)
+    boxes = BoxedResponse.read(gold).joined_boxes
+    return n.normalise(gold if boxes is None else boxes)

@@ -7,10 +7,14 @@ are the worker's (`workers.py`), so Math-Verify's own timeouts are off.
 import logging
 import re
 from functools import lru_cache
+from typing import Any
 
+import math_verify.grader as comparisons
 from latex2sympy2_extended.latex2sympy2 import NormalizationConfig, PSParser
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
-from sympy import Basic, MatrixBase
+from sympy import Basic, Expr, MatrixBase, Rational
+
+from rlvr.grading.workers import RELATIVE
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 
@@ -30,6 +34,34 @@ _BOXED = (
 # to percentages: `28\\%` could not be read at all.
 if not hasattr(PSParser.AtomContext, "FUNC_GAMMA"):
     PSParser.AtomContext.FUNC_GAMMA = lambda self: None
+
+
+# Math-Verify compares absolutely: to it all values below 1e-16 are equal. This module's global name is what it calls for
+# every pair of numbers, inside lists and matrices too.
+_equal_absolutely = comparisons.sympy_numeric_eq
+
+
+def _equal_numerically(gold: Any, answer: Any, *how: Any, **named: Any) -> bool:
+    return _equal_absolutely(gold, answer, *how, **named) and _of_one_size(gold, answer)
+
+
+comparisons.sympy_numeric_eq = _equal_numerically
+
+
+def _of_one_size(gold: Any, answer: Any) -> bool:
+    """False where both are expressions whose values differ in their fifth significant digit; a percentage has two values."""
+    if not (isinstance(gold, Expr) and isinstance(answer, Expr)):
+        return True
+    symbols = sorted(gold.free_symbols | answer.free_symbols, key=str)
+    point = {symbol: Rational(7 * i + 9, 7 * i + 4) for i, symbol in enumerate(symbols)}
+
+    def values(side: Expr) -> list[Expr]:
+        return [value.doit().subs(point).evalf() for value in {side, comparisons.get_pct_val(side, side)}]
+
+    pairs = [(x, y) for x in values(gold) for y in values(answer)]
+    if not all(value.is_number and value.is_finite for pair in pairs for value in pair):
+        return True
+    return any(bool(abs(x - y) <= RELATIVE * max(abs(x), abs(y))) for x, y in pairs)
 
 
 # Kinds of answers, not answers: the parser builds its tables from what it has seen, and a worker that has seen these

@@ -19,14 +19,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 from rlvr.cli import usable_cores
 
 LIMIT_S = 2.5  # of processor time, so that a verdict does not depend on what else the machine does
 START_LIMIT_S = 120.0
+RELATIVE = 5e-5  # numbers that differ by more than this share of the larger are different
 _GRACE_S = 27.5  # of waiting beyond LIMIT_S, before the caller stops a worker that is starved or stuck
 
-Verdict = tuple[float, str]
+
+class Verdict(NamedTuple):
+    """Score in [0, 1], and its reason."""
+
+    score: float
+    reason: str
 
 
 class Worker:
@@ -71,8 +78,8 @@ class Worker:
             timed_out = self.process.poll() is None
             self.stop()
             self._start()
-            return 0.0, "timeout" if timed_out else "error"
-        return float(verdict[0]), str(verdict[1])
+            return Verdict(0.0, "timeout" if timed_out else "error")
+        return Verdict(float(verdict[0]), str(verdict[1]))
 
     def _read(self, limit_s: float):
         """The next line as JSON; None when none comes in time or the worker has ended."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from rlvr.config.schema import CONF
+from rlvr.config.schema import CONF, leaves
 from rlvr.data import protocols
 from rlvr.data.prompts import AUTHORS_STOPS
 
@@ -99,7 +99,6 @@ def compare(cfg: DictConfig) -> list[dict]:
     mark is "" where all that is stated agrees, "authors" or "paper" where the run follows one of two that disagree, and
     otherwise says what brought the difference: "experiment", "scale", "hardware", or "changed".
     """
-    changed = _keys_of_experiment(cfg.experiment_name)
     settings: tuple[Setting, ...] = SETTINGS
     if cfg.algorithm.adv_estimator == "gae":
         told = {setting.key for setting in PPO_SETTINGS}
@@ -112,7 +111,7 @@ def compare(cfg: DictConfig) -> list[dict]:
             paper = _value(cfg, paper)
         mark = _mark(here, paper, setting.authors)
         if mark == "changed":
-            mark = _origin(setting.key, cfg, changed)
+            mark = _origin(setting.key, cfg)
         rows.append(setting._asdict() | {"here": here, "paper": paper, "mark": mark})
     return rows
 
@@ -135,33 +134,30 @@ def _mark(here: Any, paper: Any, authors: Any) -> str:
     return agree[0] if agree else "changed"
 
 
-def _origin(key: str, cfg: DictConfig, changed: set[str]) -> str:
-    if any(key == name or key.startswith(f"{name}.") for name in changed):
+def _origin(key: str, cfg: DictConfig) -> str:
+    if _sets("experiment", cfg.experiment_name, key):
         return "experiment"
     if key.startswith(("scale.", "base_model.", "pool.")) and cfg.scale.name != "paper":
         return "scale"
-    machine = (f"{ROLLOUT}.dtype", f"{ROLLOUT}.name", f"{ACTOR}.strategy", "hardware.devices_per_node")
-    return "hardware" if key in machine else "changed"
+    return "hardware" if _sets("hardware", cfg.hardware.name, key) else "changed"
 
 
-def _keys_of_experiment(name: str | None) -> set[str]:
-    """Dotted keys that an experiment file sets, groups of its defaults by the setting that shows them."""
-    path = CONF / "experiment" / f"{name}.yaml"
-    if not path.exists():  # an experiment of the user's own config folder
-        return set()
-    file = OmegaConf.to_container(OmegaConf.load(path), resolve=False) or {}
-    groups = [group for default in file.pop("defaults", []) for group in default]
-    keys = {GROUP_KEYS.get(g.removeprefix("override /"), g.removeprefix("override /")) for g in groups}
-
-    def visit(tree: dict, prefix: str) -> None:
-        for key, value in tree.items():
-            if isinstance(value, dict):
-                visit(value, f"{prefix}{key}.")
-            else:
-                keys.add(f"{prefix}{key}")
-
-    visit(file, "")
-    return keys
+def _sets(group: str, name: str | None, key: str) -> bool:
+    """Whether a file of `conf/`, or one that it builds on, sets a key or the group that it is in."""
+    path = CONF / group / f"{name}.yaml"
+    if not path.exists():  # of the user's own config folder
+        return False
+    file = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    assert isinstance(file, dict)
+    for default in file.pop("defaults", []):
+        if isinstance(default, str):
+            if default != "_self_" and _sets(group, default, key):
+                return True
+            continue
+        chosen = [one.removeprefix("override /") for one in default]
+        if any(GROUP_KEYS.get(one, key if key.startswith(f"{one}.") else one) == key for one in chosen):
+            return True
+    return key in leaves(file)
 
 
 def table(rows: list[dict]) -> Table:

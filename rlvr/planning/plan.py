@@ -17,6 +17,7 @@ from rlvr.data import pools, prepare, protocols
 from rlvr.data.downloads import without_downloads
 from rlvr.data.protocols import Protocol
 from rlvr.planning import machine, resources
+from rlvr.planning.architecture import architecture
 from rlvr.planning.machine import Devices, Model
 from rlvr.planning.prompt_lengths import Problems
 from rlvr.planning.resources import Machine, Needs, Workload
@@ -59,7 +60,9 @@ class Plan:
             chosen, notes = prepare.chosen_examples(cfg, self.own)
             test_rows = []
             for protocol in self.benchmarks:
-                test_rows += pools.evaluation_rows(protocols.load(protocol, cfg.data_root)[0], protocol)
+                examples, _, more = protocols.load(protocol, cfg.data_root)
+                test_rows += pools.evaluation_rows(examples, protocol)
+                notes += more
         # Nobody knows yet what the model makes of the user's own examples or of a replaced label.
         unknown = any(cfg.example[key] is not None for key in ("question", "file")) or cfg.label.text is not None
         training_rows = pools.training_rows(chosen, cfg.scale.prompts_per_step)
@@ -124,7 +127,7 @@ SPEED = ("scale.name", "base_model.name", "hardware.name", "scale.prompts_per_st
 
 def _workload(cfg: DictConfig, benchmarks: list[Protocol]) -> Workload | None:
     """None for a model of unknown architecture."""
-    known = resources.architecture(cfg.base_model.path, _plain(cfg.base_model.architecture))
+    known = architecture(cfg.base_model.path, _plain(cfg.base_model.architecture))
     if known is None:
         return None
     actor, rollout = cfg.actor_rollout_ref.actor, cfg.actor_rollout_ref.rollout

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from rlvr.runs.naming import MACHINE, holds_data
 from rlvr.runs.plain_files import RunFolderError
 
 if TYPE_CHECKING:
     from rlvr.runs.folder import RunFolder
 
-# What two starts of one run may differ in: a key here, and all below it. Paths inside the run folder may move with it.
-MAY_DIFFER = ("tracking", "runs_dir", "run_dir", "check", "all", "watchdog", "trainer.logger", "ray", "ray_kwargs")
-
-
+# What two starts of one run may differ in. Paths inside the run folder may move with it. The problems that are read from a file
+# are compared themselves (train_set.examples; data/*.parquet, rlvr/data/prepare.py).
+MAY_DIFFER = (*(key for key, may_differ in MACHINE.items() if may_differ), "trainer.logger", "example.file")
+# A reward of the user's own may lie elsewhere; its text is compared (data/reward.py, rlvr/training/train_run.py).
+OWN_REWARD = ("reward_rule.file", "reward.custom_reward_function.reward_kwargs.file")
 # What may change on a run that is there, to no fewer steps than it has; it then goes on from its last checkpoint. With the
 # keys that follow it.
 MAY_GROW = {"scale.steps": ("trainer.total_training_steps", "trainer.total_epochs")}
-
-
 MAX_SHOWN = 8
 
 
@@ -71,10 +71,18 @@ def _grown(
     grown = {key: differences[key] for key in MAY_GROW if key in differences}
     if not all(isinstance(value, int) and value >= done for _, value in grown.values()):
         return {}
-    others = [
-        [o for o in config.get("overrides") or [] if o.partition("=")[0] not in grown] for config in (old, new)
-    ]
+    others = [{k: v for k, v in _overrides(config).items() if k not in grown} for config in (old, new)]
     return grown if others[0] == others[1] else {}
+
+
+def _overrides(config: Mapping) -> dict[str, str]:
+    """What a run overrides, by key, as far as it matters to the run."""
+    given = (str(override).partition("=") for override in config.get("overrides") or [])
+    return {key: value for key, _, value in given if key not in OWN_REWARD and not _may_differ(key)}
+
+
+def _may_differ(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in MAY_DIFFER)
 
 
 def config_differences(old: Mapping, new: Mapping) -> dict[str, tuple[Any, Any]]:
@@ -82,11 +90,17 @@ def config_differences(old: Mapping, new: Mapping) -> dict[str, tuple[Any, Any]]
 
     A null that the other does not have is no difference: an option that came later and is not used.
     """
-    old, new = _flat(old), _flat(new)
+    # An override of a file says what the file holds, so the path need not be the same.
+    by_content = {key for key in _overrides(old).keys() & _overrides(new).keys() if holds_data(key)}
+    old, new = (
+        _flat({**config, "overrides": [f"{key}={value}" for key, value in _overrides(config).items()]})
+        for config in (old, new)
+    )
+    both = {key for key in OWN_REWARD if old.get(key) and new.get(key)}
     return {
         key: (old.get(key, "(none)"), new.get(key, "(none)"))
         for key in old | new
-        if old.get(key) != new.get(key) and not any(key == name or key.startswith(f"{name}.") for name in MAY_DIFFER)
+        if old.get(key) != new.get(key) and key not in by_content | both and not _may_differ(key)
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -96,12 +97,20 @@ def rows_of_problems(ids: ArrayLike) -> NDArray:
     )
 
 
-def scores(folder: RunFolder, step: int) -> dict[str, Interval]:
-    """Accuracy of every benchmark that is evaluated at this step, with its 95 % interval over problems."""
+class Score(NamedTuple):
+    """Accuracy with its 95 % interval over so many problems."""
+
+    accuracy: Interval
+    problems: int
+
+
+def scores(folder: RunFolder, step: int, benchmarks: Sequence[str]) -> dict[str, Score]:
+    """The score of every benchmark of these that is evaluated at this step."""
     found = {}
-    for benchmark in sorted(path.name for path in folder.eval_dir.glob("*") if path.is_dir()):
+    for benchmark in benchmarks:
         of_it = evaluations(folder, benchmark)
         if of_it is not None and step in of_it.steps:
             place = of_it.steps.tolist().index(step)
-            found[benchmark] = Interval(*(float(ends[place]) for ends in of_it.intervals()))
+            accuracy = Interval(*(float(ends[place]) for ends in of_it.intervals()))
+            found[benchmark] = Score(accuracy, of_it.shares.shape[1])
     return found

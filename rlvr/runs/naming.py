@@ -2,10 +2,12 @@
 
     one_shot                          +experiment=one_shot
     one_shot-train_set.ranks=3_7      +experiment=one_shot train_set.ranks=[3,7]
-    one_shot-example.file=mine.yaml   +experiment=one_shot example.file=problems/mine.yaml
+    one_shot-example.file=3f2a9c1d    +experiment=one_shot example.file=problems/mine.yaml
     one_shot-long                     +experiment=one_shot variant=long scale.steps=240
 
-A name is for people. What a run *is*, tables read from its configuration: `experiment_name` and `overrides`.
+A name is for people. What a run *is*, tables read from its configuration: `experiment_name` and `overrides`. A file of data
+counts by what it holds (8 digits of its SHA-256), however its path was typed and wherever it lies. A reward of your own counts
+by its place, for it may be mended while its run is under way.
 """
 
 import hashlib
@@ -15,10 +17,12 @@ from pathlib import Path
 
 from rlvr.runs.free_text import as_written, without_quotes
 
-# Overrides that do not change what is studied: choices that have a folder of their own, and where and how a run runs.
+# Keys that do not change what is studied. PLACE: choices that have a folder of their own. MACHINE: where and how a run runs, and
+# whether two starts of one run may differ in the key and all below it.
 PLACE = ("experiment", "scale", "base_model", "seed", "variant")
-MACHINE = ("hardware", "runs_dir", "run_dir", "data_root", "tracking", "check", "retention", "ray_kwargs", "transfer_queue",
-           "trainer", "hydra", "all", "watchdog", "ray")  # fmt: skip
+MACHINE = {"hardware": False, "retention": False, "transfer_queue": False, "trainer": False, "hydra": False, "runs_dir": True,
+           "run_dir": True, "data_root": True, "tracking": True, "check": True, "all": True, "watchdog": True, "ray": True,
+           "ray_kwargs": True}  # fmt: skip
 LONGEST = 120
 
 
@@ -31,7 +35,7 @@ def science(overrides: Iterable[str]) -> list[str]:
             continue
         if (inside := without_quotes(value)) != value:
             value = as_written(inside)
-        kept[key] = re.sub(r"\s*,\s*", ",", value) if value.startswith("[") else value
+        kept[key] = re.sub(r"\s*,\s*", ",", value) if value.startswith("[") else _told_apart(key, value)
     return [f"{key}={kept[key]}" for key in sorted(kept)]
 
 
@@ -46,11 +50,27 @@ def run_name(experiment: str, variant: str | None = None, overrides: Iterable[st
     return name
 
 
+def holds_data(key: str) -> bool:
+    """Whether a key names a file of data: examples, a ranking, a benchmark's problems."""
+    return key in ("example.file", "pool.ranking") or key.startswith("benchmarks.") and key.endswith(".file")
+
+
+def _told_apart(key: str, value: str) -> str:
+    """A file's path as what tells the file from others; other values, and a path that leads nowhere, as they are."""
+    path = Path(value).expanduser()
+    if holds_data(key) and path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    if key == "reward_rule.file" and path.is_file():
+        path, here = path.resolve(), Path.cwd().resolve()
+        return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    return value
+
+
 def _readable(key: str, value: str) -> str:
     if key in ("example.question", "example.answer"):  # a text, of which no piece would be a name
         return _digest(value)
-    if key.endswith(".file"):
-        value = Path(value).name
+    if key.endswith(".file") and Path(value).is_absolute():
+        value = f"{Path(value).name}-{_digest(value)}"
     return re.sub(r"[^\w.+-]+", "_", value).strip("_")
 
 

@@ -6,7 +6,6 @@ of the folder that reads as unfinished. Fields that cannot be known here (no git
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from rlvr.cli import usable_cores
 from rlvr.runs.config_changes import may_grow
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.plain_files import read_json, write_json
@@ -90,11 +90,10 @@ def hardware() -> dict:
     import psutil
 
     gpus = _output("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "host": platform.node(),
         "cpu": _cpu_model(),
-        "cores": usable,
+        "cores": usable_cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": gpus.splitlines() if gpus else [],
     }

@@ -12,17 +12,19 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from rlvr.serve.api_requests import ChatRequest, CompletionRequest, Problem, read
+from rlvr.serve.api_requests import ApiError, ChatRequest, CompletionRequest, parse_request
 
 PAGE = Path(__file__).with_name("page") / "index.html"
 BODY_S = 30  # to send a request's body
@@ -34,7 +36,7 @@ HEADERS = {
 
 
 class Backend(Protocol):
-    """What answers: each response as one dict, or as the chunks of a stream."""
+    """What answers: each response as one dict, or as the chunks of a stream. Closing the iterator ends the work."""
 
     @property
     def models(self) -> Mapping[str, Any]: ...
@@ -45,102 +47,106 @@ class Backend(Protocol):
 
 
 @dataclass
-class Limits:
-    body_bytes: int = 1_000_000
-    seconds: float = 300.0  # from a request's arrival to the end of its answer, waiting included
-
-
-@dataclass
 class Served:
-    """What is behind the endpoint. `about`: what the page shows beside the models' names; `key`: None where none is needed.
+    """What is behind the endpoint.
 
-    `hosts`: names under which it may be addressed, None for any. A page elsewhere cannot reach a loopback server by a name
-    that it lets point there.
+    about: what the page shows beside the models' names.
+    key: what a request must give; None where it needs none.
+    hosts: names under which the server may be addressed, None for any. A web page of another site can make its own name point
+        to this machine; a request by such a name is refused.
+    seconds: from a request's arrival to the end of its answer, waiting included.
+    queue: answers that may be waiting or under way; so many are `active`.
     """
 
     backend: Backend
     created: int
     about: dict[str, Any] = field(default_factory=dict)
     key: str | None = None
-    limits: Limits = field(default_factory=Limits)
     hosts: tuple[str, ...] | None = LOOPBACK
+    body_bytes: int = 1_000_000
+    seconds: float = 300.0
+    queue: int = 1024
+    active: int = 0
+
+    async def answer(self, asked: ChatRequest | CompletionRequest) -> AsyncIterator[dict[str, Any]]:
+        """The backend's chunks. ApiError when the queue has no room."""
+        if asked.answers > self.queue:
+            raise ApiError(
+                400, f"n: {asked.answers} answers in one request; {self.queue} may be under way at once", "n"
+            )
+        if self.active + asked.answers > self.queue:
+            busy = f"{self.active} answers are under way, no room for {asked.answers} more: try again"
+            raise ApiError(429, busy, None, "queue_full")
+        self.active += asked.answers
+        try:
+            async with aclosing(self.backend.answer(asked)) as chunks:  # type: ignore[type-var]
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            self.active -= asked.answers
 
 
 def app(served: Served) -> Starlette:
     """The ASGI application."""
-    backend, limits = served.backend, served.limits
+    backend = served.backend
 
-    def allow(request: Request) -> None:
-        """Problem for a request that may not be answered."""
+    def allow(request: HttpRequest) -> None:
+        """ApiError for a request that may not be answered."""
         if served.hosts is not None and request.url.hostname not in served.hosts:
-            raise Problem(403, f"host {request.url.hostname!r}: this server answers to {', '.join(served.hosts)}")
+            raise ApiError(403, f"host {request.url.hostname!r}: this server answers to {', '.join(served.hosts)}")
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         right = scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), (served.key or "").encode())
         if served.key is not None and not right:
-            raise Problem(401, "no such key; give the server's, Authorization: Bearer <key>", None, "invalid_api_key")
+            raise ApiError(401, "no such key; give the server's, Authorization: Bearer <key>", None, "invalid_api_key")
 
     def card(name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": served.created, "owned_by": "one-shot-rlvr"}
 
     def known(name: str) -> str:
         if name not in backend.models:
-            raise Problem(404, f"model={name!r}: {', '.join(backend.models)}", "model", "model_not_found")
+            raise ApiError(404, f"model={name!r}: {', '.join(backend.models)}", "model", "model_not_found")
         return name
 
-    async def models(request: Request) -> Response:
+    async def models(request: HttpRequest) -> Response:
         allow(request)
         return JSONResponse({"object": "list", "data": [card(name) for name in backend.models]})
 
-    async def model(request: Request) -> Response:
+    async def model(request: HttpRequest) -> Response:
         allow(request)
         return JSONResponse(card(known(request.path_params["name"])))
 
-    async def health(request: Request) -> Response:
+    async def health(request: HttpRequest) -> Response:
         return JSONResponse({"status": "ok" if backend.healthy else "down"}, 200 if backend.healthy else 503)
 
-    async def page(request: Request) -> Response:
+    async def page(request: HttpRequest) -> Response:
         return FileResponse(PAGE, headers=HEADERS)
 
-    async def about(request: Request) -> Response:
+    async def about(request: HttpRequest) -> Response:
         allow(request)
         return JSONResponse({"models": list(backend.models), **served.about})
 
-    async def complete(request: Request) -> Response:
-        return await respond("completions", request)
-
-    async def chat(request: Request) -> Response:
-        return await respond("chat", request)
-
-    async def respond(kind: str, request: Request) -> Response:
+    async def respond(kind: str, request: HttpRequest) -> Response:
         allow(request)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise Problem(415, "expected content-type: application/json")
-        asked = read(kind, await _body(request, limits.body_bytes))
+            raise ApiError(415, "expected content-type: application/json")
+        asked = parse_request(kind, await _body(request, served.body_bytes))
         known(asked.model)
-        chunks = backend.answer(asked)
-        end = asyncio.get_running_loop().time() + limits.seconds
+        chunks: Any = served.answer(asked)
+        end = asyncio.get_running_loop().time() + served.seconds
         # The first chunk is waited for: what is wrong with a request is then an error of its own, not of a stream.
         first = await _unless_gone(request, anext(chunks), end)
-        if first is None:
-            await chunks.aclose()  # type: ignore[attr-defined]
-            return Response(status_code=499)
-        if not asked.stream:
-            await chunks.aclose()  # type: ignore[attr-defined]
-            return JSONResponse(first)
-        return _Events(_events(first, chunks, end), end)
+        if first is not None and asked.stream:
+            return _Events(_events(first, chunks, end), end)
+        await chunks.aclose()
+        return Response(status_code=499) if first is None else JSONResponse(first)
 
-    async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Problem)
+    async def refused(request: HttpRequest, error: Exception) -> Response:
+        if isinstance(error, HTTPException):
+            error = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+        elif not isinstance(error, ApiError):
+            error = ApiError(500, f"{type(error).__name__}: {error}")
         headers = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}}.get(error.status)
         return JSONResponse(error.body, error.status, headers)
-
-    async def not_found(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        return JSONResponse(Problem(error.status_code, f"{request.method} {request.url.path}: {error.detail}").body,
-                            error.status_code)  # fmt: skip
-
-    async def failed(request: Request, error: Exception) -> Response:
-        return JSONResponse(Problem(500, f"{type(error).__name__}: {error}").body, 500)
 
     return Starlette(
         routes=[
@@ -149,31 +155,31 @@ def app(served: Served) -> Starlette:
             Route("/health", health),
             Route("/v1/models", models),
             Route("/v1/models/{name:path}", model),
-            Route("/v1/completions", complete, methods=["POST"]),
-            Route("/v1/chat/completions", chat, methods=["POST"]),
+            Route("/v1/completions", partial(respond, "completions"), methods=["POST"]),
+            Route("/v1/chat/completions", partial(respond, "chat"), methods=["POST"]),
         ],
-        exception_handlers={Problem: refused, HTTPException: not_found, Exception: failed},
+        exception_handlers={ApiError: refused, HTTPException: refused, Exception: refused},
     )
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    """The request's body. Problem for one that is too long or does not come."""
+async def _body(request: HttpRequest, limit: int) -> bytes:
+    """The request's body. ApiError for one that is too long or does not come."""
     body = b""
     try:
         with anyio.fail_after(BODY_S):
             async for part in request.stream():
                 body += part
                 if len(body) > limit:
-                    raise Problem(413, f"the body is longer than {limit} bytes")
+                    raise ApiError(413, f"the body is longer than {limit} bytes")
     except TimeoutError:
-        raise Problem(408, f"the body did not come within {BODY_S} s") from None
+        raise ApiError(408, f"the body did not come within {BODY_S} s") from None
     except ClientDisconnect:
-        raise Problem(400, "the client went away") from None
+        raise ApiError(400, "the client went away") from None
     return body
 
 
-async def _unless_gone(request: Request, answer: Any, end: float) -> dict[str, Any] | None:
-    """The answer, or None when the client went away first. Problem (504) when it takes too long."""
+async def _unless_gone(request: HttpRequest, answer: Any, end: float) -> dict[str, Any] | None:
+    """The answer, or None when the client went away first. ApiError (504) when it takes too long."""
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -187,12 +193,12 @@ async def _unless_gone(request: Request, answer: Any, end: float) -> dict[str, A
             return work.result()
         if left in done:
             return None
-        raise Problem(504, "the answer took too long", None, "timeout")
+        raise ApiError(504, "the answer took too long", None, "timeout")
     finally:
         left.cancel()
         if not work.done():
             work.cancel()
-            with suppress(asyncio.CancelledError, StopAsyncIteration, Problem):
+            with suppress(asyncio.CancelledError, StopAsyncIteration, ApiError):
                 await work
 
 
@@ -205,14 +211,14 @@ async def _events(first: dict[str, Any], chunks: Any, end: float) -> AsyncIterat
                 while True:
                     yield _event(await asyncio.wait_for(anext(chunks), end - asyncio.get_running_loop().time()))
         except asyncio.TimeoutError:
-            yield _event(Problem(504, "the answer took too long", None, "timeout").body)
-        except Problem as problem:
-            yield _event(problem.body)
+            yield _event(ApiError(504, "the answer took too long", None, "timeout").body)
+        except ApiError as error:
+            yield _event(error.body)
     yield "data: [DONE]\n\n"
 
 
 def _event(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    return f"data: {json.dumps(data)}\n\n"
 
 
 class _Events(StreamingResponse):

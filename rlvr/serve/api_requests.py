@@ -1,21 +1,46 @@
-"""What may be asked of the endpoint, and its errors in the API's shape.
+"""What a client may ask of the endpoint, and errors in the API's shape.
 
-The fields are OpenAI's, and of vLLM's extensions `top_k` and `stop_token_ids`. A field that would change the answer and is
-not implemented is refused unless it says what holds anyway; nothing is ignored in silence.
+The fields are OpenAI's, and of vLLM's extensions `top_k` and `stop_token_ids`. What clients send besides is dropped where
+it changes no answer: always (`NO_EFFECT`), or with the value that is listed (`NEUTRAL`), null or empty. Any other field is
+refused by its name.
 """
 
-import re
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import from_json
 
 from rlvr.cli import did_you_mean
 
-MAX_CHOICES = 128  # OpenAI's bound on n
+MAX_CHOICES, MAX_STOPS = 128, 256
 INT64 = 2**63
+EMPTY: tuple[Any, ...] = (None, [], {}, "")
+NO_EFFECT = frozenset([
+    "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "store", "metadata", "service_tier",
+    "parallel_tool_calls", "prediction", "priority", "request_id", "cache_salt", "cache_control", "cache_prompt", "keep_alive",
+    "include_reasoning", "separate_reasoning", "stream_reasoning",
+])  # fmt: skip
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "frequency_penalty": (0,), "presence_penalty": (0,), "repetition_penalty": (1,), "repeat_penalty": (1,),
+    "length_penalty": (1,), "min_p": (0,), "top_a": (0,), "typical_p": (1,), "tfs_z": (1,), "mirostat": (0,),
+    "min_tokens": (0,), "ignore_eos": (False,), "use_beam_search": (False,), "early_stopping": (False,), "num_beams": (1,),
+    "skip_special_tokens": (True,), "spaces_between_special_tokens": (True,), "include_stop_str_in_output": (False,),
+    "no_stop_trim": (False,), "add_generation_prompt": (True,), "continue_final_message": (False,),
+    "add_special_tokens": (False,), "return_tokens_as_token_ids": (False,), "return_token_ids": (False,),
+    "logit_bias": (), "best_of": (1,), "echo": (False,), "suffix": (), "tools": (), "tool_choice": ("none", "auto"),
+    "functions": (), "function_call": ("none", "auto"), "response_format": ({"type": "text"},), "modalities": (["text"],),
+    "reasoning_effort": (), "verbosity": ("medium",), "audio": (), "web_search_options": (),
+}  # fmt: skip
+# Of a message.
+MESSAGE_NO_EFFECT = frozenset(["name", "id", "annotations", "cache_control", "provider_specific_fields"])
+MESSAGE_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "type": ("text", "message"), "tool_calls": (), "function_call": (), "audio": (), "refusal": (), "parsed": (),
+    "reasoning_content": (), "reasoning": (), "thinking_blocks": (), "status": ("completed",),
+}  # fmt: skip
 
 
-class Problem(Exception):
+class ApiError(Exception):
     """An error of one request: its HTTP status, and what the API's error object says."""
 
     def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None):
@@ -29,31 +54,61 @@ class Problem(Exception):
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
 
-def _only(*allowed: Any) -> Any:
-    """A field that may be given, if it says what holds anyway."""
+def _effective(
+    model: type[BaseModel], given: Any, no_effect: frozenset[str], neutral: dict[str, tuple[Any, ...]]
+) -> Any:
+    """The fields without those that change no answer."""
+    if not isinstance(given, dict):
+        return given
 
-    def check(value: Any) -> Any:
-        if value is not None and value not in allowed:
-            raise ValueError(f"is not supported here; leave it out, or give {' or '.join(map(repr, allowed))}")
-        return value
+    def changes_nothing(name: str, value: Any) -> bool:
+        empty = value in EMPTY and (value is None or name != "web_search_options")  # whose {} asks for a search
+        return name not in model.model_fields and (name in no_effect or empty or value in neutral.get(name, ()))
 
-    return Annotated[Any, BeforeValidator(check)]
+    return {name: value for name, value in given.items() if not changes_nothing(name, value)}
 
 
-def _stops(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+def _joined(content: Any) -> Any:
+    """A message's text; parts of text become one."""
+    if not isinstance(content, list):
+        return content
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+        if kind != "text" or not isinstance(part.get("text"), str):
+            raise ValueError(f"expected a text or parts {{'type': 'text', 'text': ...}}; this model reads no {kind}")
+    return "".join(part["text"] for part in content)
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[str, BeforeValidator(_joined)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, given: Any) -> Any:
+        given = _effective(cls, given, MESSAGE_NO_EFFECT, MESSAGE_NEUTRAL)
+        silent = isinstance(given, dict) and given.get("role") == "assistant" and given.get("content") is None
+        return given | {"content": ""} if silent else given
+
+    @property
+    def plain(self) -> dict[str, str]:
+        """As chat templates take it."""
+        return {"role": "system" if self.role == "developer" else self.role, "content": self.content}
 
 
 class StreamOptions(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-    include_usage: bool = False
-    include_obfuscation: _only(False) = None  # type: ignore[valid-type]
+    include_usage: bool | None = False
+
+
+def _listed(stop: Any) -> Any:
+    return [stop] if isinstance(stop, str) else stop
 
 
 class Common(BaseModel):
     """What both endpoints take. `temperature` 0 is greedy; log-probabilities are of softmax(logits / temperature)."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
     model: str
     n: int | None = Field(1, ge=1, le=MAX_CHOICES)
     max_tokens: int | None = Field(None, ge=1)
@@ -61,43 +116,33 @@ class Common(BaseModel):
     top_p: float | None = Field(1.0, gt=0, le=1)
     top_k: int | None = Field(-1, ge=-1)
     seed: int | None = Field(None, ge=-INT64, lt=INT64)
-    stop: Annotated[list[Annotated[str, Field(min_length=1)]] | None, BeforeValidator(_stops)] = Field(
-        None, max_length=4
+    stop: Annotated[list[Annotated[str, Field(min_length=1)]] | None, BeforeValidator(_listed)] = Field(
+        None, max_length=MAX_STOPS
     )
-    stop_token_ids: list[Annotated[int, Field(ge=0)]] | None = Field(None, max_length=64)
+    stop_token_ids: list[Annotated[int, Field(ge=0)]] | None = Field(None, max_length=MAX_STOPS)
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    user: str | None = None  # says who asks; nothing depends on it
-    frequency_penalty: _only(0) = None  # type: ignore[valid-type]
-    presence_penalty: _only(0) = None  # type: ignore[valid-type]
-    logit_bias: _only({}) = None  # type: ignore[valid-type]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, given: Any) -> Any:
+        given = _effective(cls, given, NO_EFFECT, NEUTRAL)
+        if isinstance(given, dict) and given.get("best_of") == given.get("n"):  # then none is better than the others
+            given = {name: value for name, value in given.items() if name != "best_of"}
+        return given
 
     @property
     def choices(self) -> int:
         return self.n or 1
 
     @property
-    def wants_usage(self) -> bool:
-        return not self.stream or bool(self.stream_options and self.stream_options.include_usage)
-
-
-class TextPart(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-    type: Literal["text"]
-    text: str
-
-
-class Message(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
-    name: str | None = None
+    def answers(self) -> int:
+        """How many the request asks for in all."""
+        return self.choices * len(getattr(self, "prompt", [""]))
 
     @property
-    def plain(self) -> dict[str, str]:
-        """As chat templates take it."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+    def wants_usage(self) -> bool:
+        return not self.stream or bool(self.stream_options and self.stream_options.include_usage)
 
 
 class ChatRequest(Common):
@@ -105,9 +150,6 @@ class ChatRequest(Common):
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = False
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    response_format: _only({"type": "text"}) = None  # type: ignore[valid-type]
-    tools: _only([]) = None  # type: ignore[valid-type]
-    tool_choice: _only("none") = None  # type: ignore[valid-type]
 
     @property
     def limit(self) -> int | None:
@@ -119,15 +161,23 @@ class ChatRequest(Common):
         return (self.top_logprobs or 0) if self.logprobs else None
 
 
-TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+def _prompts(given: Any) -> list[str | list[int]]:
+    """The prompts to be continued, each a text or token ids."""
+
+    def is_ids(value: Any) -> bool:
+        return isinstance(value, list) and bool(value) and all(type(token) is int and token >= 0 for token in value)
+
+    prompts = [given] if isinstance(given, str) or is_ids(given) else given
+    if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) or is_ids(p) for p in prompts):
+        raise ValueError("expected a text, token ids, or a list with at least 1 item of these")
+    return prompts
 
 
 class CompletionRequest(Common):
-    prompt: str | TokenIds | Annotated[list[str], Field(min_length=1)] | Annotated[list[TokenIds], Field(min_length=1)]
-    logprobs: int | None = Field(None, ge=0, le=5)
-    echo: _only(False) = None  # type: ignore[valid-type]
-    best_of: _only(1) = None  # type: ignore[valid-type]
-    suffix: _only() = None  # type: ignore[valid-type]
+    prompt: Annotated[list[str | list[int]], BeforeValidator(_prompts)]
+    max_tokens: int | None = Field(None, ge=0)
+    logprobs: int | None = Field(None, ge=0, le=20)
+    echo: bool | None = False
 
     @property
     def limit(self) -> int | None:
@@ -137,41 +187,38 @@ class CompletionRequest(Common):
     def top(self) -> int | None:
         return self.logprobs
 
-    @property
-    def prompts(self) -> list[str | list[int]]:
-        given: Any = self.prompt
-        return [given] if isinstance(given, str) or given and isinstance(given[0], int) else list(given)
-
 
 KINDS: dict[str, type[ChatRequest] | type[CompletionRequest]] = {"chat": ChatRequest, "completions": CompletionRequest}
 
 
-def read(kind: str, body: bytes) -> ChatRequest | CompletionRequest:
-    """The request of a body. Problem (400) naming the field."""
+def parse_request(kind: str, body: bytes) -> ChatRequest | CompletionRequest:
+    """The request of a body. ApiError (400) naming the field."""
     try:
-        asked = KINDS[kind].model_validate_json(body)
+        asked = KINDS[kind].model_validate(from_json(body))
     except ValidationError as error:
-        field = error.errors()[0]["loc"][:1]
-
-        def fit(one: Any) -> tuple[int, bool]:
-            return len(one["loc"]), not one["type"].endswith("_type")
-
-        # Of what was tried for the first wrong field, that which fits best; pydantic names the kinds that it tried, too.
-        first = max((one for one in error.errors() if one["loc"][:1] == field), key=fit)
-        param = (
-            ".".join(str(part) for part in first["loc"] if not re.search(r"[\[\]]|^(constrained-)?str$", str(part)))
-            or None
-        )
-        if first["type"] == "json_invalid":
-            raise Problem(400, f"the body is not JSON: {first['ctx']['error']}") from None
-        if first["type"] == "extra_forbidden":
-            hint = did_you_mean(str(param), list(KINDS[kind].model_fields), "leave it out")
-            raise Problem(400, f"{param}: no such argument here; {hint}", param, "unknown_parameter") from None
-        said = first["msg"].removeprefix("Value error, ")
-        given = "" if first["type"] == "missing" else f"={str(first['input'])[:60]!r}"
-        raise Problem(400, f"{param or 'body'}{given}: {said}", param) from None
-    if isinstance(asked, ChatRequest) and asked.top_logprobs is not None and not asked.logprobs:
-        raise Problem(400, "top_logprobs: needs logprobs=true", "top_logprobs")
-    if asked.stream_options and not asked.stream:
-        raise Problem(400, "stream_options: needs stream=true", "stream_options")
+        raise _named(kind, error) from None
+    except ValueError as error:
+        raise ApiError(400, f"the body is not JSON: {error}") from None
+    if isinstance(asked, ChatRequest) and asked.top_logprobs and not asked.logprobs:
+        raise ApiError(400, "top_logprobs: needs logprobs=true", "top_logprobs")
+    if isinstance(asked, CompletionRequest) and asked.max_tokens == 0 and not asked.echo:
+        raise ApiError(400, "max_tokens=0: expected 1 or more; 0 needs echo=true", "max_tokens")
     return asked
+
+
+def _named(kind: str, error: ValidationError) -> ApiError:
+    """The first fault, with the field's name."""
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"]))
+    if first["type"] != "extra_forbidden":
+        given = "" if first["type"] == "missing" else f"={str(first['input'])[:60]!r}"
+        return ApiError(400, f"{field or 'body'}{given}: {first['msg'].removeprefix('Value error, ')}", field or None)
+    name, of_message = str(first["loc"][-1]), len(first["loc"]) > 1
+    neutral = (MESSAGE_NEUTRAL if of_message else NEUTRAL).get(name)
+    if neutral is None:
+        known = list((Message if of_message else KINDS[kind]).model_fields)
+        hint = did_you_mean(name, known, "leave it out", 0.8)
+        return ApiError(400, f"{field}: no such argument here; {hint}", field, "unknown_parameter")
+    instead = f", or give {' or '.join(map(json.dumps, neutral))}" if neutral else ""
+    said = f"{field}={str(first['input'])[:60]!r}: is not supported here; leave it out{instead}"
+    return ApiError(400, said, field, "unsupported_parameter")

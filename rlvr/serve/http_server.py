@@ -1,7 +1,5 @@
 """From the command's options to a running server: what is served, its key, its gate, its announcement."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os
@@ -10,22 +8,22 @@ import shlex
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import uvicorn
 
 from rlvr.cli import ConfigError
 from rlvr.data import protocols
 from rlvr.data.own_examples import trained_on
-from rlvr.evaluate import evaluated_models as subjects
-from rlvr.evaluate.evaluated_models import Subject
+from rlvr.evaluate import evaluated_models
+from rlvr.evaluate.evaluated_models import EvaluatedModels
 from rlvr.runs import evaluations
-from rlvr.serve import score_gate
-from rlvr.serve.api import LOOPBACK, Backend, Limits, Served, app
-
-if TYPE_CHECKING:
-    from rlvr.serve.__main__ import Options
+from rlvr.serve.api import LOOPBACK, Backend, Served, app
+from rlvr.serve.options import Options
+from rlvr.serve.score_gate import Gate, gate_of
 
 KEY = "RLVR_API_KEY"
 FILES = 8192  # open files to ask the system for: a connection is one
@@ -38,9 +36,10 @@ def run(options: Options) -> int:
         raise ConfigError(f"host={options.host}: whoever reaches it could ask; set {KEY}, or give key_file=<file>")
     with _listen(options.host, options.port) as listening:
         subject, names = _subject(options)
-        check = _gated(options, subject, max(subject.models)) if options.gate == "on" else None
+        root = str(options.data_root) if options.data_root else None
+        gate = gate_of(subject, options.gate_problems, root) if options.gate == "on" else None
         try:
-            return asyncio.run(_serve(options, subject, names, key, check, listening))
+            return asyncio.run(_serve(options, subject, names, key, gate, listening))
         except asyncio.CancelledError:  # SIGTERM before it was ready
             return 128 + signal.SIGTERM
 
@@ -73,12 +72,12 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _subject(options: Options) -> tuple[Subject, dict[str, int]]:
+def _subject(options: Options) -> tuple[EvaluatedModels, dict[str, int]]:
     """What is served, and the name of each of its models with its step."""
     if options.model is not None:
-        subject = subjects.of_model(options.model, Path(), options.template)
+        subject = evaluated_models.of_model(options.model, Path(), options.template)
         return subject, {options.name or Path(options.model).name: 0}
-    subject = subjects.of_run(Path(str(options.run)), options.step, options.base, options.template)
+    subject = evaluated_models.of_run(Path(str(options.run)), options.step, options.base, options.template)
     step = max(subject.models)
     if step == 0 and options.step not in ("0", "[0]"):
         raise ConfigError(f"run={options.run}: keeps no checkpoint; step=0 serves its base model")
@@ -91,59 +90,63 @@ def _subject(options: Options) -> tuple[Subject, dict[str, int]]:
     return subject, names
 
 
-def _gated(options: Options, subject: Subject, step: int) -> tuple[protocols.Protocol, list[dict], dict[str, str]]:
-    """Benchmark, stored rows and questions of the gate."""
-    if not subject.config:
-        raise ConfigError("gate=on: a model alone has no reported score; gate=off serves it")
-    known = protocols.of_run(subject.config)
-    protocol, rows = score_gate.reported(subject.folder, step, known, options.gate_problems)
-    root = str(options.data_root) if options.data_root else subject.config.get("data_root")
-    questions = {example["id"]: example["question"] for example in protocols.load(protocol, root)[0]}
-    return protocol, rows, questions
+class _Server(uvicorn.Server):
+    """Announces itself, and ends at a signal or when what answers has ended: a dead backend is never replaced in silence."""
+
+    def __init__(self, config: uvicorn.Config, backend: Backend, announcement: Callable[[], str]):
+        super().__init__(config)
+        self.backend, self.announcement = backend, announcement
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(self.announcement(), flush=True)
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or not self.backend.healthy
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn's own raises the signal again, which would leave no time to end what answers."""
+        for sent in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(sent, self.handle_exit, sent, None)
+        yield
 
 
 async def _serve(
-    options: Options, subject: Subject, names: dict[str, int], key: str | None, check: Any, listening: Any
-):
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        """Ends at a signal without raising it again, which would leave no time to end what answers."""
-
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            for sent in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(sent, self.handle_exit, sent, None)
-            yield
-
-    started, loop = time.monotonic(), asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)  # type: ignore[union-attr]
+    options: Options,
+    subject: EvaluatedModels,
+    names: dict[str, int],
+    key: str | None,
+    gate: Gate | None,
+    listening: socket.socket,
+) -> int:
+    started, model = time.monotonic(), next(iter(names))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)  # type: ignore[union-attr]
     _raise_file_limit()
     backend = await _backend(options, subject, names)
     try:
-        if check:
-            protocol, rows, questions = check
-            at_once = min(64, options.queue)
-            verdict = await score_gate.check(backend, next(iter(names)), protocol, rows, questions, at_once)
-            print(f"gate: {verdict}", flush=True)
-            if not verdict.open:
+        if gate is not None:
+            outcome = await gate.check(backend, model, min(64, options.queue))
+            print(f"gate: {outcome}", flush=True)
+            if not outcome.open:
                 raise ConfigError(
                     "the served model does not reach its reported score: the weights, the template or the engine differ "
                     "from what was evaluated; gate=off serves it all the same"
                 )
-        loopback = options.host in LOOPBACK
-        limits = Limits(options.body_bytes, options.seconds)
-        served = Served(backend, int(time.time()), about(subject, names), key, limits, LOOPBACK if loopback else None)
+        limits = (options.body_bytes, options.seconds, options.queue)
+        hosts = LOOPBACK if options.host in LOOPBACK else None
+        served = Served(backend, int(time.time()), about(subject, names), key, hosts, *limits)
         config = uvicorn.Config(
             app(served), log_level="warning", lifespan="off", timeout_graceful_shutdown=5, timeout_keep_alive=60,
             backlog=1024, server_header=False, date_header=False,
         )  # fmt: skip
-        server = Server(config)
-        announcing = asyncio.create_task(_announce(server, listening, options.host, names, key, started))
-        watching = asyncio.create_task(_watch(server, backend))
-        await server.serve(sockets=[listening])
-        announcing.cancel()
-        watching.cancel()
+
+        def announcement() -> str:
+            ready = f"(ready after {time.monotonic() - started:.1f} s); Ctrl-C ends it"
+            url = _url(options.host, listening.getsockname()[1])
+            return f"serving {', '.join(names)} at {url} {ready}\n\n{_examples(url, model, key is not None)}"
+
+        await _Server(config, backend, announcement).serve(sockets=[listening])
         if not backend.healthy:
             raise ConfigError(f"engine={options.engine}: ended under way; its messages above say why")
     finally:
@@ -151,60 +154,47 @@ async def _serve(
     return 0
 
 
-async def _backend(options: Options, subject: Subject, names: dict[str, int]) -> Backend:
+async def _backend(options: Options, subject: EvaluatedModels, names: dict[str, int]) -> Backend:
     paths = {name: subject.models[step] for name, step in names.items()}
     default = subject.config["scale"]["max_response_tokens"] if subject.config else None
     if options.engine == "vllm":
         from rlvr.serve.vllm_backend import VllmBackend
 
-        return await VllmBackend.start(paths, subject.template, options.python, options.dtype, options.queue, default)
-    from rlvr.serve.torch_backend import LocalBackend, LocalModel
+        return await VllmBackend.start(paths, subject.template, options.python, options.dtype, default)
+    from rlvr.serve.torch_backend import TorchBackend, TorchModel
 
     how = (subject.template, options.rows, options.device, options.dtype, default)
-    models = {name: LocalModel(path, *how) for name, path in paths.items()}
-    return LocalBackend(models, options.queue)
+    return TorchBackend({name: TorchModel(path, *how) for name, path in paths.items()})
 
 
-async def _announce(
-    server: Any, listening: Any, host: str, names: dict[str, int], key: str | None, started: float
-) -> None:
-    while not server.started:
-        await asyncio.sleep(0.02)
+def _url(host: str, port: int) -> str:
     shown = host if host not in ("0.0.0.0", "::") else socket.gethostname()
-    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listening.getsockname()[1]}"
-    model = next(iter(names))
-    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "What is 17 * 3?"}]})
-    header = f' -H "Authorization: Bearer ${KEY}"' if key else ""
-    given = f'os.environ["{KEY}"]' if key else '"none"'
-    lines = [
-        f"serving {', '.join(names)} at {url} (ready after {time.monotonic() - started:.1f} s); Ctrl-C ends it",
-        "",
-        f'curl {url}/v1/chat/completions -H "Content-Type: application/json"{header} -d {shlex.quote(body)}',
-        "",
-        *(["import os"] if key else []),
-        "from openai import OpenAI",
-        f'client = OpenAI(base_url="{url}/v1", api_key={given})',
-        'messages = [{"role": "user", "content": "What is 17 * 3?"}]',
-        f'print(client.chat.completions.create(model="{model}", messages=messages).choices[0].message.content)',
-    ]
-    print("\n".join(lines), flush=True)
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
 
 
-async def _watch(server: Any, backend: Backend) -> None:
-    """End the server when what answers has ended: a dead backend is never replaced in silence."""
-    while backend.healthy:
-        await asyncio.sleep(1)
-    server.should_exit = True
+def _examples(url: str, model: str, keyed: bool) -> str:
+    """A question to the server by curl and by the openai client, to be copied."""
+    messages = [{"role": "user", "content": "What is 17 * 3?"}]
+    header = f' -H "Authorization: Bearer ${KEY}"' if keyed else ""
+    return f"""\
+curl {url}/v1/chat/completions -H "Content-Type: application/json"{header} -d {shlex.quote(json.dumps({"model": model, "messages": messages}))}
+
+{"import os" + chr(10) if keyed else ""}from openai import OpenAI
+client = OpenAI(base_url="{url}/v1", api_key={f'os.environ["{KEY}"]' if keyed else '"none"'})
+messages = {json.dumps(messages)}
+print(client.chat.completions.create(model="{model}", messages=messages).choices[0].message.content)"""
 
 
-def about(subject: Subject, names: dict[str, int]) -> dict[str, Any]:
+def about(subject: EvaluatedModels, names: dict[str, int]) -> dict[str, Any]:
     """What the page shows: each model's evaluated accuracy, and the training examples."""
     if not subject.config:
         return {}
+    benchmarks = protocols.reported_names(subject.config)
     scores = {}
     for name, step in names.items():
-        of_step = evaluations.scores(subject.folder, step).items()
-        scores[name] = ", ".join(f"{benchmark} {accuracy * 100:.1f} %" for benchmark, accuracy in of_step)
+        found = evaluations.scores(subject.folder, step, benchmarks).items()
+        lines = [f"{benchmark} {one.accuracy * 100:.1f} % of {one.problems} problems" for benchmark, one in found]
+        scores[name] = ", ".join(lines)
     return {"scores": scores, "examples": trained_on(subject.folder)}
 
 
@@ -212,5 +202,5 @@ def _raise_file_limit() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(
-            resource.RLIMIT_NOFILE, (FILES if most == resource.RLIM_INFINITY else min(FILES, most), most)
-        )
+            resource.RLIMIT_NOFILE, (FILES if most < 0 else min(FILES, most), most)
+        )  # below 0: without limit

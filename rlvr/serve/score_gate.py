@@ -1,28 +1,30 @@
 """The score gate: does the served model still solve the problems that it is reported to solve?
 
-The first problems of a benchmark that was answered greedily are asked through the endpoint's own path (template, engine,
-limits) and graded again. The gate is closed when more answers went from right to wrong than the reverse and an exact test
-(McNemar's, one-sided) puts that below 1 %. Equal weights on an equal engine give equal answers.
+The first problems of a benchmark that was answered greedily are asked through the endpoint's own path (template, stop texts,
+engine, limits) and graded again. The gate is closed when more answers went from right to wrong than the reverse and an exact
+test (McNemar's, one-sided) puts that below 1 %. Equal weights on an equal engine give equal answers.
 """
-
-from __future__ import annotations
 
 import asyncio
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rlvr.cli import ConfigError
+from rlvr.data import protocols
+from rlvr.data.prompts import STOPS
 from rlvr.data.protocols import Protocol
+from rlvr.evaluate.evaluated_models import EvaluatedModels
 from rlvr.runs import samples
-from rlvr.runs.folder import RunFolder
+from rlvr.serve.api_requests import ApiError, parse_request
 
 CLOSED_BELOW = 0.01
 
 
 @dataclass
-class Verdict:
+class GateOutcome:
     """Right answers of `problems`, as reported and as served; `lost` went wrong, `gained` became right."""
 
     benchmark: str
@@ -46,46 +48,56 @@ class Verdict:
         )
 
 
-def reported(folder: RunFolder, step: int, protocols: list[Protocol], limit: int) -> tuple[Protocol, list[dict]]:
-    """A benchmark of the step that was answered greedily, with its first rows {id, gold, score}.
+@dataclass
+class Gate:
+    """Stored rows of a benchmark, and its questions by id."""
 
-    ConfigError when the step has none: it has no score to be held to.
+    protocol: Protocol
+    rows: list[dict]
+    questions: Mapping[str, str]
+
+    async def check(self, backend: Any, model: str, at_once: int = 64) -> GateOutcome:
+        """Ask, so many at once, and grade. ConfigError for a problem that is not answered."""
+        from rlvr.evaluate.graded_rows import grade
+
+        protocol, places = self.protocol, asyncio.Semaphore(at_once)
+        how = {"model": model, "temperature": 0.0, "max_tokens": protocol.max_tokens, "stop": list(protocol.stop or ())}
+
+        async def one(row: dict) -> str:
+            messages = [{"role": "user", "content": self.questions[row["id"]]}]
+            asked = parse_request("chat", json.dumps(how | {"messages": messages}).encode())
+            async with places:
+                try:
+                    (whole,) = [chunk async for chunk in backend.answer(asked)]
+                except ApiError as error:
+                    raise ConfigError(f"gate: {row['id']} of {protocol.name} is not answered: {error}") from None
+            return whole["choices"][0]["message"]["content"]
+
+        answers = await asyncio.gather(*map(one, self.rows))
+        graded = await asyncio.to_thread(grade, protocol.grader, answers, [row["gold"] for row in self.rows])
+        before, now = [row["score"] == 1 for row in self.rows], [row["score"] == 1 for row in graded]
+        pairs = list(zip(before, now, strict=True))
+        lost, gained = pairs.count((True, False)), pairs.count((False, True))
+        return GateOutcome(protocol.name, len(self.rows), sum(before), sum(now), lost, gained)
+
+
+def gate_of(subject: EvaluatedModels, limit: int, data_root: str | None) -> Gate:
+    """The first `limit` problems of a benchmark that the last step answered greedily, as the server would.
+
+    The server uses the run's template and ends an answer at its stop texts at least. ConfigError when no benchmark fits.
     """
-    for protocol in sorted(protocols, key=lambda protocol: protocol.name != "validation"):
+    if not subject.config:
+        raise ConfigError("gate=on: a model alone has no reported score; gate=off serves it")
+    template, folder, step = subject.config["base_model"]["template"], subject.folder, max(subject.models)
+    for protocol in sorted(protocols.of_run(subject.config), key=lambda protocol: protocol.name != "validation"):
         path = folder.eval_path(protocol.name, step)
-        if protocol.scoring == "generate" and not protocol.temperature and path.exists():
+        as_served = protocol.template == template and set(STOPS.get(template, ())) <= set(protocol.stop or ())
+        if protocol.scoring == "generate" and not protocol.temperature and as_served and path.exists():
             columns = samples.read(path, ["id", "gold", "score"])
             rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-            return protocol, rows[:limit]
+            examples, *_ = protocols.load(protocol, data_root or subject.config.get("data_root"))
+            return Gate(protocol, rows[:limit], {example["id"]: example["question"] for example in examples})
     raise ConfigError(
         f"gate: step {step} of {folder.path} has no greedy evaluation, so no score to be held to: "
         f"`python -m rlvr.evaluate run={folder.path} steps={step}` gives it one, gate=off serves without"
-    )
-
-
-async def check(
-    backend: Any, model: str, protocol: Protocol, rows: list[dict], questions: dict[str, str], at_once: int = 64
-) -> Verdict:
-    """Ask, so many at once, and grade. `questions`: id -> the user's message. ConfigError for one that is not answered."""
-    from rlvr.evaluate.graded_rows import grade_all
-    from rlvr.serve.api_requests import Problem, read
-
-    places = asyncio.Semaphore(at_once)
-
-    async def one(row: dict) -> str:
-        body = {"model": model, "messages": [{"role": "user", "content": questions[row["id"]]}], "temperature": 0.0}
-        asked = read("chat", json.dumps(body | {"max_tokens": protocol.max_tokens}).encode())
-        async with places:
-            try:
-                (whole,) = [chunk async for chunk in backend.answer(asked)]
-            except Problem as problem:
-                raise ConfigError(f"gate: problem {row['id']} of {protocol.name} is not answered: {problem}") from None
-        return whole["choices"][0]["message"]["content"]
-
-    answers = await asyncio.gather(*map(one, rows))
-    verdicts = await asyncio.to_thread(grade_all, protocol.grader, answers, [row["gold"] for row in rows])
-    before, now = [row["score"] == 1 for row in rows], [score == 1 for score, _ in verdicts]
-    pairs = list(zip(before, now, strict=True))
-    return Verdict(
-        protocol.name, len(rows), sum(before), sum(now), pairs.count((True, False)), pairs.count((False, True))
     )

@@ -11,19 +11,25 @@ import hashlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
+from itertools import accumulate, repeat
 from typing import Any
 
 from rlvr.cli import ConfigError
-from rlvr.data.prompts import chat_template
-from rlvr.serve.api_requests import ChatRequest, CompletionRequest, Problem
-from rlvr.serve.detokenize import Text
+from rlvr.data.prompts import STOPS, chat_template
+from rlvr.serve.api_requests import ApiError, ChatRequest, CompletionRequest
+from rlvr.serve.detokenize import StreamedText
 
 SHARED_ABOVE = 100_000_000  # parameters
+SCORED_AT_ONCE = 256  # tokens of a prompt in one forward pass: their logits are held at once
 REASONS = {"completed": "stop", "length": "length"}
 
 
-class LocalModel:
-    """One model with its decoder, its prompt template and how long it answers when nobody says."""
+# A token, its log-probability (None: the first of a prompt) and the likeliest tokens there with theirs.
+Place = tuple[int, float | None, list[tuple[int, float]]]
+
+
+class TorchModel:
+    """One model with its decoder, its prompt template with its stop texts, and how long it answers when nobody says."""
 
     def __init__(self, path: str, template: str, rows: int, device: str | None, dtype: str | None, default: int | None):
         from transformers.utils import logging
@@ -33,67 +39,74 @@ class LocalModel:
 
         logging.disable_progress_bar()
         engine: Any = start("torch", path, device, dtype, rows)
-        self.tokenizer, self.context = engine.tokenizer, engine.context
+        self.model, self.tokenizer, self.context = engine.model, engine.tokenizer, engine.context
         if (text := chat_template(template)) is not None:
             self.tokenizer.chat_template = text
         if not self.tokenizer.chat_template:
             raise ConfigError(f"{path}: its tokenizer has no chat template; name one, template=<name>")
         if not hasattr(self.tokenizer, "_tokenizer"):
             raise ConfigError(f"{path}: its tokenizer is a slow one, which cannot be streamed")
+        self.stops = STOPS.get(template, ())
         self.default = min(default or self.context, self.context)
-        small = engine.device == "cpu" and engine.model.num_parameters() <= SHARED_ABOVE
+        small = engine.device == "cpu" and self.model.num_parameters() <= SHARED_ABOVE
         generators = engine.generators if small else engine.generators[:1]
         self.decoder = Decoder(generators, 1 if len(generators) > 1 else None, engine.device)
-        self.vocabulary = engine.model.get_input_embeddings().num_embeddings
+        self.vocabulary = self.model.get_input_embeddings().num_embeddings
 
     def prompts(self, asked: ChatRequest | CompletionRequest) -> list[list[int]]:
-        """Token ids of what is to be continued; Problem for a prompt that is empty or leaves no room."""
+        """Token ids of what is to be continued; ApiError for a prompt that is empty or leaves no room."""
         if isinstance(asked, ChatRequest):
+            param, messages = "messages", [message.plain for message in asked.messages]
             try:
-                text = self.tokenizer.apply_chat_template(
-                    [message.plain for message in asked.messages], add_generation_prompt=True, tokenize=False
-                )
+                how = {"add_generation_prompt": True, "tokenize": False}
+                given: list[Any] = [self.tokenizer.apply_chat_template(messages, **how)]
             except Exception as error:  # a template refuses what it was not made for, in words of its own
-                raise Problem(400, f"messages: the chat template refuses them ({error})", "messages") from None
-            given: list[Any] = [text]
+                raise ApiError(400, f"messages: the chat template refuses them ({error})", "messages") from None
         else:
-            given = asked.prompts
+            param, given = "prompt", asked.prompt
         prompts = [
             p if isinstance(p, list) else self.tokenizer(p, add_special_tokens=False)["input_ids"] for p in given
         ]
-        param = "messages" if isinstance(asked, ChatRequest) else "prompt"
+        room = 1 if asked.limit is None else asked.limit
         for ids in prompts:
             if not ids:
-                raise Problem(400, f"{param}: is empty; give at least one token", param)
+                raise ApiError(400, f"{param}: is empty; give at least one token", param)
             if max(ids) >= self.vocabulary:
-                raise Problem(400, f"{param}: {max(ids)} is no token; they end at {self.vocabulary - 1}", param)
-            if len(ids) + (asked.limit or 1) > self.context:
-                raise Problem(
-                    400,
-                    f"{param}: {len(ids)} tokens and {asked.limit or 1} to be answered; the model's context is "
-                    f"{self.context} tokens",
-                    param,
-                    "context_length_exceeded",
-                )
+                raise ApiError(400, f"{param}: {max(ids)} is no token; they end at {self.vocabulary - 1}", param)
+            if len(ids) + room > self.context:
+                said = f"{len(ids)} tokens and {room} to be answered; the model's context is {self.context} tokens"
+                raise ApiError(400, f"{param}: {said}", param, "context_length_exceeded")
         if asked.stop_token_ids and max(asked.stop_token_ids) >= self.vocabulary:
-            raise Problem(400, f"stop_token_ids: tokens end at {self.vocabulary - 1}", "stop_token_ids")
+            raise ApiError(400, f"stop_token_ids: tokens end at {self.vocabulary - 1}", "stop_token_ids")
         return prompts
 
+    def scored(self, ids: list[int], temperature: float, top: int) -> list[Place]:
+        """A prompt's tokens with their log-probabilities, as those of an answer are."""
+        import torch
 
-def _seed(seed: int | None, choice: int) -> int | None:
-    """Of one choice: the request's own for the first, one that depends on it for each further one."""
-    if seed is None or not choice:
-        return seed
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{choice}".encode(), digest_size=7).digest(), "big")
+        from rlvr.verl_torch.decoding import new_cache
+
+        places: list[Place] = [(ids[0], None, [])]
+        cache = new_cache(self.model.config)
+        with torch.inference_mode():
+            for start in range(0, len(ids) - 1, SCORED_AT_ONCE):
+                part = torch.tensor([ids[start : start + SCORED_AT_ONCE]], device=self.model.device)
+                logits = self.model(input_ids=part, past_key_values=cache, use_cache=True).logits[0].float().cpu()
+                log_probs = torch.log_softmax(logits / (temperature or 1.0), -1)
+                values, tokens = (of.tolist() for of in log_probs.topk(top))
+                for i, token in enumerate(ids[start + 1 : start + SCORED_AT_ONCE + 1]):
+                    places.append((token, float(log_probs[i, token]), list(zip(tokens[i], values[i], strict=True))))
+        return places
+
+    def written(self, token: int) -> str:
+        return self.tokenizer.decode([token], skip_special_tokens=False)
 
 
-class LocalBackend:
-    """Answers requests for the models by name. `queue`: answers that may be waiting or under way at once."""
+class TorchBackend:
+    """Answers requests for the models by name."""
 
-    def __init__(self, models: dict[str, LocalModel], queue: int):
-        self.models: Mapping[str, LocalModel] = models
-        self.queue = queue
-        self.active = 0
+    def __init__(self, models: dict[str, TorchModel]):
+        self.models: Mapping[str, TorchModel] = models
 
     @property
     def healthy(self) -> bool:
@@ -106,163 +119,166 @@ class LocalBackend:
     async def answer(self, asked: ChatRequest | CompletionRequest) -> AsyncIterator[dict[str, Any]]:
         """The response's chunks as they come, if it is streamed; else the one whole response.
 
-        Problem before the first if it cannot be answered. Closing the iterator cancels what is left.
+        ApiError before the first if it cannot be answered. Closing the iterator cancels what is left.
         """
         model = self.models[asked.model]
-        prompts = model.prompts(asked)
-        count = len(prompts) * asked.choices
-        if count > self.queue:
-            raise Problem(400, f"n: {count} answers in one request; {self.queue} may be under way at once", "n")
-        if self.active + count > self.queue:
-            raise Problem(
-                429, f"{self.active} answers are under way, no room for {count} more: try again", None, "queue_full"
-            )
-        work = _Work(model, asked, prompts)
-        self.active += count
+        exchange = _Exchange(model, asked, model.prompts(asked))
         try:
-            async for chunk in work.run():
+            async for chunk in exchange.chunks():
                 yield chunk
         finally:
-            self.active -= count
-            work.cancel()
+            for choice in exchange.choices:
+                choice.pending.cancelled = True
 
 
-class _Work:
-    """One request being answered: its choices, and their events on the way from the decoder's threads."""
+class _Choice:
+    """One of the answers to a request: its text and its decoding, what stands before it, and how much was streamed."""
 
-    def __init__(self, model: LocalModel, asked: ChatRequest | CompletionRequest, prompts: list[list[int]]):
-        from rlvr.verl_torch.continuous_batching import Request
+    def __init__(self, exchange: _Exchange, index: int, prompt: list[int]):
+        from rlvr.verl_torch import stop_texts
+        from rlvr.verl_torch.continuous_batching import PendingAnswer
         from rlvr.verl_torch.generation import Sampling
 
-        self.model, self.asked, self.prompts = model, asked, prompts
-        self.loop, self.events = asyncio.get_running_loop(), asyncio.Queue[tuple[int, str, Any]]()
-        self.chat = isinstance(asked, ChatRequest)
-        self.head = {
-            "id": f"{'chatcmpl' if self.chat else 'cmpl'}-{uuid.uuid4().hex}",
-            "object": ("chat.completion.chunk" if asked.stream else "chat.completion")
-            if self.chat
-            else "text_completion",
-            "created": int(time.time()),
-            "model": asked.model,
-        }
-        self.texts: list[Text] = []
-        self.sent: list[list[int]] = []  # of each choice: characters and tokens that were streamed
-        self.requests: list[Request] = []
-        for prompt in prompts:
-            for choice in range(asked.choices):
-                limit = asked.limit or min(model.default, model.context - len(prompt))
-                how = Sampling(
-                    limit,
-                    1.0 if asked.temperature is None else asked.temperature,
-                    asked.top_p or 1.0,
-                    asked.top_k or -1,
-                    _seed(asked.seed, choice),
-                    tuple(asked.stop_token_ids or ()),
-                )
-                i = len(self.requests)
-                self.texts.append(Text(model.tokenizer, asked.stop or []))
-                self.sent.append([0, 0])
-                request = Request(prompt, how, lambda answer, i=i: self._tell(i, "end", answer), top=asked.top or 0)  # type: ignore[misc]
-                if asked.stream or asked.stop:
-                    request.on_token = lambda token, i=i: self._token(i, token)  # type: ignore[misc]
-                self.requests.append(request)
+        model, asked = exchange.model, exchange.asked
+        stops = [*model.stops, *(asked.stop or [])]
+        ends = (*stop_texts.token_ids(model.tokenizer, stops), *(asked.stop_token_ids or ()))
+        how = Sampling(
+            min(model.default, model.context - len(prompt)) if asked.limit is None else max(1, asked.limit),
+            1.0 if asked.temperature is None else asked.temperature,
+            asked.top_p or 1.0,
+            asked.top_k or -1,
+            _seed(asked.seed, index % asked.choices),
+            ends,
+        )
+        self.exchange, self.index, self.prompt = exchange, index, prompt
+        self.text = StreamedText(model.tokenizer, stops)
+        self.pending = PendingAnswer(prompt, how, lambda answer: exchange.tell(self, answer), top=asked.top or 0)
+        if asked.stream or stops:
+            self.pending.on_token = self._drawn
+        self.before: list[Place] = []  # the prompt's tokens, where they are asked for
+        self.characters = self.tokens = self.offset = 0  # that were streamed: of the answer, and with the prompt
 
-    def _tell(self, choice: int, what: str, value: Any) -> None:
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self.events.put_nowait, (choice, what, value))
-
-    def _token(self, choice: int, token: int) -> bool:
-        new, stopped = self.texts[choice].push(token)
-        if self.asked.stream and new and not stopped:
-            self._tell(choice, "text", new)
+    def _drawn(self, token: int) -> bool:
+        new, stopped = self.text.push(token)
+        if self.exchange.asked.stream and new and not stopped:
+            self.exchange.tell(self, new)
         return stopped
 
-    def cancel(self) -> None:
-        for request in self.requests:
-            request.cancelled = True
+    def logprobs(self) -> dict[str, Any] | None:
+        """Those of the tokens that were not reported before, in the API's shape."""
+        asked, answer, written = self.exchange.asked, self.pending.answer, self.exchange.model.written
+        if asked.top is None:
+            return None
+        # The decoder's thread may be adding a token: what it has written whole counts.
+        drawn = zip(answer.token_ids, answer.log_probs, answer.likeliest if asked.top else repeat([]), strict=False)
+        new = [
+            (written(token), value, [(written(other), of_other) for other, of_other in likeliest])
+            for token, value, likeliest in [*self.before, *drawn][self.tokens :]
+        ]
+        if not new:
+            return None
+        self.tokens += len(new)
+        if isinstance(asked, ChatRequest):
+            content = [_entry(text, value) | {"top_logprobs": [_entry(*of) for of in top]} for text, value, top in new]
+            return {"content": content, "refusal": None}
+        texts, values, tops = zip(*new, strict=True)
+        *offsets, self.offset = accumulate(map(len, texts), initial=self.offset)
+        top_logprobs = [dict(top) or None for top in tops] if asked.top else None
+        return {"tokens": texts, "token_logprobs": values, "top_logprobs": top_logprobs, "text_offset": offsets}
 
-    async def run(self) -> AsyncIterator[dict[str, Any]]:
-        self.model.decoder.submit(self.requests)
-        left = len(self.requests)
-        whole: list[dict[str, Any]] = [{}] * left
-        if self.asked.stream and self.chat:
-            for i in range(left):
-                yield self._chunk(i, {"role": "assistant", "content": ""}, None)
+
+class _Exchange:
+    """One request being answered: its choices, and what the decoder's threads tell of them."""
+
+    def __init__(self, model: TorchModel, asked: ChatRequest | CompletionRequest, prompts: list[list[int]]):
+        self.model, self.asked, self.prompts = model, asked, prompts
+        self.loop, self.told = asyncio.get_running_loop(), asyncio.Queue[tuple[_Choice, Any]]()
+        self.chat = isinstance(asked, ChatRequest)
+        kind, name = ("chat.completion", "chatcmpl") if self.chat else ("text_completion", "cmpl")
+        self.head = {
+            "id": f"{name}-{uuid.uuid4().hex}", "object": f"{kind}.chunk" if self.chat and asked.stream else kind,
+            "created": int(time.time()), "model": asked.model,
+        }  # fmt: skip
+        self.choices = [_Choice(self, i, prompts[i // asked.choices]) for i in range(asked.answers)]
+
+    def tell(self, choice: _Choice, what: Any) -> None:
+        """From a decoder's thread: new text of a choice, or its whole answer."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.told.put_nowait, (choice, what))
+
+    async def chunks(self) -> AsyncIterator[dict[str, Any]]:
+        """What `TorchBackend.answer` gives."""
+        asked, echoed = self.asked, await self._echoed()
+        if asked.limit == 0:
+            for choice in self.choices:
+                choice.pending.end("length")
+        else:
+            self.model.decoder.submit([choice.pending for choice in self.choices])
+        whole: list[dict[str, Any]] = [{}] * len(self.choices)
+        for choice in self.choices if asked.stream else ():
+            if self.chat:
+                yield self._chunk(choice, {"role": "assistant", "content": ""}, None)
+            elif echoed:
+                yield self._chunk(choice, echoed[choice.index // asked.choices], None)
+        left = len(self.choices)
         while left:
-            i, what, value = await self.events.get()
-            if what == "text":
-                self.sent[i][0] += len(value)
-                yield self._chunk(i, {"content": value} if self.chat else value, None, self._new_logprobs(i))
+            choice, what = await self.told.get()
+            if isinstance(what, str):
+                choice.characters += len(what)
+                yield self._chunk(choice, what, None)
                 continue
             left -= 1
-            if value.error is not None:
-                raise Problem(500, f"the model failed: {type(value.error).__name__}: {value.error}")
-            if value.stop_reason == "aborted":
-                raise Problem(503, "the server is shutting down")
-            text, reason = self._whole(i, value), REASONS[value.stop_reason]
-            if self.asked.stream:
-                rest = text[self.sent[i][0] :]
-                logprobs = self._new_logprobs(i)
-                if rest or logprobs:
-                    yield self._chunk(i, {"content": rest} if self.chat else rest, None, logprobs)
-                yield self._chunk(i, {} if self.chat else "", reason)
-            else:
-                body = (
-                    {"message": {"role": "assistant", "content": text, "refusal": None}}
-                    if self.chat
-                    else {"text": text}
-                )
-                logprobs = self._logprobs(i, 0) if self.asked.top is not None else None
-                whole[i] = {"index": i, **body, "logprobs": logprobs, "finish_reason": reason}
-        if not self.asked.stream:
+            if what.error is not None:
+                raise ApiError(500, f"the model failed: {type(what.error).__name__}: {what.error}")
+            if what.stop_reason == "aborted":
+                raise ApiError(503, "the server is shutting down")
+            text, reason = choice.text.end(what.token_ids), REASONS[what.stop_reason]
+            if asked.stream:
+                yield self._chunk(choice, text[choice.characters :], reason)
+                continue
+            shown = (echoed[choice.index // asked.choices] if echoed else "") + text
+            message = {"message": {"role": "assistant", "content": shown, "refusal": None}}
+            body = message if self.chat else {"text": shown}
+            logprobs = choice.logprobs()
+            whole[choice.index] = {"index": choice.index, **body, "logprobs": logprobs, "finish_reason": reason}
+        if not asked.stream:
             yield self.head | {"choices": whole, "usage": self._usage()}
-        elif self.asked.wants_usage:
+        elif asked.wants_usage:
             yield self.head | {"choices": [], "usage": self._usage()}
 
-    def _whole(self, choice: int, answer: Any) -> str:
-        text = self.texts[choice]
-        text.ids = answer.token_ids
-        return text.end()
+    async def _echoed(self) -> list[str]:
+        """The prompts' texts where the answer begins with them, which also scores their tokens where that is asked for."""
+        asked, model = self.asked, self.model
+        if isinstance(asked, ChatRequest) or not asked.echo:
+            return []
+        if asked.top is not None:
+            for i, prompt in enumerate(self.prompts):
+                temperature = 1.0 if asked.temperature is None else asked.temperature
+                places = await asyncio.to_thread(model.scored, prompt, temperature, asked.top)
+                for choice in self.choices[i * asked.choices : (i + 1) * asked.choices]:
+                    choice.before = places
+        given = zip(asked.prompt, self.prompts, strict=True)
+        return [p if isinstance(p, str) else model.tokenizer.decode(ids) for p, ids in given]
 
     def _usage(self) -> dict[str, int]:
         prompt = sum(map(len, self.prompts))
-        completion = sum(len(request.answer.token_ids) for request in self.requests)
+        completion = sum(len(choice.pending.answer.token_ids) for choice in self.choices)
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
-    def _chunk(self, choice: int, delta: Any, reason: str | None, logprobs: Any = None) -> dict[str, Any]:
-        body = {"delta": delta} if self.chat else {"text": delta}
-        return self.head | {"choices": [{"index": choice, **body, "logprobs": logprobs, "finish_reason": reason}]}
-
-    def _new_logprobs(self, choice: int) -> dict[str, Any] | None:
-        """Those of the tokens that no chunk has reported."""
-        if self.asked.top is None:
-            return None
-        begin = self.sent[choice][1]
-        self.sent[choice][1] = len(self.requests[choice].answer.log_probs)
-        return self._logprobs(choice, begin, self.sent[choice][1]) if self.sent[choice][1] > begin else None
-
-    def _logprobs(self, choice: int, begin: int, end: int | None = None) -> dict[str, Any]:
-        answer = self.requests[choice].answer
-        places = []
-        for i in range(begin, len(answer.log_probs) if end is None else end):
-            likeliest = answer.likeliest[i] if self.asked.top else []
-            places.append((self._token_text(answer.token_ids[i]), answer.log_probs[i],
-                           [(self._token_text(token), value) for token, value in likeliest]))  # fmt: skip
-        if self.chat:
-            return {"content": [_entry(t, p) | {"top_logprobs": [_entry(*one) for one in top]} for t, p, top in places],
-                    "refusal": None}  # fmt: skip
-        offsets, at = [], sum(len(self._token_text(token)) for token in answer.token_ids[:begin])
-        for text, _, _ in places:
-            offsets.append(at)
-            at += len(text)
-        return {"tokens": [text for text, _, _ in places], "token_logprobs": [value for _, value, _ in places],
-                "top_logprobs": [dict(top) for _, _, top in places] if self.asked.top else None,
-                "text_offset": offsets}  # fmt: skip
-
-    def _token_text(self, token: int) -> str:
-        return self.model.tokenizer.decode([token], skip_special_tokens=False)
+    def _chunk(self, choice: _Choice, delta: Any, reason: str | None) -> dict[str, Any]:
+        text = {"content": delta} if self.chat and isinstance(delta, str) else delta
+        body = {"delta": text} if self.chat else {"text": text}
+        choices = [{"index": choice.index, **body, "logprobs": choice.logprobs(), "finish_reason": reason}]
+        return self.head | {"choices": choices}
 
 
-def _entry(text: str, log_prob: float) -> dict[str, Any]:
+def _seed(seed: int | None, choice: int) -> int | None:
+    """Of one choice: the request's own for the first, one that depends on it for each further one."""
+    if seed is None or not choice:
+        return seed
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{choice}".encode(), digest_size=7).digest(), "big")
+
+
+def _entry(text: str, log_prob: float | None) -> dict[str, Any]:
     """A token as chat log-probabilities show it; a part of a character has no text, so its bytes are not given."""
     return {"token": text, "logprob": log_prob, "bytes": None if "�" in text else list(text.encode())}

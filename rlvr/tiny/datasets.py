@@ -8,6 +8,7 @@ for reporting only.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from random import Random
 from typing import TypedDict
 
@@ -41,6 +42,11 @@ def load(name: str) -> list[Example]:
     """The examples of one set, distinct and in a fixed order; raises ValueError for a name not in `NAMES`."""
     if name not in _SETS:
         raise ValueError(f"tiny dataset {name!r}: expected one of {', '.join(NAMES)}")
+    return [example.copy() for example in _drawn(name)]
+
+
+@cache
+def _drawn(name: str) -> list[Example]:
     draw, split, count = _SETS[name]
     rng = Random(f"tiny world 2/{name.removesuffix('_7500')}")
     examples: dict[str, Example] = {}

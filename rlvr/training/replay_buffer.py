@@ -6,6 +6,10 @@ experiment that was asked for, and one that lacks all of them never ends.
 
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
+from rlvr.verl_torch import private_names
+
+private_names.check(__name__)
+
 POLL_INTERVAL_S = 0.02
 
 

@@ -11,7 +11,9 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 from verl.utils.tokenizer import continuous_token_wiring
 
-from rlvr.verl_torch import stop_texts
+from rlvr.verl_torch import private_names, stop_texts
+
+private_names.check(__name__)
 
 continuous_token_wiring.logger.setLevel(logging.ERROR)  # it warns of its default builder at every response, a line each
 

@@ -1,5 +1,6 @@
 """Every check that a start makes before anything is written. `check=true` and a dry run make the same ones."""
 
+from rlvr.data import prepare
 from rlvr.data.downloads import NotAtHand
 from rlvr.planning import machine, prompt_lengths, resources
 from rlvr.planning.plan import Plan
@@ -21,6 +22,7 @@ def check(plan: Plan, here: bool) -> list[str]:
     except NotAtHand as error:
         notes = [f"not checked: {error}"]
     else:
+        prepare.refuse_other_rows(plan.folder, problems.training_rows, problems.test_rows)
         if plan.own_reward:
             row = problems.training_rows[0]
             label = row["reward_model"]["ground_truth"]

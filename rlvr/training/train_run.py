@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from rlvr.cli import ConfigError
-from rlvr.data import prepare, protocols
+from rlvr.data import pools, prepare, scales
 from rlvr.evaluate.answer_store import Store
 from rlvr.planning import fidelity, machine
 from rlvr.planning.plan import Plan
@@ -22,6 +22,7 @@ from rlvr.runs import provenance
 from rlvr.runs.folder import RunFolder, open_run
 from rlvr.runs.plain_files import DamagedFile, RunFolderError, write_atomically
 from rlvr.training import console, ray_cluster, weights
+from rlvr.training.progress import Follower
 
 Outcome = Literal["finished", "finished before", "interrupted", "failed"]
 
@@ -45,7 +46,8 @@ def train(plan: Plan, notes: list[str]) -> Outcome:
                     screen.print(note, soft_wrap=True, highlight=False)
                 prepare.write_rows(folder, plan.problems.training_rows, plan.problems.test_rows)
                 for protocol in plan.benchmarks:
-                    Store(folder, protocol, protocol.record(cfg.seed)).note()
+                    examples = pools.examples_of(plan.problems.test_rows, protocol)
+                    Store(folder, protocol, protocol.record(cfg.seed, examples)).note()
                 step = folder.resume_step()
                 changed = _keep_reward(cfg, folder, step)
                 write_atomically(folder.fidelity_path, json.dumps(fidelity.compare(cfg), indent=1) + "\n")
@@ -61,8 +63,8 @@ def train(plan: Plan, notes: list[str]) -> Outcome:
                 begun = True
                 for change in provenance.changes(folder)[known:]:
                     screen.print("from here on {key}: {old} → {new}".format_map(change), highlight=False)
-                benchmark = protocols.shown(cfg.scale.name, [row.name for row in plan.benchmarks])
-                with console.Follower(screen, folder, cfg.scale, benchmark):
+                benchmark = scales.shown(cfg.scale.name, [row.name for row in plan.benchmarks])
+                with Follower(screen, folder, cfg.scale, benchmark):
                     ray_cluster.train(_from_step(cfg, folder, step), folder, plan.devices)
             except BaseException as error:
                 return _ended_early(folder, screen, error, begun)

@@ -21,14 +21,15 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
 
-from rlvr.evaluate.graded_rows import described
 from rlvr.grading import REASONS
+from rlvr.grading.reward_rules import vote
 from rlvr.runs import retention, samples
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.metrics_file import MetricsWriter
 from rlvr.training import first_step_check
-from rlvr.training.rewards import vote
-from rlvr.verl_torch import stop_texts
+from rlvr.verl_torch import private_names, stop_texts
+
+private_names.check(__name__)
 
 SAMPLE_FIELDS = [
     "uid",
@@ -40,6 +41,7 @@ SAMPLE_FIELDS = [
     "extra_info",
     "extra_fields",
 ]
+GRADED = ("response", "reason", "answer", "boxed", "repetition", "reflection")  # as the reward has them
 VERL_NAMES = {
     "actor/pg_loss": "actor/pg_loss",
     "actor/entropy_loss": "actor/entropy",
@@ -121,7 +123,6 @@ class RunFolderTrainer(PPOTrainerSync):
             tq.kv_clear(keys=sampled.keys, partition_id="val")
         metrics = {}
         for benchmark, rows in columns.items():
-            rows = rows | described(rows["response"])
             samples.write(self.folder.eval_path(benchmark, self.global_steps), rows)
             metrics[f"eval/{benchmark}/accuracy"] = float(np.mean(rows["score"]))
             for name in ("boxed", "truncated", "response_tokens"):
@@ -132,7 +133,7 @@ class RunFolderTrainer(PPOTrainerSync):
         return metrics
 
     def _samples(self, batch, step: int) -> list[dict]:
-        """The responses of a batch, in the order of their prompts: all columns of rlvr.runs.samples but those of `described`."""
+        """The responses of a batch, in the order of their prompts: all columns of rlvr.runs.samples."""
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=SAMPLE_FIELDS)
         prompts = [ids.tolist() for ids in data["prompts"].unbind()]
         responses = [ids.tolist() for ids in data["responses"].unbind()]
@@ -141,8 +142,9 @@ class RunFolderTrainer(PPOTrainerSync):
         golds = [label["ground_truth"] for label in _plain_column(data, "reward_model")]
         sources = _plain_column(data, "data_source")
         infos = _plain_column(data, "extra_info")
-        verdicts = [fields["reward_extra_info"] for fields in _plain_column(data, "extra_fields")]
-        texts = self.tokenizer.batch_decode(responses, skip_special_tokens=True)
+        graded = [
+            fields["reward_extra_info"] for fields in _plain_column(data, "extra_fields")
+        ]  # rlvr.training.rewards
         prompt_texts = {ids: self.tokenizer.decode(ids) for ids in set(map(tuple, prompts))}
         rows = []
         places = ((*key.rsplit("_", 2)[:2], i) for i, key in enumerate(batch.keys))
@@ -155,7 +157,10 @@ class RunFolderTrainer(PPOTrainerSync):
             )
             limit = (infos[i].get("sampling") or {}).get("max_tokens") or self.config.data.max_response_length
             at = stop_texts.of_row(infos[i])
-            text, tokens = stop_texts.ended(self.tokenizer, responses[i], texts[i], at)
+            tokens = len(responses[i])
+            if graded[i]["stopped"]:
+                whole = self.tokenizer.decode(responses[i], skip_special_tokens=True)
+                _, tokens = stop_texts.ended(self.tokenizer, responses[i], whole, at)
             ends = (self.tokenizer.eos_token_id, *stop_texts.token_ids(self.tokenizer, at))
             rows.append(
                 {
@@ -167,14 +172,12 @@ class RunFolderTrainer(PPOTrainerSync):
                     "sample": int(sample),
                     "rank": about["rank"],
                     "prompt": prompt_texts[tuple(prompts[i])],
-                    "response": text,
                     "gold": golds[i],
-                    "score": float(verdicts[i]["acc"]),
-                    "reason": verdicts[i]["reason"],
+                    "score": float(graded[i]["acc"]),
                     "reward": rewards[i],
-                    "boxed": bool(verdicts[i]["boxed"]),
-                    "truncated": text == texts[i] and tokens >= limit and responses[i][-1] not in ends,
+                    "truncated": not graded[i]["stopped"] and tokens >= limit and responses[i][-1] not in ends,
                     "response_tokens": tokens,
+                    **{name: graded[i][name] for name in GRADED},
                 }
             )
         return rows
@@ -187,13 +190,13 @@ class RunFolderTrainer(PPOTrainerSync):
         return super()._compute_advantage(batch, metrics)
 
     def _set_votes(self, batch) -> None:
-        fields = ["responses", "extra_info"]
+        fields = ["responses", "extra_info", "extra_fields"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         responses = data["responses"].unbind()
-        texts = self.tokenizer.batch_decode([ids.tolist() for ids in responses], skip_special_tokens=True)
+        answers = [fields["reward_extra_info"]["answer"] for fields in _plain_column(data, "extra_fields")]
         counted = [i for i, tag in enumerate(batch.tags) if not tag.get("is_padding")]
         examples = [info["index"] for info in _plain_column(data, "extra_info")]
-        rewards = vote([texts[i] for i in counted], [examples[i] for i in counted])
+        rewards = vote([answers[i] for i in counted], [examples[i] for i in counted])
         scores = [torch.zeros(len(ids)) for ids in responses]
         for i, reward in zip(counted, rewards, strict=True):
             scores[i][-1] = reward
@@ -208,7 +211,7 @@ class RunFolderTrainer(PPOTrainerSync):
             groups[row["uid"]].append(row["reward"])
             for key, value in row.items():
                 columns[key].append(value)
-        samples.write(self.folder.rollouts_path(global_steps), columns | described(columns["response"]))
+        samples.write(self.folder.rollouts_path(global_steps), columns)
         learns_from_rewards = self.config.loss.policy != "none"
         own_reward = self.config.reward_rule.file is not None  # what it means to earn nothing, only its author knows
         if global_steps == 1 and learns_from_rewards and self.config.scale.fail_fast and not own_reward:

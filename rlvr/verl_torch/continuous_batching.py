@@ -31,7 +31,7 @@ class Answer(Completion):
 
 
 @dataclass(eq=False)
-class Request:
+class PendingAnswer:
     """One answer to be decoded. The two functions are called in the decoder's thread and must return at once.
 
     `on_token(id)` is told of every token as it is drawn; True ends the answer there, as a stop token does.
@@ -79,7 +79,7 @@ class _Batch:
 
     def __init__(self, generator: Generator):
         self.generator = generator
-        self.requests: list[Request] = []
+        self.requests: list[PendingAnswer] = []
         self.ended: list[bool] = []  # rows that are still computed but no longer wanted
         self.logits: Tensor
         self.cache: Cache
@@ -91,7 +91,7 @@ class _Batch:
     def __len__(self) -> int:
         return len(self.requests) - sum(self.ended)
 
-    def add(self, requests: list[Request]) -> None:
+    def add(self, requests: list[PendingAnswer]) -> None:
         """Prefill the requests' prompts (equal ones once) and let them join."""
         generator, sampling = self.generator, [request.sampling for request in requests]
         distinct = {prompt: k for k, prompt in enumerate(dict.fromkeys(tuple(r.prompt) for r in requests))}
@@ -190,7 +190,7 @@ class Decoder:
         """`threads_each`: torch's threads in one operation; None: torch's own choice."""
         self.joins = grows(generators[0].model.config)
         self.condition = threading.Condition()
-        self.waiting: list[list[Request]] = [[] for _ in generators]
+        self.waiting: list[list[PendingAnswer]] = [[] for _ in generators]
         self.running = [0] * len(generators)
         self.closed = False
         self.threads = [
@@ -200,7 +200,7 @@ class Decoder:
         for thread in self.threads:
             thread.start()
 
-    def submit(self, requests: list[Request]) -> None:
+    def submit(self, requests: list[PendingAnswer]) -> None:
         """Queue requests, each where least is being done."""
         with self.condition:
             if self.closed:
@@ -247,7 +247,7 @@ class Decoder:
         for request in left:
             request.end("aborted")
 
-    def _take(self, number: int, batch: _Batch) -> list[Request] | None:
+    def _take(self, number: int, batch: _Batch) -> list[PendingAnswer] | None:
         """The requests that now join the batch, waiting for one if it is empty; None at the end."""
         with self.condition:
             self.running[number] = len(batch)

@@ -1,15 +1,15 @@
-"""The one place where verl leaves no seam for a CPU. The patch checks what it replaces and fails loudly."""
-
-import inspect
+"""The one place where verl leaves no seam for a CPU."""
 
 import torch.distributed
+
+from rlvr.verl_torch import private_names
+
+private_names.check(__name__)
 
 
 def apply() -> None:
     """Let verl ask torch for "cpu:gloo,<device>:<backend>", which on a CPU names the device twice."""
     original = torch.distributed.init_process_group
-    if "backend" not in inspect.signature(original).parameters:
-        raise RuntimeError("rlvr.verl_torch: torch.distributed.init_process_group no longer takes `backend`")
 
     def init_process_group(backend=None, *args, **kwargs):
         return original("cpu:gloo" if backend == "cpu:gloo,cpu:gloo" else backend, *args, **kwargs)

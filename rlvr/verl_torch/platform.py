@@ -12,6 +12,10 @@ from contextlib import nullcontext
 import torch
 from verl.plugin.platform import PlatformBase, PlatformRegistry
 
+from rlvr.verl_torch import private_names
+
+private_names.check(__name__)
+
 
 def _nothing(*args, **kwargs) -> None: ...
 

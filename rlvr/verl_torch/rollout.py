@@ -13,8 +13,10 @@ from verl.plugin.platform import get_platform
 from verl.workers.rollout.base import _ROLLOUT_REGISTRY, BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry
 
+from rlvr.verl_torch import private_names
 from rlvr.verl_torch.rollout_server import server_name, start_server, to_array
 
+private_names.check(__name__)
 NAME = "torch"
 
 

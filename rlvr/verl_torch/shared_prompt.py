@@ -141,8 +141,9 @@ def attention(
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     prompts, segments = shared_prompt.prompts, shared_prompt.segments
     prompt_k, prompt_v = k[prompts.index], v[prompts.index]
-    segment_k = torch.cat([prompt_k[shared_prompt.prompt_of], k[segments.index]], 1)
-    segment_v = torch.cat([prompt_v[shared_prompt.prompt_of], v[segments.index]], 1)
+    # index_select, whose gradient is summed in order: that of prompt_k[...] is summed by all threads, each time in another.
+    segment_k = torch.cat([prompt_k.index_select(0, shared_prompt.prompt_of), k[segments.index]], 1)
+    segment_v = torch.cat([prompt_v.index_select(0, shared_prompt.prompt_of), v[segments.index]], 1)
 
     def attend(table: Padding, keys: Tensor, values: Tensor, **options) -> Tensor:
         output = scaled_dot_product_attention(

@@ -38,8 +38,10 @@ from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp import transformer_impl
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
 
-from rlvr.verl_torch import shared_prompt
+from rlvr.verl_torch import private_names, shared_prompt
 from rlvr.verl_torch.chunked_head import Head, Wanted, all_at_once
+
+private_names.check(__name__)
 
 
 def pack_by_length(lengths: list[int], max_tokens: int) -> list[list[int]]:
@@ -134,7 +136,8 @@ def _in_verl(module=transformer_impl, **replacements):
 class _FSDPOnCPU(FSDPEngineWithLMHead):
     """What the two engines share; a mixin in front of verl's class."""
 
-    shares_prompts, head = False, None
+    shares_prompts = False
+    head: Head | None = None
 
     def _build_fsdp_module(self, module):
         with _in_verl(CPUOffloadPolicy=lambda pin_memory=True: OffloadPolicy()):

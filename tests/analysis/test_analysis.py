@@ -20,7 +20,7 @@ from experiments.timings.synthetic_runs import sample_columns
 from rlvr.cli import ConfigError
 from rlvr.config.compose import compose
 from rlvr.config.schema import experiments
-from rlvr.data.protocols import paper_columns
+from rlvr.data.scales import paper_columns
 from rlvr.runs import samples
 from rlvr.runs.folder import RunFolder
 from rlvr.stats import Part, mean_interval

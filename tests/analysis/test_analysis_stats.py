@@ -7,8 +7,8 @@ import pytest
 from scipy.special import stdtr, stdtrit
 
 from analysis import comparisons
-from analysis.tables import FEW, NOISE, Verdict, corrected
-from rlvr.stats import Part, components
+from analysis.tables import DEPENDS, FEW, NOISE, Verdict, corrected
+from rlvr.stats import Part, bounded_mean, components
 
 GRID = bool(os.environ.get("RLVR_SLOW_STATISTICS"))  # the whole grid of simulations, by hand: 2 minutes
 WORLDS = 4000 if GRID else 500
@@ -50,10 +50,14 @@ def test_seeds_that_both_sides_have_are_compared_one_by_one():
     # Differences 1, 3, 2: mean 2, variance 1 / 3, t(2); the seeds' own spread of 20 is in both.
     assert (found.value, found.variance, found.freedom) == pytest.approx((2, 1 / 3, 2))
     assert (found.of_seed, found.fixed, found.settings) == pytest.approx((1, 0, 1))
+    assert found.paired and comparisons.contrast([Part(a)], [Part(b)]).variance > 100  # seeds not known: unpaired
     more = np.vstack([b[::-1], np.full((2, 50), 90.0)])  # of more seeds those count that both have
     assert comparisons.contrast([Part(a)], [Part(more)], ([0, 1, 2], [2, 1, 0, 3, 4])) == found
-    for seeds in (([0, 1, 3], [0, 1, 2]), ([], [])):  # each has one of its own; unknown
-        assert comparisons.contrast([Part(a)], [Part(b)], seeds).variance > 100
+    others = np.vstack([a, [[10.0] * 50]])
+    assert comparisons.contrast([Part(others)], [Part(more)], ([0, 1, 2, 7], [2, 1, 0, 3, 4])) == found
+    for seeds in (([0, 1, 3], [0, 1, 2]), ([0, 1, 2], [3, 4, 5])):  # two and none in common are too few
+        assert not comparisons.contrast([Part(a)], [Part(b)], seeds).paired
+    assert comparisons.contrast([Part(a[:2])], [Part(b)], ([0, 1], [0, 1, 2])).paired  # all of a side that has two
 
 
 def test_a_number_of_one_run_on_the_same_problems_is_as_noisy_as_one_seed():
@@ -80,17 +84,72 @@ def covers(seeds, seed_sd, one_model):
     return np.mean(found)
 
 
-@pytest.mark.parametrize("own_sd", [0.0, 0.02, 0.06])
-@pytest.mark.parametrize("common_sd", [0.0, 0.1])  # of what runs of one seed have in common
-@pytest.mark.parametrize("seeds", [3, 5])
-def test_the_interval_of_a_difference_by_seed_holds_the_truth(seeds, common_sd, own_sd):
-    world, held = rng(seeds), 0
-    for _ in range(WORLDS):
-        chance = world.uniform(0.2, 0.8, 200) + world.normal(0, common_sd, (seeds, 1))
-        a, b = (world.binomial(1, (chance + world.normal(0, own_sd, (seeds, 1))).clip(0, 1)) for _ in range(2))
-        interval = comparisons.contrast([Part(a)], [Part(b)], (range(seeds), range(seeds))).interval
-        held += interval.low <= 0 <= interval.high
-    assert 0.92 <= held / WORLDS <= 0.99
+def held_by_seed(seeds, draw, truth=0.0):
+    """How often, of many worlds, the interval of a difference compared by seed holds the truth. draw(world, n) -> two arrays."""
+    world, held, worlds = rng(seeds), 0, 4 * WORLDS
+    for _ in range(worlds // 500):
+        a, b = draw(world, 500)
+        found = components([[a - b]], [1.0], cautious=True)
+        half = stdtrit(found.freedom, 0.975) * np.sqrt(found.variance)
+        held += (abs((a - b).mean((-1, -2)) - truth) <= half).sum()
+    return held / worlds
+
+
+WITHIN = 0.01 + 3 * np.sqrt(0.95 * 0.05 / (4 * WORLDS))  # a point, and three standard errors of the simulation
+
+
+@pytest.mark.parametrize("own_sd", [0.0, 0.04, 0.15])
+@pytest.mark.parametrize("effect_sd", [0.0, 0.3])  # how much the effect differs by problem
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_the_interval_of_a_difference_by_seed_holds_the_truth(seeds, effect_sd, own_sd):
+    def draw(world, n):
+        chance = world.uniform(0.2, 0.8, (n, 1, 200)) + world.normal(0, 0.1, (n, seeds, 1))  # common to both sides
+        effects = world.normal(0, effect_sd, (n, 1, 200)), 0.0
+        return [
+            world.binomial(1, (chance + effect + world.normal(0, own_sd, (n, seeds, 1))).clip(0, 1)).astype(float)
+            for effect in effects
+        ]
+
+    assert held_by_seed(seeds, draw) >= 0.95 - WITHIN
+
+
+@pytest.mark.parametrize("shared", [1.0, 0.8, 0.0])  # how often both runs of a seed end at the same end
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_it_holds_where_seeds_end_high_or_low_on_both_sides(seeds, shared):
+    def draw(world, n):
+        chance, of_seed = world.uniform(0.1, 0.6, (n, 1, 200)), world.uniform(size=(2, n, seeds, 1)) < 0.5
+        same = world.uniform(size=(n, seeds, 1)) < shared
+        ends = of_seed[0], np.where(same, of_seed[0], of_seed[1])
+        return [world.binomial(1, (chance + 0.36 * high).clip(0, 1)).astype(float) for high in ends]
+
+    assert held_by_seed(seeds, draw) >= 0.95 - WITHIN
+
+
+@pytest.mark.parametrize("often", [0.05, 0.2, 0.5, 0.8, 0.95])
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_where_one_side_has_two_ends_t_is_too_narrow_and_the_interval_without_a_shape_is_not(seeds, often):
+    """A side that always ends high less one that does so `often`, 36 points apart: mean, share of seeds, by seed."""
+    world, worlds = rng(seeds), 400
+    high = world.uniform(size=(worlds, seeds)) < often
+    by_seed = 36.0 * ~high + world.normal(0, 1, (worlds, seeds))
+    interval_of = {
+        "mean": [bounded_mean(values, -100, 100) for values in by_seed],
+        "share": [bounded_mean(100.0 * of_world, 0, 100) for of_world in high],
+        "difference of shares": [bounded_mean(100.0 * ~of_world, -100, 100) for of_world in high],
+    }
+    truths = {"mean": 36 * (1 - often), "share": 100 * often, "difference of shares": 100 * (1 - often)}
+    for what, intervals in interval_of.items():
+        held = np.mean([one.low <= truths[what] <= one.high for one in intervals])
+        assert held >= 0.94 - 0.01, what
+    half = stdtrit(seeds - 1, 0.975) * by_seed.std(axis=1, ddof=1) / np.sqrt(seeds)
+    by_t = np.mean(abs(by_seed.mean(axis=1) - truths["mean"]) <= half)
+    assert by_t < 0.94 or seeds == 10 or often == 0.5
+
+
+def test_a_share_of_seeds_has_clopper_and_pearsons_interval():
+    found = bounded_mean([0, 1, 1, 0, 1], 0, 1)
+    assert (found.value, found.low, found.high) == pytest.approx((0.6, 0.1466, 0.9473), abs=0.005)  # 3 of 5
+    assert bounded_mean([1] * 24, 0, 1).low == pytest.approx(0.8575, abs=0.005)  # 0.025 to the power of 1/24
 
 
 @pytest.mark.parametrize("one_model", [False, True])
@@ -171,6 +230,56 @@ def test_the_corrected_p_decides():
     corrected(asked)
     assert [one.word for one in asked] == [NOISE, NOISE] and asked[0].tests == 2
     assert asked[0].settles == "to settle this: 5 seeds each"
+
+
+def of_shares(*values, paper, paired=False, seeds=None):
+    """The verdict on a share of seeds that end high, or on a difference by seed, in percent of the seeds."""
+    bounds, null = ((-100.0, 100.0), 0.0) if paired else ((0.0, 100.0), 50.0)
+    share = comparisons.Contrast(float(np.mean(values)), of_seeds=values, paired=paired, bounds=bounds, null=null)
+    mean = comparisons.contrast([Part(np.repeat([[v] for v in (1.0, 2.0, 3.0)], 9, axis=1))])
+    found = Verdict("above base", mean, paper, seeds or len(values), share=share)
+    corrected([found])
+    return found
+
+
+@pytest.mark.parametrize(
+    "high, of, paper, word",
+    [
+        (3, 5, 36.8, NOISE),  # 15 to 95 %
+        (6, 10, 36.8, DEPENDS),  # 26 to 88 %: a tenth or more end each way
+        (9, 10, 36.8, "direction reproduced"),  # surely more than half
+        (1, 10, 36.8, "not reproduced"),
+        (6, 6, 36.8, "direction reproduced"),  # p = 2 / 64
+        (5, 5, 36.8, NOISE),
+        (9, 10, float("nan"), "above"),
+        (2, 2, 36.8, FEW),
+    ],
+)
+def test_a_share_of_seeds_in_words(high, of, paper, word):
+    assert of_shares(*[100.0] * high, *[0.0] * (of - high), paper=paper).word == word
+
+
+@pytest.mark.parametrize(
+    "up, same, down, paper, word",
+    [
+        (0, 5, 0, 0.4, NOISE),  # at most half of the seeds change ends
+        (0, 14, 0, 0.4, "direction reproduced"),  # at most 23 %
+        (6, 8, 0, 0.4, "not reproduced"),  # level in the paper, six of 14 seeds end higher here
+        (0, 8, 6, -17.8, "direction reproduced"),
+        (6, 8, 0, -17.8, "not reproduced"),
+        (0, 4, 1, -17.8, NOISE),
+    ],
+)
+def test_a_difference_of_shares_in_words(up, same, down, paper, word):
+    values = [100.0] * up + [0.0] * same + [-100.0] * down
+    assert of_shares(*values, paper=paper, paired=True).word == word
+
+
+def test_the_seeds_that_a_share_needs_are_those_that_would_settle_it_if_they_ended_alike():
+    # Of 8 that end alike 5 end high (24 to 91 % of seeds), which says little; of 9 also 5 (21 to 86 %).
+    found = of_shares(100.0, 100.0, 100.0, 0.0, 0.0, paper=36.8)
+    assert found.settles == "to settle this: 9 seeds each"
+    assert of_shares(100.0, 100.0, 0.0, -100.0, -100.0, paper=0.4, paired=True).needed is None
 
 
 def test_holm_by_hand():

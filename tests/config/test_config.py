@@ -3,6 +3,7 @@
 pytest tests/config/test_config.py
 """
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -16,7 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import ConfigError
 from rlvr.config.compose import check_restated, compose, quoted
-from rlvr.config.schema import CONF, check, experiments, group_options, known_keys, train_set_name, verl_config_dir
+from rlvr.config.resolvers import train_set_name
+from rlvr.config.schema import CONF, check, experiments, group_options, known_keys, verl_config, verl_config_dir
+from rlvr.data import scales
 from rlvr.runs import naming
 
 ROOT = CONF.parent
@@ -95,18 +98,18 @@ def test_no_file_is_left_out() -> None:
 def test_names_never_equal_verls() -> None:
     verl = verl_config_dir()
     assert not {*GROUPS, "experiment"} & {path.name for path in verl.iterdir() if path.is_dir()}
-    assert not OURS & set(OmegaConf.load(verl / "_generated_ppo_trainer.yaml"))
-    assert OURS | {"model_engine"} | set(OmegaConf.load(verl / "_generated_ppo_trainer.yaml")) == set(known_keys())
+    assert not OURS & set(verl_config())
+    assert OURS | set(verl_config()) == set(known_keys())
 
 
-def test_verls_flat_file_has_the_keys_verl_composes() -> None:
+def test_verls_flat_file_is_what_verl_composes() -> None:
     import hydra
 
     with hydra.initialize_config_dir(str(verl_config_dir()), version_base="1.3"):
         composed = hydra.compose("ppo_trainer")
-    flat = OmegaConf.load(verl_config_dir() / "_generated_ppo_trainer.yaml")
-    without = [OmegaConf.to_container(cfg, resolve=False) for cfg in (composed, flat)]
-    assert keys(without[0]) - keys(without[1]) == {"model_engine"}
+    composed = OmegaConf.to_container(composed, resolve=False)
+    assert composed.pop("model_engine") == "dp"  # chose the parts; no key of a run
+    assert composed == verl_config()
 
 
 # --- what the files mean -----------------------------------------------------------------------------------
@@ -407,16 +410,25 @@ def test_free_text_reaches_the_config_as_it_was_written(text: str) -> None:
         (("scale.steps=9", "loss.entropy=3e-3"), "one_shot-loss.entropy=3e-3-scale.steps=9"),
         (("loss.entropy=3e-3", "scale.steps=9"), "one_shot-loss.entropy=3e-3-scale.steps=9"),
         (("variant=long", "scale.steps=9"), "one_shot-long"),
-        (("example.file=a/long.yaml",), "one_shot-example.file=long.yaml"),
-        (("example.file=a/long.csv",), "one_shot-example.file=long.csv"),
-        (("reward_rule.file=r/long.py",), "one_shot-reward_rule.file=long.py"),
+        (("example.file=README.md",), "one_shot-example.file=README_SHA"),
+        (("reward_rule.file=rlvr/cli.py",), "one_shot-reward_rule.file=rlvr_cli.py"),
         (("base_model.path=/m/mine",), "one_shot-base_model.path=m_mine"),
     ],
 )
-def test_a_run_is_named_after_what_it_changes(overrides: tuple[str, ...], folder: str) -> None:
+def test_a_run_is_named_after_what_it_changes(overrides: tuple[str, ...], folder: str, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
     cfg = compose("+experiment=one_shot", *overrides)
-    assert cfg.experiment_folder == folder
+    sha = hashlib.sha256(Path("README.md").read_bytes()).hexdigest()[:8]
+    assert cfg.experiment_folder == folder.replace("README_SHA", sha)
     assert list(cfg.overrides) == naming.science(overrides)
+
+
+def test_a_scales_file_is_read_as_hydra_composes_it() -> None:
+    for name in group_options("scale"):
+        cfg, read = compose(f"scale={name}"), dict(scales.scale_file(name))
+        assert read.pop("base_model") == OmegaConf.to_container(cfg.base_model)["name"]
+        composed = OmegaConf.to_container(cfg.scale, resolve=False)
+        assert read == {key: value for key, value in composed.items() if value != "???" or key in read}
 
 
 def test_sixteen_at_random() -> None:
@@ -491,13 +503,25 @@ def test_what_is_not_at_hand_is_said_and_not_downloaded(tmp_path: Path, monkeypa
     )
 
 
+def test_two_files_of_one_name_have_two_folders_and_one_variant_is_refused(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "best.yaml").write_text(f"question: 1 + 1, {name}?\nanswer: 2\n")
+    sweep = f"example.file={tmp_path}/a/best.yaml,{tmp_path}/b/best.yaml"
+    given = ["-m", "+experiment=one_shot", sweep, "check=true", f"hydra.sweep.dir={tmp_path}/sweep"]
+    places = re.findall(r"^(runs/.*): the configuration is sound", (done := run(*given)).stdout, flags=re.M)
+    assert done.returncode == 0 and len(set(places)) == 2
+    done = run(*given, "variant=x")
+    assert done.returncode == 1 and "two runs of this sweep would share the folder: leave variant out" in done.stderr
+
+
 def test_paths_need_no_quotes(tmp_path: Path) -> None:
     place = tmp_path / "Größe (1), [2]=x"
     place.mkdir()
     (place / "my problem, é.yaml").write_text("question: 1 + 1?\nanswer: 2\n")
     done = run("+experiment=one_shot", f"runs_dir={place}", f"example.file={place}/my problem, é.yaml", "check=true")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("one_shot-example.file=my_problem_é.yaml/seed0: the configuration is sound\n")
+    assert done.stdout.endswith("/seed0: the configuration is sound\n") and "one_shot-example.file=" in done.stdout
     assert compose("+experiment=one_shot", "runs_dir=~/runs").runs_dir == str(Path.home() / "runs")
     both = f"example.file={place}/a.yaml,{place}/b.yaml"  # a sweep where both are there
     assert quoted(both) != both

@@ -7,6 +7,7 @@ import pytest
 
 from rlvr.cli import DataError
 from rlvr.config.compose import compose
+from rlvr.data import prepare
 from rlvr.data.labels import with_labels, wrong_label
 from rlvr.planning.plan import plan
 
@@ -75,8 +76,20 @@ def test_labels_of_a_run():
     assert sum(row["answer"] != row["true_answer"] for row in rows) == round(0.6 * 1209)
     rows = plan(compose("+experiment=one_shot", "label.text=\\frac{1}{3}")).problems.chosen
     assert rows[0]["answer"] == "\\frac{1}{3}"
-    with pytest.raises(DataError, match=r"pi1 \(pool tiny\): the grader cannot read its label"):
+    with pytest.raises(DataError, match=r"pi1 \(pool tiny\): label '\\\\frac\{': the grader cannot read it"):
         plan(compose("+experiment=one_shot", "label.text=\\frac{")).problems  # noqa: B018
+
+
+def test_a_label_of_the_users_is_matched_by_natural_answers_or_refused():
+    own = [{"question": "How long is it?", "answer": "12 m^2"}, {"question": "Half?", "answer": "½"}]
+    rows, notes = prepare.chosen_examples(compose("+experiment=one_shot"), own)
+    assert [row["answer"] for row in rows] == ["12\\text{ m}^2", "½"] and rows[0]["true_answer"] == "12 m^2"
+    assert len(notes) == 1 and notes[0].startswith("example 1: label '12 m^2' is read as a number with a unit")
+    own[1]["answer"] = "3,5"
+    with pytest.raises(DataError, match=r"example 2: label '3,5': a decimal or two numbers\? Write '3.5' for the one"):
+        prepare.chosen_examples(compose("+experiment=one_shot"), own)
+    with pytest.raises(DataError, match=r"pi1 \(pool tiny\): label '\(A\) 12': a letter and its text"):
+        prepare.chosen_examples(compose("+experiment=one_shot", "label.text=(A) 12"), None)
 
 
 def test_a_label_that_replaces_one_label_is_refused_for_another():

@@ -12,11 +12,12 @@ from rlvr.cli import ConfigError
 from rlvr.config.compose import compose
 from rlvr.data import protocols
 from rlvr.data.own_examples import read_examples
+from rlvr.grading.reward_rules import vote
 from rlvr.planning.base_model_probe import Probe, probe
 from rlvr.planning.plan import plan
 from rlvr.runs.folder import RunFolder
 from rlvr.training import start_checks, train_run, weights
-from rlvr.training.rewards import compute_score, vote
+from rlvr.training.rewards import compute_score
 
 PAIR = [{"question": "What is 3+4?", "answer": "7"}]
 
@@ -310,7 +311,7 @@ def test_mistakes_in_a_reward_end_before_ray_starts(tmp_path, text, message):
 )
 def test_a_reward_that_ends_or_never_ends_is_an_error_with_its_name(tmp_path, monkeypatch, text, message):
     if "took more" in message:
-        monkeypatch.setattr("rlvr.grading.own_grader.LIMIT_S", 1)
+        monkeypatch.setattr("rlvr.grading.user_function.LIMIT_S", 1)
     file = own(tmp_path, text)
     for _ in range(2):  # and the next call has a process again
         with pytest.raises(ConfigError, match=re.escape(message)) as error:
@@ -365,9 +366,9 @@ def test_a_random_reward_repeats_itself():
 
 
 def test_the_majority_is_counted_for_each_example_over_equal_answers():
-    answers = ["\\boxed{1/2}", "\\boxed{3}", "\\boxed{0.5}", "no box", "\\boxed{3}", "\\boxed{\\frac12}"]
-    assert vote(answers, ["a"] * 6, "math_verify") == [1, 0, 1, 0, 0, 1]
-    assert vote(answers, ["a", "b", "a", "b", "b", "b"], "math_verify") == [1, 1, 1, 0, 1, 0]
+    answers = ["1/2", "3", "0.5", "", "3", "\\frac12"]
+    assert vote(answers, ["a"] * 6) == [1, 0, 1, 0, 0, 1]
+    assert vote(answers, ["a", "b", "a", "b", "b", "b"]) == [1, 1, 1, 0, 1, 0]
     # As many for 1/2 as for 3: the first counts.
-    assert vote(answers[:2], ["a"] * 2, "math_verify") == [1, 0]
-    assert vote(["no box", "\\boxed{}"], ["a"] * 2, "math_verify") == [0, 0]
+    assert vote(answers[:2], ["a"] * 2) == [1, 0]
+    assert vote(["", ""], ["a"] * 2) == [0, 0]

@@ -103,10 +103,34 @@ def test_math_in_the_authors_format(tmp_path):
 
 
 def test_a_hub_that_cannot_be_reached(monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match="MATH-lighteval: cannot be loaded .* give a local copy") as error:
         pools.load_pool("math", None)
     assert "\n" not in str(error.value)
+
+
+def test_what_the_hubs_cache_holds_needs_no_download(tmp_path, monkeypatch):
+    """A cache as huggingface_hub lays it out, made by hand: of the revision that is asked for, and of no other."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
+    about = pools.MATH_ON_THE_HUB
+    place = tmp_path / "hub" / f"datasets--{about['repository'].replace('/', '--')}" / "snapshots" / about["revision"]
+    with downloads.without_downloads(), pytest.raises(downloads.NotAtHand, match="MATH-lighteval is downloaded when"):
+        pools.load_pool("math", None)
+    (place / "data").mkdir(parents=True)
+    (place / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - {split: train, path: data/train-*}\n---\n"
+    )
+    row = {"problem": "1 + 1?", "level": "Level 1", "type": "Algebra", "solution": "It is \\boxed{2}."}
+    pq.write_table(pa.Table.from_pylist([row]), place / "data" / "train-00000-of-00001.parquet")
+    with downloads.without_downloads():
+        (found,) = pools.load_pool("math", None)
+        assert (found["prompt"], found["answer"], found["subject"]) == ("1 + 1?" + pools.INSTRUCTION, "2", "Algebra")
+        with pytest.raises(downloads.NotAtHand):
+            downloads.hub_rows(**about | {"revision": "0" * 40})
 
 
 def test_the_authors_files_are_downloaded_once_and_checked(tmp_path, monkeypatch):
@@ -150,7 +174,7 @@ def test_the_files_here_are_those_that_a_download_must_match():
 
 
 def test_benchmarks_without_a_network_say_what_to_give(monkeypatch, tmp_path):
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(downloads, "AUTHORS", "http://127.0.0.1:9/")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for name, message in [("math500", "cannot be downloaded"), ("arc_easy", "ai2_arc: cannot be loaded")]:

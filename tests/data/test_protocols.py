@@ -8,6 +8,7 @@ import pytest
 from rlvr.cli import DataError
 from rlvr.data import protocols as benchmarks
 from rlvr.data.pools import evaluation_rows
+from rlvr.grading import grade
 
 ROOT = str(Path(__file__).resolve().parents[3] / "shared" / "data")
 needs_data = pytest.mark.skipif(not Path(ROOT).exists(), reason="the authors' files are not beside the checkout")
@@ -77,7 +78,7 @@ def test_protocols_of_r1_distill(group, tokens):
     ],
 )
 def test_golds_are_as_the_sources_define_them(name, id, gold):
-    examples, left_out = benchmarks.load(row(name), ROOT)
+    examples, left_out, _ = benchmarks.load(row(name), ROOT)
     by_id = {example["id"]: example["answer"] for example in examples}
     assert by_id[id] == gold
     assert (len(examples), left_out) == (row(name).problems, 0)
@@ -99,7 +100,7 @@ def test_arc_labels_that_are_digits_become_letters():
 def test_own_jsonl_with_own_columns(tmp_path):
     rows = [{"q": "1+1?", "gold": 2, "topic": "Sums"}, {"q": "half?", "gold": "1/2", "topic": None}]
     mine = own(tmp_path, rows, question="q", answer="gold", subject="topic", k=4, temperature=0.6)
-    examples, _ = benchmarks.load(mine, None)
+    examples, _, _ = benchmarks.load(mine, None)
     assert [(e["question"], e["answer"], e["subject"]) for e in examples] == [
         ("1+1?", "2", "Sums"),
         ("half?", "1/2", ""),
@@ -121,11 +122,29 @@ def test_own_file(tmp_path, name, text):
     assert benchmarks.load(mine, None)[0] == [{"id": "x", "subject": "", "question": "a, b?", "answer": "7"}]
 
 
+def test_a_gold_that_no_natural_answer_matches_is_rewritten_or_refused(tmp_path):
+    golds = ["5cm", "12 m^2", "1 1/2", "½", "1.234,50"]
+    examples, _, notes = benchmarks.load(own(tmp_path, [{"question": g, "answer": g} for g in golds]), None)
+    assert [e["answer"] for e in examples] == ["5cm", "12\\text{ m}^2", "1 1/2", "½", "1234.50"]
+    assert len(notes) == 2 and "mine.jsonl, mine/1: label '12 m^2' is read as" in notes[0]
+    assert [
+        grade("\\boxed{" + a + "}", e["answer"])[0]
+        for a, e in zip(("5", "12", "1.5", "0.5", "1{,}234.5"), examples, strict=True)
+    ] == [1.0] * 5
+    with pytest.raises(
+        DataError, match=r"mine.jsonl, mine/0: label '3,5': a decimal or two numbers\?.* \(and 1 more labels\)"
+    ):
+        benchmarks.load(
+            own(tmp_path, [{"question": "a", "answer": "3,5"}, {"question": "b", "answer": "(A) 12"}]), None
+        )
+    assert benchmarks.load(own(tmp_path, [{"question": "a", "answer": "3,5"}], grader="mine.py:grade"), None)[0]
+
+
 def test_a_row_without_a_gold_is_left_out_and_counted(tmp_path):
     mine = own(
         tmp_path, [{"question": "a", "answer": "1"}, {"question": "b", "answer": ""}, {"question": "c", "answer": None}]
     )
-    examples, left_out = benchmarks.load(mine, None)
+    examples, left_out, _ = benchmarks.load(mine, None)
     assert ([e["question"] for e in examples], left_out) == (["a"], 2)
 
 

@@ -1,6 +1,6 @@
 """experiments.gpu_check: what it leaves out without a GPU, that a part is done once, and how a killed run is judged.
 
-The runs are a stand-in for run.py; `python -m experiments.gpu_check device=cpu shape=tiny` rehearses with real ones.
+The runs are a stand-in for run.py; `python -m experiments.gpu_check device=cpu` rehearses with real ones.
 """
 
 import json
@@ -45,7 +45,7 @@ def stand_in(tmp_path, monkeypatch):
 
 
 def options(tmp_path, *parts, device="cpu"):
-    return Options(list(parts), device, "tiny", tmp_path / "out")
+    return Options(list(parts), device, tmp_path / "out")
 
 
 def test_without_a_gpu_every_part_says_what_it_lacks(tmp_path, monkeypatch, capsys):

@@ -15,7 +15,7 @@ from rich.console import Console
 from rlvr.cli import ConfigError
 from rlvr.config.compose import compose
 from rlvr.config.schema import CONF, experiments, group_options
-from rlvr.data import protocols
+from rlvr.data import protocols, scales
 from rlvr.planning import check_report, fidelity, resources
 from rlvr.planning.plan import plan
 from rlvr.planning.resources import Machine
@@ -241,7 +241,7 @@ def test_the_small_study_fits_one_card_and_the_hours_its_file_states(model, memo
 def test_the_small_study_is_within_two_points_and_lists_what_differs():
     """Half of the 95 % interval that sampling leaves to the mean of 500 problems, all as uncertain as can be."""
     cfg = composed("+experiment=one_shot", "scale=small")
-    protocol = next(row for row in protocols.of_run(cfg) if (row.name,) == protocols.paper_columns("small")["MATH500"])
+    protocol = next(row for row in protocols.of_run(cfg) if (row.name,) == scales.paper_columns("small")["MATH500"])
     assert (protocol.dataset, protocol.limit) == ("math500", None)
     assert 1.96 * (0.25 / protocol.answers) ** 0.5 < 0.02
     differ = {row["setting"] for row in fidelity.compare(cfg) if row["mark"] == "scale"}

@@ -1,4 +1,4 @@
-"""A server for tests: uvicorn in a thread of this process."""
+"""A server for tests (uvicorn in a thread of this process), and a question to it."""
 
 import asyncio
 import socket
@@ -6,19 +6,25 @@ import threading
 import time
 from pathlib import Path
 
+import uvicorn
+
 import rlvr.tiny
 from rlvr.serve import http_server
 from rlvr.serve.api import Served, app
 
 MODEL = Path(rlvr.tiny.__file__).parent / "model"
+QUESTION = [{"role": "user", "content": "Tom has 3 apples and buys 4 more. How many apples does he have?"}]
+
+
+def chat(client, **more):
+    return client.chat.completions.create(**{"model": "tuned", "messages": QUESTION, "seed": 7, **more})
 
 
 class Serving:
     """uvicorn in a thread of this process, for a `with` block."""
 
     def __init__(self, served: Served):
-        import uvicorn
-
+        self.served = served
         self.listening = http_server._listen("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self.listening.getsockname()[1]}"
         self.uvicorn = uvicorn.Server(uvicorn.Config(app(served), log_level="error", lifespan="off"))

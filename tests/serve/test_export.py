@@ -1,6 +1,10 @@
 """What is exported is the trained model, loadable by others, with its story beside it."""
 
+import json
+import re
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,7 +38,9 @@ def test_the_folder_has_the_trainers_logits_and_says_where_they_come_from(run, t
     assert ours.generation_config.max_new_tokens == 48
     header, text = (out / "README.md").read_text().removeprefix("---\n").split("\n---\n", 1)
     assert yaml.safe_load(header)["license"] == "apache-2.0" and "base_model" not in yaml.safe_load(header)
-    assert "    What is 3+4?\n\nLabel: `7`" in text and "| greedy | " in text and str(run.path) not in text
+    assert "    What is 3+4?\n\nLabel: `7`" in text and str(run.path) not in text
+    assert re.search(r"\| greedy \| 16 \| \d+\.\d \(.+\) \| \d+\.\d \(.+\) \|", text)
+    assert "tried" not in text  # evaluated, but no benchmark of the run's report
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
     assert main(f"run={run.path}", f"out={out}", "step=20") == 1
 
@@ -45,6 +51,21 @@ def test_the_runs_template_becomes_the_chat_template(run, tmp_path):
     export._write_model(str(MODEL), "qwen25-math-cot", config, "bfloat16", tmp_path / "m")
     assert AutoTokenizer.from_pretrained(tmp_path / "m").chat_template == TEMPLATES["qwen25-math-cot"]
     assert next(AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype="auto").parameters()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("template", "ends"), [("chat", [1]), ("none", [1]), ("qwen25-math-cot", [1, 0])])
+def test_an_exported_model_ends_where_evaluation_does(run, tmp_path, template, ends):
+    """The model names `<|pad|>` (1) as its end; the template's stop texts have `<|endoftext|>` (0)."""
+    model = tmp_path / "trained"
+    shutil.copytree(MODEL, model)
+    generation = json.loads((model / "generation_config.json").read_text())
+    (model / "generation_config.json").write_text(json.dumps(generation | {"eos_token_id": 1}))
+    export._write_model(str(model), template, run.config(), None, tmp_path / "m")
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
+    assert exported.generation_config.eos_token_id == ends
+    ids = AutoTokenizer.from_pretrained(tmp_path / "m")("What is 3+4?\n", return_tensors="pt")
+    last = exported.generate(**ids, do_sample=False)[0, -1].item()
+    assert (last == 0) == (0 in ends)
 
 
 def test_mistakes(run, tmp_path, capsys, monkeypatch):
@@ -88,7 +109,7 @@ def test_nothing_leaves_the_machine_without_its_name_typed(tmp_path, monkeypatch
 
 def test_licence_of_a_folder(tmp_path):
     assert export.licence_of(MODEL) == "apache-2.0"
-    assert export.licence_of(None) == export.licence_of(tmp_path) == "other"
+    assert export.licence_of(Path("on-the/hub")) == export.licence_of(tmp_path) == "other"
     (tmp_path / "README.md").write_text("---\nlicense: [\n---\n")
     assert export.licence_of(tmp_path) == "other"
     assert RunFolder(tmp_path).state == "new"

@@ -1,5 +1,6 @@
 """The vLLM backend against a program that stands in for `vllm serve`: same options, same endpoints."""
 
+import json
 import os
 import signal
 import stat
@@ -8,10 +9,12 @@ import time
 
 import httpx
 import pytest
-from served import Serving
+from served import MODEL, Serving
 
 from rlvr.cli import ConfigError
+from rlvr.data.prompts import TEMPLATES
 from rlvr.serve.api import Served
+from rlvr.serve.api_requests import ApiError, parse_request
 from rlvr.serve.vllm_backend import VllmBackend
 
 PROGRAM = '''#!{python}
@@ -63,14 +66,14 @@ def test_requests_reach_vllm_and_its_end_ends_the_server(python):
     import asyncio
 
     loop = asyncio.new_event_loop()
-    backend = loop.run_until_complete(VllmBackend.start({"tuned": "path"}, "none", python, None, 8, 48))
+    backend = loop.run_until_complete(VllmBackend.start({"tuned": str(MODEL)}, "none", python, None, 48))
     process = backend.models["tuned"][0]
     with Serving(Served(backend, 0)) as serving:
         url = f"{serving.url}/v1/chat/completions"
         body = {"model": "tuned", "messages": [{"role": "user", "content": "x"}], "seed": 3}
         whole = httpx.post(url, json=body, timeout=60).json()
         assert whole["asked"] == body | {"max_tokens": 48} and whole["path"] == "/v1/chat/completions"
-        assert "message['content']" in whole["template"]
+        assert whole["template"] == TEMPLATES["none"] and whole["given"]["generation-config"] == "vllm"
         streamed = httpx.post(url, json=body | {"stream": True}, timeout=60).text
         assert streamed.startswith("data: {") and streamed.endswith("data: [DONE]\n\n") and streamed.count("data:") == 2
         refused = httpx.post(url, json=body | {"top_k": 7}, timeout=60)
@@ -80,9 +83,33 @@ def test_requests_reach_vllm_and_its_end_ends_the_server(python):
         down = httpx.post(url, json=body, timeout=60)
         assert down.status_code == 502 and down.json()["error"]["code"] == "backend_down"
     loop.run_until_complete(process.wait())
-    assert not backend.healthy and not backend.active
+    assert not backend.healthy and not serving.served.active
     loop.run_until_complete(backend.close())
     loop.close()
+
+
+def test_vllm_is_told_where_an_answer_ends_and_gets_plain_messages(python):
+    """The template's stop texts and the request's; one that is a special token by its id."""
+    import asyncio
+
+    async def asked(*bodies):
+        backend = await VllmBackend.start({"tuned": str(MODEL)}, "qwen25-math-cot", python, None, 48)
+        try:
+            requests = [parse_request("chat", json.dumps(body).encode()) for body in bodies]
+            return [(await anext(backend.answer(request)))["asked"] for request in requests]
+        finally:
+            await backend.close()
+
+    part = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}
+    body = {"model": "tuned", "messages": [{"role": "developer", "content": [part]}], "store": False}
+    plain, more = asyncio.run(asked(body, body | {"stop": ["\n\n", "<|pad|>"], "stop_token_ids": [7], "max_tokens": 5}))
+    expected = {"model": "tuned", "messages": [{"role": "system", "content": "x"}], "max_tokens": 48}
+    assert plain == expected | {"stop": ["</s>", "<|im_end|>"], "stop_token_ids": [0]}
+    assert more == expected | {
+        "stop": ["</s>", "<|im_end|>", "\n\n"], "stop_token_ids": [7, 0, 1], "max_tokens": 5
+    }  # fmt: skip
+    with pytest.raises(ApiError, match="a special token only as a stop text of its own"):
+        asyncio.run(asked(body | {"stop": "x<|pad|>"}))
 
 
 @pytest.mark.timeout(120)
@@ -98,8 +125,8 @@ def test_a_cpu_has_float32_eagerly_and_a_smaller_share_of_the_memory(platform, a
     import asyncio
 
     async def given():
-        paths = {"tuned": "path", "base": "path"}
-        backend = await VllmBackend.start(paths, "none", program(tmp_path / "python", platform), asked, 8, 48)
+        paths = {"tuned": str(MODEL), "base": str(MODEL)}
+        backend = await VllmBackend.start(paths, "none", program(tmp_path / "python", platform), asked, 48)
         try:
             body = {"model": "base", "messages": [{"role": "user", "content": "x"}]}
             return (await backend.models["base"][1].post("/v1/chat/completions", json=body)).json()["given"]
@@ -114,4 +141,4 @@ def test_what_does_not_start_is_named(python):
     import asyncio
 
     with pytest.raises(ConfigError, match="`vllm serve broken` ended with code 3"):
-        asyncio.run(VllmBackend.start({"tuned": "broken"}, "chat", python, None, 8, None))
+        asyncio.run(VllmBackend.start({"tuned": "broken"}, "chat", python, None, None))

@@ -12,7 +12,8 @@ from rich.console import Console
 from rlvr.runs.evaluations import Evaluations
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.metrics_file import MetricsWriter
-from rlvr.training.console import Follower, duration, report_failure, root_cause, status_text, summary_table
+from rlvr.training.console import report_failure, root_cause, summary_table
+from rlvr.training.progress import Follower, duration, status_text
 
 ROOT = Path(__file__).resolve().parents[2]
 RAY_TEXT = (

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from rlvr.verl_torch.continuous_batching import Decoder, Request
+from rlvr.verl_torch.continuous_batching import Decoder, PendingAnswer
 from rlvr.verl_torch.generation import Generator, Sampling
 
 EOS = 3
@@ -23,7 +23,7 @@ def model():
 
 def ask(decoder, prompt, sampling, **more):
     future: Future = Future()
-    decoder.submit([Request(prompt, sampling, future.set_result, **more)])
+    decoder.submit([PendingAnswer(prompt, sampling, future.set_result, **more)])
     return future
 
 
@@ -101,7 +101,7 @@ def test_an_answer_ends_where_its_listener_says_or_when_it_is_cancelled(model):
     answer = stopped.result(60)
     assert answer.token_ids == seen and len(seen) == 4 and answer.stop_reason == "completed"
     cancelled: Future = Future()
-    request = Request([5], Sampling(10_000, 1.0, seed=1, ignore_eos=True), cancelled.set_result)
+    request = PendingAnswer([5], Sampling(10_000, 1.0, seed=1, ignore_eos=True), cancelled.set_result)
     request.on_token = lambda token: setattr(request, "cancelled", len(request.answer.token_ids) > 2)
     decoder.submit([request])
     assert cancelled.result(60).stop_reason == "aborted" and len(request.answer.token_ids) == 3

@@ -130,3 +130,23 @@ def test_models_with_other_attention_are_left_alone():
     eager = small(LlamaConfig)
     eager.set_attn_implementation("eager")
     assert not shared_prompt.supports(eager)
+
+
+def test_gradients_are_the_same_each_time_with_two_threads():
+    """Many responses to one prompt: the gradients of its keys and values are sums over all of them."""
+    generator, threads = torch.Generator().manual_seed(0), torch.get_num_threads()
+    rows = [torch.arange(length) for length in torch.randint(50, 70, (64,), generator=generator).tolist()]
+    layout = shared_prompt.lay_out(nested(rows), nested([torch.arange(30)] * len(rows)))
+    tokens = layout.input_ids.shape[1]
+    query = torch.randn(1, 6, tokens, 32, generator=generator)
+    key, value = (torch.randn(1, 2, tokens, 32, generator=generator, requires_grad=True) for _ in range(2))
+    torch.set_num_threads(2)
+    try:
+        found = set()
+        for _ in range(10):
+            output, _ = shared_prompt.attention(torch.nn.Module(), query, key, value, None, shared_prompt=layout)
+            gradients = torch.autograd.grad(output.square().sum(), (key, value))
+            found.add(b"".join(gradient.numpy().tobytes() for gradient in gradients))
+    finally:
+        torch.set_num_threads(threads)
+    assert len(found) == 1

@@ -11,7 +11,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from importlib.util import module_from_spec, spec_from_file_location
@@ -19,13 +19,18 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
-from rlvr.cli import ConfigError
+from rlvr.cli import ConfigError, DataError
+from rlvr.grading.extract import BoxedResponse
+from rlvr.grading.workers import Verdict
 
 START_LIMIT_S = 120.0  # to import the file and what it needs
 LIMIT_S = 30.0  # for one call, where nothing else is asked for
 
 
-class OwnError(Exception):
+Grader = Callable[[Sequence[BoxedResponse], Sequence[str]], list[Verdict]]
+
+
+class UserFunctionError(Exception):
     """What one call of a user's function came to instead of a value."""
 
 
@@ -37,7 +42,7 @@ def load_function(
 
     `key` is the configuration key that named it, `arguments` what the function takes, as "(response, label, info)", `limit_s` how long a call
     may take. A call
-    returns plain data (an array or tensor of one number is a number) or raises OwnError.
+    returns plain data (an array or tensor of one number is a number) or raises UserFunctionError.
     """
     if not Path(file).is_file():
         raise ConfigError(f"{key}={file}: no such file; expected a Python file with a function {function}{arguments}")
@@ -61,29 +66,29 @@ class _Function:
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "rlvr.grading.own_grader", self.file, self.function],
+            [sys.executable, "-m", "rlvr.grading.user_function", self.file, self.function],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}, start_new_session=True,
         )  # fmt: skip
         try:
             return self._read(START_LIMIT_S)["problem"]
-        except OwnError as error:
+        except UserFunctionError as error:
             return f"cannot be imported ({error})"
 
     def __call__(self, *arguments: Any) -> Any:
         with self.lock:
             if self.process is None and (problem := self.start()) is not None:
-                raise OwnError(problem)
+                raise UserFunctionError(problem)
             assert self.process is not None and self.process.stdin is not None
             with suppress(OSError):  # it has ended: reading says how
                 self.process.stdin.write(json.dumps(arguments, default=_plain).encode() + b"\n")
                 self.process.stdin.flush()
             answer = self._read(self.limit_s or LIMIT_S)
         if "error" in answer:
-            raise OwnError(answer["error"])
+            raise UserFunctionError(answer["error"])
         return answer["value"]
 
     def _read(self, limit_s: float) -> dict[str, Any]:
-        """The next line of the process; OwnError when none comes in time or the process has ended."""
+        """The next line of the process; UserFunctionError when none comes in time or the process has ended."""
         process = self.process
         assert process is not None and process.stdout is not None
         poll = select.poll()
@@ -92,7 +97,9 @@ class _Function:
         if came and (line := process.stdout.readline()):
             return json.loads(line)
         self.stop()
-        raise OwnError(f"ended its process with code {process.returncode}" if came else f"took more than {limit_s:g} s")
+        raise UserFunctionError(
+            f"ended its process with code {process.returncode}" if came else f"took more than {limit_s:g} s"
+        )
 
     def stop(self) -> None:
         if (process := self.process) is None:
@@ -115,6 +122,26 @@ def _plain(value: Any) -> Any:
         except (AttributeError, TypeError, ValueError, RuntimeError):
             continue
     return repr(value)
+
+
+def users_grader(name: str) -> Grader:
+    """The grader behind `file.py:function`, `function(response, gold) -> score or (score, reason)`. ConfigError with the remedy."""
+    file, _, function = name.rpartition(":")
+    called = load_function(file, function, "grader", "(response, gold)")
+
+    def verdict(response: str, gold: str) -> Verdict:
+        try:
+            returned = called(response, gold)
+            value, reason = returned if isinstance(returned, list) and len(returned) == 2 else (returned, None)
+            if (score := finite(value)) is None or not 0 <= score <= 1:
+                raise UserFunctionError(f"returned {value!r}, expected a number in [0, 1], or one and a reason")
+        except UserFunctionError as error:
+            raise DataError(
+                f"{name} {error}; gold {gold!r}, response {response[-200:]!r}. The answers are kept: the same command grades them"
+            ) from None
+        return Verdict(score, str(reason or ("correct" if score == 1 else "wrong")))
+
+    return lambda responses, golds: [verdict(r.text, gold) for r, gold in zip(responses, golds, strict=True)]
 
 
 def finite(value: Any) -> float | None:

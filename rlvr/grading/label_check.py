@@ -1,0 +1,132 @@
+"""Can an answer match this label? The grader is asked about the spellings that a model would naturally give.
+
+A label is always equal to itself as text, which says nothing: `3,5` for 3.5 earns nothing in a whole run.
+"""
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from rlvr.cli import DataError
+from rlvr.grading import normalise as n
+from rlvr.grading.graders import grade_many
+from rlvr.grading.unicode_spelling import as_tex
+
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,(?!\d{3}(?!\d))\d+|[-+]?0,\d+")
+_POINT_GROUPS = re.compile(r"(\D*)(\d{1,3}(?:\.\d{3})+),(\d+)(\D*)")
+_CHOICE_AND_MORE = re.compile(r"(?:\(([A-J])\)|([A-J])[).:])\s*\S.*", re.DOTALL)
+_LETTER_UNIT = re.compile(
+    r"([-+]?\d[\d.,]*)\s+([mgshLNJWVAKCF]|[a-z]{1,2}\s*/\s*[a-z]{1,2})(?:\s*\^\s*\{?\s*([123])\s*\}?)?"
+)
+_MAX_DECIMALS = 6
+
+
+class CheckedLabel(NamedTuple):
+    """A label to grade by. `note` says how it was rewritten, '' where it stands as it was."""
+
+    label: str
+    note: str = ""
+
+
+def check_label(label: str) -> CheckedLabel:
+    """The label, rewritten with a note where only another spelling can be matched.
+
+    For labels that a user wrote. DataError, in one line that begins with the label, for one that has two meanings or that
+    its natural spellings do not match; the caller says which row it is.
+    """
+    (checked,) = check_labels([label])
+    if isinstance(checked, DataError):
+        raise checked
+    return checked
+
+
+def check_labels(labels: Sequence[str], shipped: bool = False) -> list[CheckedLabel | DataError]:
+    """`check_label` for many, the grader asked once; an error stands in the place of its label.
+
+    `shipped`: labels of the project's own pools and benchmarks are taken as they are written (`1,3` is a list there).
+    """
+    read = [CheckedLabel(label) if shipped else _reading(label) for label in labels]
+    asked = [
+        (i, spelling)
+        for i, one in enumerate(read)
+        if isinstance(one, CheckedLabel)
+        for spelling in natural_spellings(one.label)
+    ]
+    golds = [read[i].label for i, _ in asked]  # type: ignore[union-attr]
+    verdicts = grade_many([f"\\boxed{{{spelling}}}" for _, spelling in asked], golds)
+    for (i, spelling), (score, reason) in zip(asked, verdicts, strict=True):
+        if not score and reason not in ("timeout",) and isinstance(read[i], CheckedLabel):
+            read[i] = DataError(
+                f"label {labels[i]!r}: the grader does not find the answer {spelling!r} equal to it ({reason}): "
+                "write a number, a word or whole LaTeX, a unit as \\text{ cm}"
+            )
+    return read
+
+
+def natural_spellings(label: str) -> list[str]:
+    """Answers that a model would naturally give where this label is right, the label itself first.
+
+    With and without its unit; a number as fraction, decimal and with grouped digits; a letter with brackets and fonts; a number
+    in a base with and without it; roots and pi in plain Unicode.
+    """
+    plain = n.normalise(label)
+    if letter := n.letter(plain):
+        forms = ("{}", "({})", "\\text{{{}}}", "\\textbf{{({})}}", "{}.", "Option {}")
+        return [label, *(form.format(letter) for form in forms)]
+    if based := n.in_base(plain):
+        return [label, based[0], f"{based[0]}_{{{based[1]}}}", f"({based[0]})_{based[1]}"]
+    value, unit = n.quantity(plain)
+    number = n.number(value)
+    values = [value] if number is None else [value, *_spellings_of_number(number)]
+    values += [value.replace("\\pi", "π"), re.sub(r"\\sqrt\{(\d+)\}", r"√\1", value)]
+    with_unit = [
+        plain,
+        f"{value}\\text{{ {unit.rstrip('123')}}}^{unit[-1]}" if unit[-1:].isdigit() else f"{value}\\text{{ {unit}}}",
+    ]
+    return list(dict.fromkeys([label, *values, *(with_unit if unit and not unit.startswith("deg") else [plain])]))
+
+
+def _spellings_of_number(value: Fraction) -> list[str]:
+    """A number as integer with and without grouped digits, as fraction, and as decimal where that ends soon."""
+    sign, size = "-" * (value < 0), abs(value)
+    if size.denominator == 1:
+        return [f"{value}", f"{int(value):,}"] if size < 10**15 else []
+    spellings = []
+    if max(size.numerator, size.denominator) < 10**9:
+        spellings = [f"{sign}\\frac{{{size.numerator}}}{{{size.denominator}}}", f"{value}"]
+    if 10**_MAX_DECIMALS % size.denominator == 0:
+        spellings.append(f"{float(value):.{_MAX_DECIMALS}f}".rstrip("0"))
+    return spellings
+
+
+def _reading(label: str) -> CheckedLabel | DataError:
+    """The one meaning of a label, or what is wrong with it."""
+    text = re.sub(r"^\\?\$(.*)\\?\$$", r"\1", as_tex(label).strip())
+    braces = re.sub(r"\\[{}]", "", label)
+    if not label.strip():
+        return DataError(f"label {label!r}: is empty, so no answer can be right: write the answer")
+    if braces.count("{") != braces.count("}"):
+        return DataError(f"label {label!r}: the grader cannot read it, its braces do not match: write whole LaTeX")
+    if _DECIMAL_COMMA.fullmatch(n.quantity(n.normalise(label))[0]):
+        point, spaced = text.replace(",", "."), text.replace(",", ", ")
+        return DataError(
+            f"label {label!r}: a decimal or two numbers? Write {point!r} for the one, {spaced!r} for the others"
+        )
+    if found := _POINT_GROUPS.fullmatch(text):
+        number = f"{found[1]}{found[2].replace('.', '')}.{found[3]}{found[4]}"
+        return CheckedLabel(number, f"label {label!r} is read as {number!r}: a point is for decimals")
+    if found := _CHOICE_AND_MORE.fullmatch(text):
+        letter = found[1] or found[2]
+        return DataError(
+            f"label {label!r}: a letter and its text: write the letter {letter!r} alone, or the text alone"
+        )
+    if found := _LETTER_UNIT.fullmatch(text):
+        name = re.sub(r"\s", "", found[2])
+        unit = f"\\text{{ {name}}}" + (f"^{found[3]}" if found[3] else "")
+        rewritten, product = f"{found[1]}{unit}", re.sub(r"\s", "", text)
+        return CheckedLabel(
+            rewritten,
+            f"label {label!r} is read as a number with a unit, {rewritten!r}; for a product write {product!r}",
+        )
+    return CheckedLabel(label)
