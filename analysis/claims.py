@@ -321,7 +321,7 @@ def said(claim: Claim) -> str:
 
 
 def short_markdown(claims: Sequence[Claim]) -> str:
-    """README.md's table: one number with its interval in a cell, of the claims that `in_readme` names."""
+    """README.md's table: the numbers that `in_readme` names, one in a cell; of two-ended outcomes also the seeds that end high."""
     shown = [(claim, one) for claim in claims for one in claim.evidence if one.in_readme]
     lines = [(one.in_readme or "", printed(one.paper, "+.1f"), _ours(one), one.said) for _, one in shown]
     return _table(("claim", "paper", _ours_header([claim for claim, _ in shown]), "verdict"), lines)

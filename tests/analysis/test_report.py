@@ -393,7 +393,7 @@ def test_readme_and_the_results_page_show_the_claims_of_the_committed_results(tm
     assert command(report.Options, report.report, None, ["readme=true"]) == 1
 
 
-def test_the_short_table_has_one_number_a_cell():
+def test_readmes_table_has_one_number_and_its_interval_in_a_cell():
     runs, _ = load(None, RESULTS)
     manifests = load_manifests()
     judged = claims.judge(claims.read(manifests), manifests, Estimator(runs))
