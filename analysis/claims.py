@@ -67,6 +67,11 @@ class Evidence:
     def word(self) -> str:
         return self.verdict.word if self.verdict else NOT_RUN
 
+    @property
+    def said(self) -> str:
+        """The word, and whether it speaks of the share of seeds."""
+        return f"{self.word} (by share of seeds)" if self.verdict and self.verdict.share else self.word
+
 
 @dataclass
 class Claim:
@@ -281,8 +286,8 @@ def ours_of(claim: Claim) -> str:
 
 def _ours(one: Evidence) -> str:
     if one.seeds >= SEEDS:
-        ends = f", {one.verdict.ends}" if one.verdict and one.verdict.share else ""
-        return f"{one.ours:+.1f}{ends}"
+        ends = one.verdict.ends if one.verdict and one.verdict.share else ""
+        return f"{printed(one.ours.value, '+.1f')}, {ends}" if ends else f"{one.ours:+.1f}"
     return _several(one.by_seed if one.seeds and len(one.by_seed) == one.seeds else [one.ours.value])
 
 
@@ -317,7 +322,7 @@ def said(claim: Claim) -> str:
 def short_markdown(claims: Sequence[Claim]) -> str:
     """README.md's table: the numbers that `in_readme` names, one in a cell; of two-ended outcomes also the seeds that end high."""
     shown = [(claim, one) for claim in claims for one in claim.evidence if one.in_readme]
-    lines = [(one.in_readme or "", printed(one.paper, "+.1f"), _ours(one), one.word) for _, one in shown]
+    lines = [(one.in_readme or "", printed(one.paper, "+.1f"), _ours(one), one.said) for _, one in shown]
     return _table(("claim", "paper", _ours_header([claim for claim, _ in shown]), "verdict"), lines)
 
 

@@ -324,8 +324,8 @@ class Table:
         if self.selection(row, column) in BEST and not estimate.one_model:
             found, _ = self._estimate(row, column, selection=VALIDATION)
             cell.on_validation = found.interval if found else NONE
-        if (share := estimate.share) is not None and cell.seeds > 1:
-            cell.share, cell.ends = share.interval, ends_of(estimate)
+        if estimate.share is not None and cell.seeds > 1:
+            cell.share, cell.ends = estimate.share.interval, ends_of(estimate)
         base, _ = self._estimate(row, column, untrained=True)
         if base is not None and not row.base:
             cell.gain = estimate.minus(base).interval
@@ -368,14 +368,17 @@ class Table:
         if contrast.paired or ours.two_ended or theirs.two_ended:
             seeds = len(contrast.of_seeds) if contrast.paired or theirs.one_model else 0
         order = self._paper(row, column) - self._paper(other, column)
-        ends = f"{ends_of(ours)}, of {other.label} {ends_of(theirs)}" if share else ""
-        return Verdict(f"against {other.label}", contrast, order, seeds, share=share, ends=ends)
+        return Verdict(f"against {other.label}", contrast, order, seeds, share=share, ends=ends_of(ours, theirs))
 
 
-def ends_of(estimate: Estimate) -> str:
-    """`3 of 5 seeds end high (60 %, 15–95)`."""
-    high = estimate.high
-    share = (
-        f" ({estimate.share.interval.value:.0f} %, {estimate.share.interval.range('.0f')})" if estimate.share else ""
-    )
-    return f"{sum(high.values())} of {len(high)} seeds end high{share}"
+def ends_of(estimate: Estimate, other: Estimate | None = None) -> str:
+    """`3 of 5 seeds end high (60 %, 15–95)`; against another, of the same seeds, `5 of 5 seeds end high against 3 of 5 (...)`."""
+    share = estimate.share if other is None else estimate.share_minus(other)
+    if share is None:
+        return ""
+    seeds = estimate.of_runs if other is None else comparisons.common_seeds(estimate.of_runs, other.of_runs)
+    counts = [
+        f"{sum(one.high[seed] for seed in seeds)} of {len(seeds)}" for one in (estimate, other) if one is not None
+    ]
+    interval, form = share.interval, "+.0f" if share.paired else ".0f"
+    return f"{' seeds end high against '.join(counts)}{'' if other else ' seeds end high'} ({interval.value:{form}} %, {interval.range(form)})"

@@ -117,7 +117,7 @@ class Head:
                 return plain(hidden)
             return log_probs(hidden.flatten(0, -2), linear.weight, linear.bias, self.wanted, CHUNK)
 
-        linear.forward = forward  # type: ignore[method-assign]
+        linear.forward = forward  # type: ignore[assignment, method-assign]
 
     def asks_for(self, tokens: int) -> bool:
         """Whether the logits of so many tokens are more than should exist at once."""

@@ -45,6 +45,7 @@ OVERRIDDEN = (
     Name("verl_torch.trainer_engine", ENGINE, "_build_fsdp_module", "module", "no offload to pinned memory"),
     Name("verl_torch.trainer_engine", ENGINE, "_build_module", "", "computes a shared prompt once"),
     Name("verl_torch.trainer_engine", VALUE_ENGINE, "_build_module", "", "the value head's seed"),
+    Name("verl_torch.trainer_engine", ENGINE, "_build_lora_module", "module", "a frozen base in its own precision"),
     Name("verl_torch.trainer_engine", ENGINE, "_merged_lora_per_tensor_param", "", "LoRA weights are sent in fp32"),
     Name("verl_torch.trainer_engine", ENGINE, "forward_backward_batch", "data loss_function forward_only", "cuts batches"),
     Name("verl_torch.trainer_engine", ENGINE, "prepare_model_inputs", "micro_batch", "packs prompts, or no mask"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlvr.grading import grade_many
+from rlvr.grading import REASONS, grade, grade_many
 
 RIGHT = {
     'a number in a base': [
@@ -112,6 +112,16 @@ WRONG = {
         ('1, 5', '1.5'), ('3 halves', '3'), ('5 hundred', '5'), ('2 alpha', '2'), ('3^2', '3'), ('7 mod 3', '7'),
     ],
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "piece", ["the answer is : ", "option ", "\\text{ ", "5 ~", "5_{base ", "(", "\u221a(", "1 1/2 ", "0.1("]
+)
+def test_a_repeated_piece_ends(piece):
+    """A pattern that tries all ways to read it would go on for years."""
+    response = f"\\boxed{{5{piece * 150}x!}}".replace("{", "(").replace("\\boxed(", "\\boxed{", 1)
+    for gold in ("B", "1210_5", "5\\text{ m}"):
+        assert grade(response, gold)[1] in REASONS
 
 
 @pytest.mark.parametrize("kind", RIGHT)
