@@ -9,7 +9,7 @@
     curves    {figure, panel, row, against}: the mean of a curve over the second half of training, less that of another row, or
               without `against` less its first value
 
-A claim is judged at the paper's scale where it was run, else at another; the verdicts are those of analysis.tables. A gain and a
+A claim is judged at the paper's scale where it was run, else at another; the verdicts are those of analysis.verdicts. A gain and a
 curve are tested alone.
 """
 
@@ -27,7 +27,8 @@ from analysis.manifests import CLAIMS, MANIFESTS, Column, Manifest, ManifestErro
 from analysis.run_data import Run
 from analysis.seed_estimates import Estimator, Pick, gain_after_saturation
 from analysis.style import pretty
-from analysis.tables import DEPENDS, FEW, NOISE, SEEDS, Table, Verdict, corrected
+from analysis.tables import Table
+from analysis.verdicts import DEPENDS, FEW, NOISE, SEEDS, Verdict, corrected
 from rlvr.cli import ConfigError, did_you_mean
 from rlvr.runs.plain_files import LOADER
 from rlvr.stats import Interval, Part, printed

@@ -1,5 +1,6 @@
 """From a response and a label to a verdict: cut out, normalise, decide what is plain, ask a worker for the rest."""
 
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -18,6 +19,7 @@ MAX_ANSWER_CHARS = 2000
 CACHE_SIZE = 65536
 # A rounded number is equal where six decimals agree, and five significant digits: 0.333333 is 1/3, 1.5e-19 is not 2e-19.
 _DECIMALS = 6
+_ASSIGNED = re.compile(r"([A-Za-z]) ?= ?(?=[^=]*$)")
 
 
 class Question(NamedTuple):
@@ -144,6 +146,8 @@ def _decide(answer: str, gold: str) -> Verdict | Question:
         return _verdict(_equal_in_base(a, g))
     if bases(a) and bases(g) and bases(a) != bases(g):
         return _verdict(False)
+    if (left := _ASSIGNED.match(a)) and (right := _ASSIGNED.match(g)) and left[1] == right[1]:
+        a, g = a[left.end() :], g[right.end() :]
     (a, unit), (g, gold_unit) = quantity(a), quantity(g)
     if unit and gold_unit and unit != gold_unit:
         return _verdict(False)
@@ -151,9 +155,9 @@ def _decide(answer: str, gold: str) -> Verdict | Question:
     x, y = number(a), number(g)
     if x is not None and y is not None:
         return _verdict(x == y or _equal_when_rounded(x, y, a, g))
-    left, right = word(a), word(g)
-    if left and right and max(len(left), len(right)) > 3:
-        return _verdict(left == right)
+    said, meant = word(a), word(g)
+    if said and meant and max(len(said), len(meant)) > 3:
+        return _verdict(said == meant)
     return Question(a, g, True)
 
 

@@ -9,11 +9,13 @@ from rlvr.grading.units import FONT, SPACE
 
 _LETTER = re.compile(rf"(?:{FONT} ?\{{ ?){{0,2}}\(?([A-J])\)?[ }}]*")
 _CHOICE = re.compile(
-    rf"(?:{FONT} ?\{{ ?){{0,2}}(?:(?:the )?(?:correct |final |right )?(?:answer|option|choice)s?(?: is)?:? ?){{0,2}}"
+    rf"(?:{FONT} ?\{{ ?){{0,2}}(?:(?:the )?(?:correct |final |right )?(?:answer|option|choice)s?(?: is)?:?[ }}]*){{0,2}}"
     rf"(?:{FONT} ?\{{ ?){{0,2}}(?:[(\[] ?([A-J]) ?[)\]]|\{{?([A-J]))(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
-_TEXT_OF_CHOICE = re.compile(r" ?[).:]?[ .]*| ?(?:[).:]| [-–] (?=[A-Za-z\\]))(?P<text>.*)", re.DOTALL)
+_TEXT_OF_CHOICE = re.compile(
+    r" ?[).:]?[ .]*| ?(?:[).:]| [-–] (?=[A-Za-z\\])|,(?= ?[^\x00-\x7f]))(?P<text>.*)", re.DOTALL
+)
 _SECOND_CHOICE = re.compile(
     r"(?:\b(?:or|and|not)|[,;/&|+])\W*\b[A-J]\b|(?<![A-Za-z])[A-J] ?[).:]|^\W*[A-J]\W*$|\\(?:lor|land|vee|wedge)"
 )
@@ -39,14 +41,16 @@ def choice(answer: str) -> str | None:
         text = split["text"] or ""
     else:
         return None
+    if re.match(r"\W*(?:both|neither|all of|none of) ", text, re.IGNORECASE):
+        text = ""  # a choice that speaks of other choices
     return None if _SECOND_CHOICE.search(text) else (found[1] or found[2]).upper()
 
 
 _WORDS = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 _BASE_OF_WORD = {word: str(base) for base, word in enumerate(_WORDS.split(), 2)}
 _IN_BASE = re.compile(
-    rf"(?:[A-Za-z] ?= ?)?(?P<open>\()? ?(?:{FONT} ?\{{)?(?P<digits>-?[0-9][0-9A-Za-z,{{}}! \\]*?)\}}?(?(open) ?\)) ?"
-    rf"(?:_ ?\{{? ?(?:{FONT} ?\{{)?(?: ?base ?\}}?)?|{SPACE}*(?:{FONT} ?\{{)?[ (]*(?:in )?base[ -]?(?:{FONT} ?\{{)?\}}?)"
+    rf"(?:[A-Za-z] ?= ?)?(?P<open>\()? ?(?:(?:{FONT}|\\overline) ?\{{)?(?P<digits>-?[0-9][0-9A-Za-z,{{}}! \\]*?)\}}?(?(open) ?\)) ?"
+    rf"(?:_ ?\{{? ?(?:{FONT} ?\{{)?(?: ?base ?\}}?)?|{SPACE}*\(?(?:{FONT} ?\{{)?[ (]*(?:in )?base[ -]?(?:{FONT} ?\{{)?\}}?)"
     r" ?\(?(?P<base>\d{1,2}|[a-z]+)[)} ]*",
     re.ASCII,
 )

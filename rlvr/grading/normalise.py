@@ -13,12 +13,39 @@ from functools import lru_cache
 from rlvr.grading.unicode_spelling import as_tex
 from rlvr.grading.units import SPACE, with_currency_named
 
-_DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)")
-_GROUPS = re.compile(rf"(?<=^)([-+]?\d{{1,3}})((?:{SPACE}\d{{3}})+)(?!\d)")
-_REPEATING = re.compile(
-    r"(\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*(?:\{(\d+)\}|(\d))(?:(\d*)\\dot\s*(?:\{(\d)\}|(\d)))?|\((\d+)\))"
+# Pattern and spelling, in this order. Several sources need each, but those that spare a worker.
+_RULES = [
+    (re.compile(pattern), spelling)
+    for pattern, spelling in (
+        (r"\\?\$", ""),  # labels in dollars
+        (r"^\\text ?\{(\d[^{}\\]*)\}$|^\*\*(.+)\*\*$|(?<!\.)\.$", r"\1\2"),
+        (r"\\(?:left|right)(?![a-zA-Z])\s*(?=[()\[\]|\\])", ""),  # spares a worker
+        (r"\\[tdc]frac", r"\\frac"),  # spares a worker
+        (r"(\\[A-Za-z]+)\s+(?![A-Za-z])", r"\1"),  # spares a worker
+        (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),  # spares a worker
+        (r"\{,\}|,\\!\s*", ","),  # spares a worker
+        (r"(?<=\d)[eE]\+?(-?\d+)$", r" \\times 10^{\1}"),  # `4.5e33`: every fifth label of Minerva
+        (r"(?<=\d) x (?=10 ?\^)", r" \\times "),
+        (r"\*\*", "^"),
+        (r"\^ ?(-\d+)", r"^{\1}"),
+        (r"\\degree(?![a-zA-Z])", r"^\\circ"),
+        (r"\^ ?\{ ?((?:\\prime ?)+)\}|\^ ?(\\prime)", r"\1\2"),
+        (r"\\prime ?", "'"),
+        (r'(?<=\d)"', "''"),
+        (r"(?<=\d)(?: |\\text ?\{)*(?:percent|per cent|pct)\}?$", r"\\%"),
+        (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
+        (r"(?<![A-Za-z\\])sqrt ?\(((?:[^()]|\([^()]*\))*)\)", r"\\sqrt{\1}"),
+        (r"\{ ?(\\(?:overline|bar|dot) ?\{\d+\}) ?\}", r"\1"),
+    )
+]
+_GROUPS = re.compile(rf"^([-+]?\d{{1,3}})((?:{SPACE}\d{{3}})+)(?!\d)")
+_PERIOD = re.compile(
+    r"(\d*)\.(\d*)(?:\\(?:overline|bar|dot) ?(?:\{(\d+)\}|(\d))(?:(\d*)\\dot ?(?:\{(\d)\}|(\d)))?|\((\d+)\))"
+    r"|(\d*)\.(\d*?)(\d)\11{2,}(?:\.\.\.|…|\\[lc]?dots)"
 )
-_PLAIN_WORDS = re.compile(r"(?<![\\A-Za-z])(?:pi(?![A-Za-z])|sqrt\s*\(((?:[^()]|\([^()]*\))*)\))")
+# The sine of 90 degrees is not the sine of 90, which Math-Verify makes of it.
+_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
+_DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)")
 _NUMBER = re.compile(r"[-+]?(?:(?:\d+|[1-9]\d{0,2}(?:,\d{3})+)(?:\.\d*)?|\.\d+)", re.ASCII)
 _FRACTION = re.compile(
     r"(-)?(?:(\d+)(?:\s+|\\ )?(?=\\frac|(?<=[\s])\d+/))?(?:\\frac\{(-?\d+)\}\{(-?\d+)\}|(\d+)/(\d+))", re.ASCII
@@ -33,31 +60,20 @@ _MAX_EXPONENT = 400
 @lru_cache(maxsize=8192)
 def normalise(text: str) -> str:
     """One spelling for an answer or a label. Length stays of the same order; never raises."""
-    text = with_currency_named(
-        re.sub(r"\s+", " ", as_tex(text)).strip()
-    )  # several sources: labels and answers in dollars, answers in Unicode
-    text = text.replace("\\$", "").replace("$", "").strip()
-    text = re.sub(r"\\(?:left|right)(?![a-zA-Z])\s*(?=[()\[\]|\\])", "", text)  # spares a worker
-    text = re.sub(r"\\[tdc]frac", r"\\frac", text)  # spares a worker
-    text = re.sub(r"(\\[A-Za-z]+)\s+(?![A-Za-z])", r"\1", text)  # spares a worker
-    text = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", text)  # spares a worker
-    text = re.sub(r"(?<=\d)[eE]\+?(-?\d+)$", r" \\times 10^{\1}", text)  # `4.5e33`: every fifth label of Minerva
-    text = re.sub(r"\{,\}|,\\!\s*", ",", text).replace("**", "^")  # several sources
-    text = re.sub(r"\^\s*\{?\s*((?:\\prime\s*)+)\}?", lambda p: "'" * p[1].count("\\prime"), text)
-    text = re.sub(r"(?<=\d)(?:\s|\\text\s*\{)*(?:percent|per cent|pct)\}?$", r"\\%", text)
+    text = with_currency_named(re.sub(r"\s+", " ", as_tex(text)).strip())
+    for pattern, spelling in _RULES:
+        text = pattern.sub(spelling, text).strip()
     text = _GROUPS.sub(lambda found: found[1] + re.sub(r"\D", "", found[2]), text)
-    text = _REPEATING.sub(_repeating, text)
-    text = _PLAIN_WORDS.sub(lambda found: f"\\sqrt{{{found[1]}}}" if found[1] else "\\pi ", text)
-    if re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", text):
-        # The sine of 90 degrees is not the sine of 90, which Math-Verify makes of it.
+    text = _PERIOD.sub(_repeating, text)
+    if _FUNCTION.search(text):
         text = _DEGREES.sub(r"{\\frac{\1 \\pi}{180}}", text)
     return text.strip()
 
 
 def _repeating(found: re.Match) -> str:
-    """`0.1\\overline{6}`, `0.1\\dot6`, `0.\\dot1 4285\\dot7` and `0.1(6)` as a fraction."""
-    whole, fixed, *rest = (part or "" for part in found.groups())
-    period = "".join(rest)
+    """`0.1\\overline{6}`, `0.1\\dot6`, `0.\\dot14285\\dot7`, `0.1(6)` and `0.1666...` as a fraction."""
+    parts = [part or "" for part in found.groups()]
+    whole, fixed, period = (*parts[:2], "".join(parts[2:8])) if parts[10] == "" else parts[8:]
     scale = 10 ** len(fixed)
     value = Fraction(int(whole or 0) * scale + int(fixed or 0), scale)
     value += Fraction(int(period), scale * (10 ** len(period) - 1))

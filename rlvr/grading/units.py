@@ -20,28 +20,31 @@ _SYMBOL = {
     for symbol, names in (entry.split("=") for entry in _NAMES.split())
     for name in [symbol, *names.split(",")]
 }
-_CURRENCIES = {"\\$": "dollars", "€": "euros", "£": "pounds", "¥": "yen", "₹": "rupees", "₩": "won", "₽": "rubles"}
-_CURRENCY = re.compile(r"(-?) ?(\\\$|[€£¥₹₩₽]) ?([-\d][\d.,{}\\! ]*)|([-\d][\d.,{}\\! ]*)(\\\$|[€£¥₹₩₽])")
+_CURRENCIES = {
+    "\\$": "dollars", "€": "euros", "£": "pounds", "¥": "yen", "₹": "rupees", "₩": "won", "₽": "rubles",
+    "USD": "dollars", "EUR": "euros", "Rs": "rupees", "Rs.": "rupees"}  # fmt: skip
+_CURRENCY = re.compile(r"(-?) ?(\\\$|[€£¥₹₩₽]|USD|EUR|Rs\.?) ?([-\d][\d.,{}\\! ]*)|([-\d][\d.,{}\\! ]*)(\\\$|[€£¥₹₩₽])")
 _POWER = r"\s*(?:\^\s*\{?\s*(?P<power>[123])\s*\}?)?"
 # Inside \text a unit is words, or one of the letters that are no variable in an answer.
 _IN_TEXT = re.compile(
     rf"(?P<value>.*(?:[\d}}]|\\pi)){SPACE}*{FONT}\s*\{{[\s~]*(?P<unit>[A-Za-z][A-Za-z/ .~]+|[mgshLNJWVAKCF])\s*\}}{_POWER}"
 )
 _BARE = re.compile(
-    rf"(?P<value>.*(?:[\d}}]|\\pi))(?P<space>{SPACE}*)(?P<unit>[A-Za-z]+(?:(?:{SPACE}+|\s*/\s*)[A-Za-z]+)*)\.?{_POWER}"
+    rf"(?P<value>.*(?:[\d}}]|\\pi))(?P<space>{SPACE}*)(?P<unit>[A-Za-z]+\.?(?:(?:{SPACE}+|\s*/\s*)[A-Za-z]+\.?)*){_POWER}"
 )
 _DEGREE = re.compile(
     rf"(?P<value>.*[\d}}])\s*\^\s*(?:\{{\s*\\circ\s*\}}|\\circ)\s*(?:{FONT}\s*\{{\s*)?(?P<scale>[CF]?)\s*\}}?"
 )
-_CONSTANT = re.compile(r"(?:[-+*/^(){}\d.,!\s~]|\\(?:frac|sqrt|pi|cdot|times|[,;:! ]))+")
+_CONSTANT = re.compile(r"(?:[A-Za-z] ?= ?)?(?:[-+*/^(){}\d.,!\s~]|\\(?:frac|sqrt|pi|cdot|times|[,;:! ]))+")
 # The short units that may stand behind a number without a space (`2mg` is a product), and short words behind one.
 _GLUED = re.compile(r"[cmk]m|kg|m[lL]|[kM]?Hz|kPa|mph|min|sec|hrs")
-_SHORT_WORD = re.compile(r"per|sq|of|men|(?:day|bus|cow|pen|cup|way|box|egg|car|dog|cat|bag|yen)s?")
+_SHORT_WORD = re.compile(r"per|sq|of|old|men|(?:day|bus|cow|pen|cup|way|box|egg|car|dog|cat|bag|yen)s?")
 # Words that make a number another one, or withdraw it.
 _NO_UNIT = re.compile(
-    r"\b(?:percent|pct|hundreds?|thousands?|[a-z]*illions?|dozens?|squared|cubed|factorial|plus|minus|times|over|base|mod|"
+    r"\b(?:percent|pct|hundreds?|thousands?|[a-z]*illions?|dozens?|squared|cubed|factorial|root|double|triple|twice|score|pairs?|plus|minus|times|over|base|mod|"
     r"less|more|fewer|and|or|not|no|never|maybe|wrong|incorrect|false|unless|except|but|if|else|half|halves|thirds?|quarters?|"
-    r"(?:four|fif|six|seven|eigh|nin|ten|hundred|thousand|million)ths?)\b",
+    r"(?:four|fif|six|seven|eigh|nin|ten|hundred|thousand|million)ths?|three|four|five|seven|eight|nine|eleven|twelve|"
+    r"[a-z]+teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty)\b",
     re.IGNORECASE,
 )
 _FUNCTION = re.compile(
@@ -80,7 +83,7 @@ def with_currency_named(text: str) -> str:
 
 def _is_unit(found: re.Match) -> bool:
     """Whether letters behind a number are a unit and no product of variables (`5cm` and `12 apples`, not `2ab` or `3 n`)."""
-    names = [name for name in re.split(rf"{SPACE}+|/", found["unit"]) if name]
+    names = [name for name in re.split(rf"{SPACE}+|/|\.", found["unit"]) if name]
     if not _CONSTANT.fullmatch(found["value"]) or all(len(name) == 1 for name in names):
         return False
     if not found["space"] and len(names) == 1 and len(names[0]) < 4:
@@ -100,6 +103,8 @@ def _one_name(unit: str, power: str) -> str:
     names = []
     for name in re.sub(rf"\bper\b|{SPACE}*/{SPACE}*", " / ", unit).replace("~", " ").replace(".", "").split():
         lower = name.lower()
+        if lower in ("old", "of"):
+            continue
         if lower in ("square", "sq", "cubic", "cu"):
             power = "3" if lower.startswith("cu") else "2"
             continue
