@@ -1,6 +1,6 @@
 """Outcomes with two ends: the seed decides whether a run ends high or low, which a mean describes badly.
 
-The rule, fixed on 2026-11-30 before any table was drawn by it:
+The rule, fixed on 2026-11-30 before the runs that it asks for; PREDICTIONS.md says what was known when it was written:
 
 line        halfway between the untrained model and the mean of the pool's runs (`full_set`) at their last step, on the same
             problems; none where the two are less than LEAST points apart. A run ends high at or above it.
