@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from rlvr.cli import ConfigError
-from rlvr.config.compose import check_restated, explain, prepare, quoted, runs_asked
+from rlvr.config.compose import check_restated, explain, prepare, protect_examples, quoted, runs_asked
 from rlvr.config.schema import CONF, check
 from rlvr.planning import check_report
 from rlvr.training.signals import INTERRUPTED, listen
@@ -39,6 +39,7 @@ def train(cfg: DictConfig) -> None:
         print(f"run {len(ended) + 1} of {asked}", flush=True)
     how = "failed"
     try:
+        protect_examples(cfg)
         check(cfg)
         if cfg.run_dir in dict(ended):
             raise ConfigError(

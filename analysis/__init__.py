@@ -1,7 +1,7 @@
-"""What the runs say: statistics, tables and figures, from run folders alone.
+"""What the runs say: statistics, tables and figures, from run folders alone. Needs no GPU, loads neither torch, ray nor verl.
 
-Needs no GPU and loads neither torch, ray nor verl. Commands: results (runs to CSV), report (everything), compare (two runs),
-post_saturation (one run). Below them: paper/ and manifests say what to draw, needed which runs that takes, results reads runs,
-responses judges their texts, stats and estimates count, tables, claims and figures say what holds, table_files and style
-give them their form.
+Commands: results (runs to CSV), report (everything), compare (two runs), post_saturation and gain (one run). What to draw:
+paper/, manifests, needed_runs. One run is read by run_data, all runs by results. Statistics: comparisons, seed_estimates,
+two_ends, curves. What holds: verdicts, tables, claims. Their form: table_files, figures, style, headers, page_values,
+page_answers, response_style.
 """

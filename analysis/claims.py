@@ -2,13 +2,14 @@
 
     claim     what is claimed, in words
     where     section, table or figure of the paper
+    in_readme a line of README.md's short table for each number of the claim, in plain words; null: none
     figure    the manifest whose figure shows it
     cells     {table, row or rows, column or columns, against}: over the untrained model, or against another row
     gains     {figure, panel}: the gain of the test average after training accuracy has saturated
     curves    {figure, panel, row, against}: the mean of a curve over the second half of training, less that of another row, or
               without `against` less its first value
 
-A claim is judged at the paper's scale where it was run, else at another; the verdicts are those of analysis.tables. A gain and a
+A claim is judged at the paper's scale where it was run, else at another; the verdicts are those of analysis.verdicts. A gain and a
 curve are tested alone.
 """
 
@@ -26,13 +27,14 @@ from analysis.manifests import CLAIMS, MANIFESTS, Column, Manifest, ManifestErro
 from analysis.run_data import Run
 from analysis.seed_estimates import Estimator, Pick, gain_after_saturation
 from analysis.style import pretty
-from analysis.tables import DEPENDS, FEW, NOISE, SEEDS, Table, Verdict, corrected
+from analysis.tables import Table
+from analysis.verdicts import DEPENDS, FEW, NOISE, SEEDS, Verdict, corrected
 from rlvr.cli import ConfigError, did_you_mean
 from rlvr.runs.plain_files import LOADER
 from rlvr.stats import Interval, Part, printed
 
 NOT_RUN = "not run"
-KEYS = {"claim", "where", "figure", "cells", "gains", "curves"}
+KEYS = {"claim", "where", "in_readme", "figure", "cells", "gains", "curves"}
 MOST_SEEDS = 20  # a command for more is no plan
 MOST_NUMBERS = 3  # side by side in one cell
 BEGIN, END = "<!-- claims: python -m analysis.report readme=true -->\n", "<!-- end of claims -->\n"
@@ -48,6 +50,7 @@ class Evidence:
     picks: list[Pick] = field(default_factory=list)
     source: str = ""  # stem of the table or figure
     missing: list[str] = field(default_factory=list)
+    in_readme: str | None = None
 
     @property
     def ours(self) -> Interval:
@@ -64,6 +67,11 @@ class Evidence:
     @property
     def word(self) -> str:
         return self.verdict.word if self.verdict else NOT_RUN
+
+    @property
+    def said(self) -> str:
+        """The word, and whether it speaks of the share of seeds."""
+        return f"{self.word} (by share of seeds)" if self.verdict and self.verdict.share else self.word
 
 
 @dataclass
@@ -165,6 +173,8 @@ def judge(claims: Sequence[dict[str, Any]], manifests: Sequence[Manifest], estim
             evidence += [_curve(known[one["figure"]], one, scale, estimator) for one in claim.get("curves", [])]
             if any(one.verdict for one in evidence):
                 break
+        for one, words in zip(evidence, claim.get("in_readme", []), strict=False):
+            one.in_readme = words
         asked = [one for one in evidence if one.verdict or one.missing] or evidence
         judged.append(Claim(claim["claim"], claim["where"], claim.get("figure"), asked, scale))
     return judged
@@ -277,8 +287,8 @@ def ours_of(claim: Claim) -> str:
 
 def _ours(one: Evidence) -> str:
     if one.seeds >= SEEDS:
-        ends = f", {one.verdict.ends}" if one.verdict and one.verdict.share else ""
-        return f"{one.ours:+.1f}{ends}"
+        ends = one.verdict.ends if one.verdict and one.verdict.share else ""
+        return f"{printed(one.ours.value, '+.1f')}, {ends}" if ends else f"{one.ours:+.1f}"
     return _several(one.by_seed if one.seeds and len(one.by_seed) == one.seeds else [one.ours.value])
 
 
@@ -299,10 +309,8 @@ def _several(values: Sequence[float]) -> str:
 def markdown(claims: Sequence[Claim]) -> str:
     """A table of the claims that something of was run, then a line with the others."""
     run = [claim for claim in claims if claim.word != NOT_RUN]
-    scales = "/".join(sorted({claim.scale for claim in run}))
-    header = ("claim of the paper", "paper", f"ours, scale={scales}", "seeds", "verdict")
     lines = [(f"{c.claim} ({c.where})", paper_of(c), ours_of(c), seeds_of(c), said(c)) for c in run]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in [header, ["---"] * len(header), *lines])
+    table = _table(("claim of the paper", "paper", _ours_header(run), "seeds", "verdict"), lines)
     idle = [claim.claim for claim in claims if claim.word == NOT_RUN]
     return (table if run else "") + (f"\nNot run yet: {'; '.join(idle)}.\n" if idle else "")
 
@@ -312,10 +320,25 @@ def said(claim: Claim) -> str:
     return f"{claim.word} ({claim.speaks_of})" if claim.speaks_of else claim.word
 
 
-def in_readme(text: str, claims: Sequence[Claim]) -> str:
-    """The text of README.md with the claims between its two markers. ConfigError where it lacks them."""
-    before, begin, rest = text.partition(BEGIN)
+def short_markdown(claims: Sequence[Claim]) -> str:
+    """README.md's table: the numbers that `in_readme` names, one in a cell; of two-ended outcomes also the seeds that end high."""
+    shown = [(claim, one) for claim in claims for one in claim.evidence if one.in_readme]
+    lines = [(one.in_readme or "", printed(one.paper, "+.1f"), _ours(one), one.said) for _, one in shown]
+    return _table(("claim", "paper", _ours_header([claim for claim, _ in shown]), "verdict"), lines)
+
+
+def _ours_header(claims: Sequence[Claim]) -> str:
+    return f"ours, scale={'/'.join(sorted({claim.scale for claim in claims}))}"
+
+
+def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(line)} |\n" for line in [header, ["---"] * len(header), *lines])
+
+
+def between_markers(path: Path, table: str) -> None:
+    """Put a table between the two markers of a page. ConfigError where the page lacks them."""
+    before, begin, rest = path.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
-        raise ConfigError(f"README.md: no claims between markers: expected {BEGIN.strip()}, then {END.strip()}")
-    return f"{before}{begin}\n{markdown(claims)}\n{end}{after}"
+        raise ConfigError(f"{path.name}: no claims between markers: expected {BEGIN.strip()}, then {END.strip()}")
+    path.write_text(f"{before}{begin}\n{table}\n{end}{after}")

@@ -5,7 +5,7 @@ share, the answers. Two experiments that have the same seeds are compared seed b
 numbers, and only their difference varies. The interval, the p-value and the number of seeds that would settle it are those of
 this one test. Where seeds end high or low (analysis.two_ends) the test is rlvr.stats.bounded_mean, which assumes no shape.
 
-One seed says nothing about other seeds, so no verdict rests on fewer than three (analysis.tables). With three, five and ten
+One seed says nothing about other seeds, so no verdict rests on fewer than three (analysis.verdicts). With three, five and ten
 seeds compared one by one, intervals hold the truth 94 times in 100 or more (tests/analysis/test_analysis_stats.py).
 """
 

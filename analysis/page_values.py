@@ -12,7 +12,8 @@ from analysis.claims import Claim
 from analysis.manifests import Manifest, paper_data
 from analysis.page_answers import flat, in_link, link_to
 from analysis.run_data import Run
-from analysis.tables import FEW, SEEDS, Cell, Table
+from analysis.tables import Cell, Table
+from analysis.verdicts import FEW, SEEDS
 from rlvr.stats import Interval, printed
 
 OPEN = ("table05_loss_ablation", "table08_main")  # the other tables unfold on a click

@@ -2,7 +2,7 @@
 
     python -m analysis.report [runs=runs] [results=results] [out=report]
     python -m analysis.report table=5 missing=true      # the runs that Table 5 lacks, as commands; draws nothing
-    python -m analysis.report readme=true               # README.md's claims and the experiments' headers anew, from results/
+    python -m analysis.report readme=true               # from results/: claims of README.md, docs/results.md; experiments' headers
 
     index.html                    claims, headline figure, tables, figures, runs and their cost; at most 1 MB
     paper.html                    the paper's figures of which there are no runs here
@@ -46,6 +46,7 @@ PAGE = Path(__file__).parent / "page"
 PAGES = ("responses.html", "run.html", "page.js", "page.css")
 FOLDERS = ("tables", "figures", "data")
 README = ROOT / "README.md"
+RESULTS_PAGE = ROOT / "docs" / "results.md"
 HEADLINE = "figure02_post_saturation"
 DRAWERS = 2  # processes that draw beside this one; each has a copy of the runs' numbers
 _runs: Sequence[Run] = ()  # of a drawing process
@@ -149,7 +150,8 @@ class Options:
     missing: bool = option("print the runs that are missing, as commands, and draw nothing", False)
     scale: str = option("of the missing runs", "tiny")
     readme: bool = option(
-        "write README.md's claims and the experiments' headers from the committed results, draw nothing", False
+        "write the claims of README.md and docs/results.md and the experiments' headers from results/, draw nothing",
+        False,
     )
 
 
@@ -181,7 +183,8 @@ def report(options: Options) -> None:
         committed = load(None, options.results)[0]
         headers.write(committed)
         judged = claims.judge(claims.read(manifests), manifests, Estimator(committed))
-        README.write_text(claims.in_readme(README.read_text(), judged))
+        claims.between_markers(README, claims.short_markdown(judged))
+        claims.between_markers(RESULTS_PAGE, claims.markdown(judged))
         return
     own = chosen(options.table, manifests)
     scales.check_scale(options.scale)

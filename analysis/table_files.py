@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.manifests import benchmarks_at
-from analysis.tables import BEST, FEW, Table, Verdict
+from analysis.tables import BEST, Table
+from analysis.verdicts import FEW, Verdict
 from rlvr.stats import printed
 
 HEADER = ("", "", "ours", "95 %", "seeds", "on validation", "paper", "difference", "verdict")

@@ -222,8 +222,9 @@ def _summary(metrics_path: Path) -> dict[str, Any]:
     metrics = read_metrics(metrics_path).set_index("step")
     scores = metrics.filter(regex=r"^(eval/.*|train)/accuracy$")
     said = {name: [float(column.dropna().iloc[place]) for place in (0, -1)] for name, column in scores.items()}
-    if "rollout/probs_diff_max" in metrics:
-        said["rollout/probs_diff_max"] = float(metrics["rollout/probs_diff_max"].max())
+    for name, over_steps in (("rollout/probs_diff_max", "max"), ("rollout/probs_diff_mean", "mean")):
+        if name in metrics:
+            said[name] = float(metrics[name].agg(over_steps))
     return said | metrics.filter(like="time/").mean().round(3).to_dict()
 
 

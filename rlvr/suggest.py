@@ -87,7 +87,7 @@ def of_history(options: Options) -> None:
         history = ranking.read_history(Path(str(options.history)))
     ranked = ranking.rank(history, options.method, options.seed, options.bootstrap)
     picture = options.out.with_suffix(".png")
-    ranking.write_csv(ranked, options.out)
+    _write(options.out, [ranking.as_text(row) for row in ranked])
     ranking.plot(ranked, options.method, picture)
     print(f"{len(history)} examples ranked by {options.method}: {options.out}, {picture}")
 
@@ -101,7 +101,7 @@ def of_pool(options: Options) -> None:
 
     if options.out.suffix.lower() not in (".jsonl", ".csv"):
         raise ConfigError(f"out={options.out}: expected .jsonl or .csv")
-    screen = Console()
+    screen = Console(soft_wrap=True, highlight=False, markup=False)  # a question's brackets are no markup
     examples, right = solved(options, screen)
     order, low, high = ranking.solve_rates(right, options.samples, max(options.bootstrap, 100), options.seed)
     rows = []
@@ -118,11 +118,10 @@ def of_pool(options: Options) -> None:
             named = ", ".join(str(i + 1) for i in found[:8]) + (", ..." if len(found) > 8 else "")
             screen.print(
                 f"warning: {len(found)} of {len(rows)} labels are {words} reached in {options.samples} samples "
-                f"(examples {named}): {'is the label right?' if words == 'never' else 'there is nothing to learn'}",
-                soft_wrap=True, highlight=False,
-            )  # fmt: skip
-    screen.print(f"best: solved {rows[0]['solve_rate']:.0%}, rank {low[order[0]]:.0f} to {high[order[0]]:.0f}: "
-                 f"{rows[0]['question'][:100]}", soft_wrap=True, highlight=False)  # fmt: skip
+                f"(examples {named}): {'is the label right?' if words == 'never' else 'there is nothing to learn'}"
+            )
+    best = f"solved {rows[0]['solve_rate']:.0%}, rank {low[order[0]]:.0f} to {high[order[0]]:.0f}"
+    screen.print(f"best: {best}: {rows[0]['question'][:100]}")
     if len(rows) > 1:
         enough = ranking.samples_to_tell(rows[0]["solve_rate"], rows[1]["solve_rate"])
         if enough is None:
@@ -131,8 +130,8 @@ def of_pool(options: Options) -> None:
             said = f"told apart by {options.samples} samples"
         else:
             said = f"told apart by about {enough - options.samples} samples more of each (samples={enough})"
-        screen.print(f"ranks 1 and 2: {said}", soft_wrap=True, highlight=False)
-    screen.print(f"{options.out} (the best {min(options.top, len(rows))}), {whole}", soft_wrap=True, highlight=False)
+        screen.print(f"ranks 1 and 2: {said}")
+    screen.print(f"{options.out} (the best {min(options.top, len(rows))}), {whole}")
 
 
 def _whole(out: Path) -> Path:
@@ -164,13 +163,13 @@ def solved(options: Options, screen: Any) -> tuple[list[dict[str, str]], Any]:
     rows = pools.own_pool(examples, cfg.pool.source)
     rows, notes = prepare.with_checked_labels(rows, pool.name, shipped=False)
     for note in notes:
-        screen.print(note, soft_wrap=True, highlight=False)
-    asked_for = {"file": str(pool), "k": options.samples, "template": template, "max_tokens": cfg.scale.max_response_tokens,
+        screen.print(note)
+    asked_for = {"k": options.samples, "template": template, "max_tokens": cfg.scale.max_response_tokens,
                  **{name: cfg.scale[name] for name in ("temperature", "top_p", "top_k")}}  # fmt: skip
     path = gguf.local_folder(str(cfg.base_model.path))
     told = json.dumps([path, options.seed, asked_for, [[row["prompt"], row["answer"]] for row in rows]])
     name = f"pool_{hashlib.sha256(told.encode()).hexdigest()[:8]}"  # another pool, model or sampling: other answers
-    (protocol,) = protocols.select(name, {name: asked_for})
+    (protocol,) = protocols.select(name, {name: {"file": str(pool), **asked_for}})
     folder = RunFolder(options.out.with_suffix(".answers"))
     store = Store(folder, protocol, protocol.record(options.seed))
 

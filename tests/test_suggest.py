@@ -30,12 +30,13 @@ def test_scores_by_hand():
 
 def test_ties_keep_their_order_and_the_unvisited_come_last():
     ranked = ranking.rank(HISTORY, "variance", bootstrap=0)
-    assert ranked.index == ["b", "e", "a", "d", "c"]
-    assert ranked.visits == [2, 2, 2, 3, 0]
+    assert [row["index"] for row in ranked] == ["b", "e", "a", "d", "c"]
+    assert [row["visits"] for row in ranked] == [2, 2, 2, 3, 0]
+    assert [ranking.as_text(row)["score"] for row in ranked] == ["0.250000", "0.062500", "0.000000", "0.000000", ""]
 
 
 def test_random_is_seeded():
-    orders = [ranking.rank(HISTORY, "random", seed=seed).index for seed in (0, 0, 1, 2, 3)]
+    orders = [[row["index"] for row in ranking.rank(HISTORY, "random", seed=seed)] for seed in (0, 0, 1, 2, 3)]
     assert orders[0] == orders[1] and any(order != orders[0] for order in orders)
     assert sorted(orders[0][:4]) == ["a", "b", "d", "e"] and orders[0][-1] == "c"
 
@@ -46,9 +47,9 @@ def test_bootstrap_interval_widens_with_few_visits():
     others = {str(i): generator.choice([0.5, 0.625], 50).tolist() for i in range(30)}
     often = ranking.rank({"x": [0.0, 1.0] * 25, **others}, "variance", bootstrap=200)
     seldom = ranking.rank({"x": [0.0, 1.0], **others}, "variance", bootstrap=200)
-    assert often.index[0] == seldom.index[0] == "x"
-    assert (often.rank_low[0], often.rank_high[0]) == (1, 1)
-    assert seldom.rank_high[0] == 31
+    assert often[0]["index"] == seldom[0]["index"] == "x"
+    assert (often[0]["rank_low"], often[0]["rank_high"]) == (1, 1)
+    assert seldom[0]["rank_high"] == 31
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the authors' files are not beside the checkout")

@@ -1,4 +1,4 @@
-"""How long the project takes, and in how much memory. `experiments/LOG.md`, part "Speed and machine", has the numbers.
+"""How long the project takes, and in how much memory. docs/performance.md has the numbers.
 
 A command each: gpu_parity, grading, main_job, report_time, serving; `synthetic_runs` writes what report_time reads. Measure with
 nothing else running.

@@ -23,7 +23,7 @@ from rlvr.cli import ConfigError
 from rlvr.config.resolvers import register_resolvers
 from rlvr.config.schema import CONF, group_options, leaves, unknown_key_message, verl_config
 from rlvr.data import gguf
-from rlvr.runs.free_text import for_hydra, in_quotes, protected
+from rlvr.runs.free_text import as_written, for_hydra, in_quotes, protected
 from rlvr.runs.naming import science
 
 # Written on the command line as they are: question and answer of an own example, a label, and every path.
@@ -140,7 +140,15 @@ def compose(*overrides: str, conf: Path = CONF) -> DictConfig:
         protected(science(chosen.overrides.task)),
     )
     OmegaConf.set_struct(cfg, True)
+    protect_examples(cfg)
     return cfg
+
+
+def protect_examples(cfg: DictConfig) -> None:
+    """Questions and answers in a file of conf/ are texts, too: nothing in them is an interpolation."""
+    for group, keys in ((cfg.example, ("question", "answer")), (cfg.train_set, ("examples",))):
+        raw = as_written(OmegaConf.to_container(group, resolve=False))
+        group.update({key: protected(raw[key]) for key in keys})
 
 
 def check_restated(cfg: DictConfig) -> None:

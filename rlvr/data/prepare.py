@@ -41,7 +41,8 @@ def chosen_examples(cfg: DictConfig, own: list[dict[str, str]] | None) -> tuple[
     chosen = labels.with_labels(chosen, text, cfg.label.wrong_share, cfg.label.seed)
     if cfg.label.replaces is not None:
         _check_replaced(chosen, cfg.label.name, text, str(cfg.label.replaces))
-    if own is not None or text is not None or len(chosen) < cfg.scale.prompts_per_step:
+    few = own is not None or text is not None or len(chosen) < cfg.scale.prompts_per_step
+    if few and cfg.reward_rule.file is None:  # what a label must be for a reward of the user's own, only that knows
         chosen, more = with_checked_labels(chosen, cfg.pool.name, shipped=own is None and text is None)
         notes += more
     return chosen, notes
@@ -80,14 +81,16 @@ def refuse_other_rows(folder: RunFolder, training_rows: list[dict], test_rows: l
         path = folder.data_dir / f"{name}.parquet"
         if folder.last_step() < 0 or not path.exists():
             continue
+        stored = pq.read_table(path, columns=["data_source", "prompt", "reward_model"]).to_pylist()
         then, now = (
-            list(dict.fromkeys((row["data_source"], row["prompt"][0]["content"], row["reward_model"]["ground_truth"]) for row in some))
-            for some in (pq.read_table(path, columns=["data_source", "prompt", "reward_model"]).to_pylist(), rows)
-        )  # fmt: skip
-        if other := [row for row in now if row not in set(then)] or [row for row in then if row not in set(now)]:
+            {(row["data_source"], row["prompt"][0]["content"], row["reward_model"]["ground_truth"]) for row in some}
+            for some in (stored, rows)
+        )
+        if then != now:
+            source, question, label = min(now - then or then - now)
             raise DataError(
-                f"{path}: this run began with other problems or labels (of {other[0][0]}: {other[0][1][:60]!r}, label "
-                f"{other[0][2]!r}): give back the file they came from, or variant=<name>"
+                f"{path}: this run began with other problems or labels (of {source}: {question[:60]!r}, label {label!r}): "
+                "give back the file they came from, or variant=<name>"
             )
 
 

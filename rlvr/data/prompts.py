@@ -38,7 +38,7 @@ TEMPLATES: dict[str, str | None] = {
         "Cutting Knowledge Date: December 2023\nToday Date: 17 Apr 2025\n\n"
         "{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] | trim }}{% endif %}<|eot_id|>"
         "{% for message in messages %}{% if not (loop.first and message['role'] == 'system') %}"
-        "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n{{ message['content'] }}<|eot_id|>"
+        "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n{{ message['content'] | trim }}<|eot_id|>"
         "{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
     ),

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from rlvr.cli import ConfigError
 from rlvr.data import pools, prompts
-from rlvr.data.own_examples import checked
+from rlvr.data.own_examples import checked, texts
 from rlvr.data.row_files import read_rows
 from rlvr.evaluate import metrics, summary
 from rlvr.evaluate.answer_store import evaluation_lock
@@ -101,9 +101,10 @@ def shot(question: str, answer: str) -> str:
 def _given(path: Path) -> str:
     where = f"examples={path}"
     rows = read_rows(path, where)
-    for i, row in enumerate(rows, start=1):
-        checked(row, f"{where}, example {i}")
-    return "".join(shot(row["question"], row["answer"]) for row in rows)
+    named = [(row, f"{where}, example {i}") for i, row in enumerate(rows, start=1)]
+    for one in named:
+        checked(*one)
+    return "".join(shot(*texts(*one)) for one in named)
 
 
 def _pi1(lazy: LazyEngine, models: EvaluatedModels, data_root: str | None, screen: Console) -> str | None:

@@ -6,7 +6,8 @@
     loglikelihood(prompts, continuations)       log-probability (nats) of each continuation after its prompt
 
 One engine serves every checkpoint of a run: `load` copies the next weights into the running model. On a CPU each core
-decodes batches of its own over the same weights, which two cores do twice as fast as one operation shared by both.
+decodes batches of its own over the same weights, which two cores do twice as fast as one operation shared by both; a
+large model's cores share one batch.
 
 Departure from the authors: every model is read in one dtype (float32 on a CPU, bfloat16 on a GPU). Theirs reads the base
 model in bfloat16 and its own float32 checkpoints in float16, which alone moves MATH500 by 3.6 points (paper B.6, Table 7).
@@ -108,7 +109,9 @@ class TorchEngine:
         self.context = context_of(self.model.config)
         self.versions = {"torch": torch.__version__, "transformers": transformers.__version__}
         self.eos = end_tokens(self.model, lambda: self.tokenizer)
-        workers = _cores() if device == "cpu" else 1
+        # A large model's cores share a batch: each batch reads all weights for every token, and they fit into no cache.
+        self.large = self.model.num_parameters() >= LARGE_PARAMETERS
+        workers = _cores() if device == "cpu" and not self.large else 1
         self.generators = [Generator(self.model, self.eos, rows or MOST_ROWS) for _ in range(workers)]
 
     def load(self, path: str) -> None:
@@ -177,7 +180,7 @@ class TorchEngine:
 
         cuda = self.device == "cuda"
         free = torch.cuda.mem_get_info()[0] if cuda else psutil.virtual_memory().available / len(self.generators)
-        most = MOST_ROWS if cuda or self.model.num_parameters() < LARGE_PARAMETERS else MOST_ROWS_OF_LARGE
+        most = MOST_ROWS_OF_LARGE if self.large and not cuda else MOST_ROWS
         config, size = self.model.config.get_text_config(), self.model.dtype.itemsize
         return min(most, rows_in_memory(config, tokens, size, MEMORY_SHARE * free))
 

@@ -5,12 +5,11 @@ never visited has no score and comes last. Few visits make a ranking unstable: `
 interval of each rank: of visits resampled with replacement, or of solve rates drawn from their posterior.
 """
 
-import csv
 import json
 import math
 import random
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from rlvr.runs.folder import RunFolder
 from rlvr.stats import Z95
 
 MARKED = 16
+FIELDS = ("rank", "index", "score", "variance", "mean_accuracy", "visits", "rank_low", "rank_high")
 
 
 def history_of_run(folder: RunFolder) -> dict[str, list[float]]:
@@ -56,42 +56,29 @@ def read_history(path: Path) -> dict[str, list[float]]:
     return history
 
 
-@dataclass
-class Ranking:
-    """One row per example, best first. `rank_low`, `rank_high`: bootstrap interval, equal to the rank without one."""
+def rank(history: dict[str, list[float]], method: str, seed: int = 0, bootstrap: int = 1000) -> list[dict[str, Any]]:
+    """A row of FIELDS for each example, best first; ValueError for an unknown method.
 
-    index: list[str]
-    score: list[float]
-    variance: list[float]
-    mean_accuracy: list[float]
-    visits: list[int]
-    rank_low: list[float]
-    rank_high: list[float]
-
-
-def rank(history: dict[str, list[float]], method: str, seed: int = 0, bootstrap: int = 1000) -> Ranking:
-    """Rank the examples of `history`; ValueError for an unknown method."""
+    `rank_low`, `rank_high`: the bootstrap interval, equal to the rank without one. `mean_accuracy`: NaN without a visit.
+    """
     keys = list(history)
     accuracies = padded([history[key] for key in keys])
     scores = score(accuracies, method, seed)
-    if method == "variance":  # exact sums: a rounding error must not break a tie
-        scores = np.array([variance(history[key]) for key in keys])
-        scores[scores < 0] = -np.inf
+    variances = np.array([variance(history[key]) for key in keys])  # exact sums: a rounding error must not break a tie
+    if method == "variance":
+        scores = np.where(variances < 0, -np.inf, variances)
     order = np.argsort(-scores, kind="stable")
-    low = high = np.arange(1, len(keys) + 1, dtype=float)
+    places = np.arange(1, len(keys) + 1, dtype=float)
+    low = high = places
     if bootstrap and method != "random":
         low, high = (bound[order] for bound in rank_intervals(accuracies, method, bootstrap, seed))
     visits = (~np.isnan(accuracies)).sum(1)
-    means = np.array([np.mean(history[key]) if history[key] else np.nan for key in keys])
-    return Ranking(
-        [keys[i] for i in order],
-        scores[order].tolist(),
-        [variance(history[keys[i]]) for i in order],
-        means[order].tolist(),
-        visits[order].tolist(),
-        low.tolist(),
-        high.tolist(),
-    )
+    means = [float(np.mean(history[key])) if history[key] else math.nan for key in keys]
+    return [
+        dict(zip(FIELDS, (place, keys[i], float(scores[i]), float(variances[i]), means[i], int(visits[i]), low[place - 1],
+                          high[place - 1]), strict=True))
+        for place, i in enumerate(order, start=1)
+    ]  # fmt: skip
 
 
 def padded(histories: list[list[float]]) -> np.ndarray:
@@ -145,48 +132,30 @@ def rank_intervals(accuracies: np.ndarray, method: str, resamples: int, seed: in
     return low, high
 
 
-def write_csv(ranking: Ranking, out: Path) -> None:
-    """One line per example, best first; no score, variance or mean for one that was never visited."""
-    with open(out, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["rank", "index", "score", "variance", "mean_accuracy", "visits", "rank_low", "rank_high"])
-        for i, index in enumerate(ranking.index):
-            numbers = (
-                [f"{ranking.score[i]:.6f}", f"{ranking.variance[i]:.6f}", f"{ranking.mean_accuracy[i]:.4f}"]
-                if ranking.visits[i]
-                else ["", "", ""]
-            )
-            bounds = [f"{ranking.rank_low[i]:.0f}", f"{ranking.rank_high[i]:.0f}"]
-            writer.writerow([i + 1, index, *numbers, ranking.visits[i], *bounds])
+def as_text(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as its line in a file shows it; no score, variance or mean for an example that was never visited."""
+    digits = {"score": 6, "variance": 6, "mean_accuracy": 4, "rank_low": 0, "rank_high": 0}
+    hidden = () if row["visits"] else ("score", "variance", "mean_accuracy")
+    return {
+        key: "" if key in hidden else f"{value:.{digits[key]}f}" if key in digits else value
+        for key, value in row.items()
+    }
 
 
-def plot(ranking: Ranking, method: str, out: Path) -> None:
+def plot(rows: list[dict[str, Any]], method: str, out: Path) -> None:
     """Variance against mean accuracy of every example, the first 16 ranks marked and the first four named."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     ax = figure.subplots()
-    visited = [i for i, count in enumerate(ranking.visits) if count]
+    visited = [(row["mean_accuracy"], row["variance"]) for row in rows if row["visits"]]
     first, others = visited[:MARKED], visited[MARKED:]
-    for chosen, colour, size, label in (
-        (others, "#9aa5b1", 9, "pool"),
-        (first, "#d55e00", 26, f"ranks 1 to {len(first)} by {method}"),
-    ):
-        ax.scatter(
-            [ranking.mean_accuracy[i] for i in chosen],
-            [ranking.variance[i] for i in chosen],
-            s=size,
-            c=colour,
-            label=label,
-            linewidths=0,
-        )
-    for i in first[:4]:
-        ax.annotate(
-            f"$\\pi_{{{i + 1}}}$",
-            (ranking.mean_accuracy[i], ranking.variance[i]),
-            xytext=(5, 3),
-            textcoords="offset points",
-        )
+    first_label = f"ranks 1 to {len(first)} by {method}"
+    for points, colour, size, label in ((others, "#9aa5b1", 9, "pool"), (first, "#d55e00", 26, first_label)):
+        x, y = zip(*points, strict=True) if points else ((), ())
+        ax.scatter(x, y, s=size, c=colour, label=label, linewidths=0)
+    for place, point in enumerate(first[:4], start=1):
+        ax.annotate(f"$\\pi_{{{place}}}$", point, xytext=(5, 3), textcoords="offset points")
     ax.set(xlabel="mean accuracy over visits", ylabel="variance of accuracy over visits", xlim=(-0.02, 1.02))
     ax.legend(frameon=False)
     ax.spines[["top", "right"]].set_visible(False)

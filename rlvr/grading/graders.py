@@ -1,13 +1,16 @@
 """From a response and a label to a verdict: cut out, normalise, decide what is plain, ask a worker for the rest."""
 
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 from threading import Lock
 from typing import NamedTuple
 
-from rlvr.grading import normalise as n
 from rlvr.grading.extract import BoxedResponse
+from rlvr.grading.letters_and_bases import bases, choice, digits, in_base, letter
+from rlvr.grading.normalise import is_code, normalise, number, primes, says_more, word
+from rlvr.grading.units import quantity, without_unit
 from rlvr.grading.user_function import Grader, users_grader
 from rlvr.grading.workers import RELATIVE, Verdict, workers
 
@@ -16,6 +19,7 @@ MAX_ANSWER_CHARS = 2000
 CACHE_SIZE = 65536
 # A rounded number is equal where six decimals agree, and five significant digits: 0.333333 is 1/3, 1.5e-19 is not 2e-19.
 _DECIMALS = 6
+_ASSIGNED = re.compile(r"([A-Za-z]) ?= ?(?=[^=]*$)")
 
 
 class Question(NamedTuple):
@@ -127,31 +131,33 @@ def _compare(answer: str, gold: str) -> Verdict | Question:
 
 @lru_cache(maxsize=CACHE_SIZE)
 def _decide(answer: str, gold: str) -> Verdict | Question:
-    a, g = n.normalise(answer), _plain_gold(gold)
+    a, g = normalise(answer), _plain_gold(gold)
     if not g:
         return Verdict(0.0, "error")
     if a == g:
         return Verdict(1.0, "correct")
-    if not a or n.is_code(a):
+    if not a or is_code(a):
         return Verdict(0.0, "unparsable")
-    if (letter := n.letter(g)) and (chosen := n.choice(a)):
-        return _verdict(chosen == letter)
-    if n.says_more(a, g) or _primes_differ(a, g):
+    if (wanted := letter(g)) and (chosen := choice(a)):
+        return _verdict(chosen == wanted)
+    if says_more(a, g) or _primes_differ(a, g):
         return _verdict(False)
-    if n.in_base(a) or n.in_base(g):
+    if in_base(a) or in_base(g):
         return _verdict(_equal_in_base(a, g))
-    if (found := n.bases(a)) and (wanted := n.bases(g)) and found != wanted:
+    if bases(a) and bases(g) and bases(a) != bases(g):
         return _verdict(False)
-    (a, unit), (g, gold_unit) = n.quantity(a), n.quantity(g)
+    if (left := _ASSIGNED.match(a)) and (right := _ASSIGNED.match(g)) and left[1] == right[1]:
+        a, g = a[left.end() :], g[right.end() :]
+    (a, unit), (g, gold_unit) = quantity(a), quantity(g)
     if unit and gold_unit and unit != gold_unit:
         return _verdict(False)
-    a, g = (a if unit else n.without_unit(a, gold_unit)), (g if gold_unit else n.without_unit(g, unit))
-    x, y = n.number(a), n.number(g)
+    a, g = (a if unit else without_unit(a, gold_unit)), (g if gold_unit else without_unit(g, unit))
+    x, y = number(a), number(g)
     if x is not None and y is not None:
         return _verdict(x == y or _equal_when_rounded(x, y, a, g))
-    left, right = n.word(a), n.word(g)
-    if left and right and max(len(left), len(right)) > 3:
-        return _verdict(left == right)
+    said, meant = word(a), word(g)
+    if said and meant and max(len(said), len(meant)) > 3:
+        return _verdict(said == meant)
     return Question(a, g, True)
 
 
@@ -168,22 +174,22 @@ def _equal_when_rounded(x: Fraction, y: Fraction, a: str, g: str) -> bool:
 
 def _equal_in_base(a: str, g: str) -> bool:
     """Numbers in a base: an answer may leave out the base that the question fixes, and cannot have one that the label lacks."""
-    answered, wanted = n.in_base(a), n.in_base(g)
+    answered, wanted = in_base(a), in_base(g)
     if answered and wanted:
         return answered == wanted
     if wanted:
-        return n.digits(a) == wanted[0]
-    return answered is not None and answered[1] == "10" and n.digits(g) == answered[0]
+        return digits(a) == wanted[0]
+    return answered is not None and answered[1] == "10" and digits(g) == answered[0]
 
 
 def _primes_differ(a: str, g: str) -> bool:
     """Whether one side has a prime too many. Of equations their last sides are compared: `2x` is right for `f'(x) = 2x`."""
     if "=" in a and "=" in g:
-        return n.primes(a) != n.primes(g)
-    return n.primes(a.rpartition("=")[2]) != n.primes(g.rpartition("=")[2])
+        return primes(a) != primes(g)
+    return primes(a.rpartition("=")[2]) != primes(g.rpartition("=")[2])
 
 
 @lru_cache(maxsize=4096)
 def _plain_gold(gold: str) -> str:
     boxes = BoxedResponse.read(gold).joined_boxes
-    return n.normalise(gold if boxes is None else boxes)
+    return normalise(gold if boxes is None else boxes)

@@ -9,9 +9,11 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from rlvr.cli import DataError
-from rlvr.grading import normalise as n
 from rlvr.grading.graders import grade_many
+from rlvr.grading.letters_and_bases import in_base, letter
+from rlvr.grading.normalise import normalise, number
 from rlvr.grading.unicode_spelling import as_tex
+from rlvr.grading.units import quantity
 
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,(?!\d{3}(?!\d))\d+|[-+]?0,\d+")
 _POINT_GROUPS = re.compile(r"(\D*)(\d{1,3}(?:\.\d{3})+),(\d+)(\D*)")
@@ -70,21 +72,19 @@ def natural_spellings(label: str) -> list[str]:
     With and without its unit; a number as fraction, decimal and with grouped digits; a letter with brackets and fonts; a number
     in a base with and without it; roots and pi in plain Unicode.
     """
-    plain = n.normalise(label)
-    if letter := n.letter(plain):
+    plain = normalise(label)
+    if choice := letter(plain):
         forms = ("{}", "({})", "\\text{{{}}}", "\\textbf{{({})}}", "{}.", "Option {}")
-        return [label, *(form.format(letter) for form in forms)]
-    if based := n.in_base(plain):
+        return [label, *(form.format(choice) for form in forms)]
+    if based := in_base(plain):
         return [label, based[0], f"{based[0]}_{{{based[1]}}}", f"({based[0]})_{based[1]}"]
-    value, unit = n.quantity(plain)
-    number = n.number(value)
-    values = [value] if number is None else [value, *_spellings_of_number(number)]
+    value, unit = quantity(plain)
+    size = number(value)
+    values = [value] if size is None else [value, *_spellings_of_number(size)]
     values += [value.replace("\\pi", "π"), re.sub(r"\\sqrt\{(\d+)\}", r"√\1", value)]
-    with_unit = [
-        plain,
-        f"{value}\\text{{ {unit.rstrip('123')}}}^{unit[-1]}" if unit[-1:].isdigit() else f"{value}\\text{{ {unit}}}",
-    ]
-    return list(dict.fromkeys([label, *values, *(with_unit if unit and not unit.startswith("deg") else [plain])]))
+    if unit and not unit.startswith("deg"):
+        values.append(re.sub(r"^(.*?)([23]?)$", r"\\text{ \1}^\2", unit).removesuffix("^").join([value, ""]))
+    return list(dict.fromkeys([label, plain, *values]))
 
 
 def _spellings_of_number(value: Fraction) -> list[str]:
@@ -108,18 +108,18 @@ def _reading(label: str) -> CheckedLabel | DataError:
         return DataError(f"label {label!r}: is empty, so no answer can be right: write the answer")
     if braces.count("{") != braces.count("}"):
         return DataError(f"label {label!r}: the grader cannot read it, its braces do not match: write whole LaTeX")
-    if _DECIMAL_COMMA.fullmatch(n.quantity(n.normalise(label))[0]):
+    if _DECIMAL_COMMA.fullmatch(quantity(normalise(label))[0]):
         point, spaced = text.replace(",", "."), text.replace(",", ", ")
         return DataError(
             f"label {label!r}: a decimal or two numbers? Write {point!r} for the one, {spaced!r} for the others"
         )
     if found := _POINT_GROUPS.fullmatch(text):
-        number = f"{found[1]}{found[2].replace('.', '')}.{found[3]}{found[4]}"
-        return CheckedLabel(number, f"label {label!r} is read as {number!r}: a point is for decimals")
+        point = f"{found[1]}{found[2].replace('.', '')}.{found[3]}{found[4]}"
+        return CheckedLabel(point, f"label {label!r} is read as {point!r}: a point is for decimals")
     if found := _CHOICE_AND_MORE.fullmatch(text):
-        letter = found[1] or found[2]
+        choice = found[1] or found[2]
         return DataError(
-            f"label {label!r}: a letter and its text: write the letter {letter!r} alone, or the text alone"
+            f"label {label!r}: a letter and its text: write the letter {choice!r} alone, or the text alone"
         )
     if found := _LETTER_UNIT.fullmatch(text):
         name = re.sub(r"\s", "", found[2])

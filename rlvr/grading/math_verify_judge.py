@@ -53,7 +53,12 @@ def _of_one_size(gold: Any, answer: Any) -> bool:
     if not (isinstance(gold, Expr) and isinstance(answer, Expr)):
         return True
     symbols = sorted(gold.free_symbols | answer.free_symbols, key=str)
-    point = {symbol: Rational(7 * i + 9, 7 * i + 4) for i, symbol in enumerate(symbols)}
+    points = [{symbol: Rational(7 * i + 9, 7 * i + 4) for i, symbol in enumerate(symbols)}, dict.fromkeys(symbols, 0)]
+    return all(_agree_at(point, gold, answer) for point in (points if symbols else points[:1]))
+
+
+def _agree_at(point: dict, gold: Any, answer: Any) -> bool:
+    """Whether both have one value at these values of their symbols, or one has none."""
 
     def values(side: Expr) -> list[Expr]:
         return [value.doit().subs(point).evalf() for value in {side, comparisons.get_pct_val(side, side)}]

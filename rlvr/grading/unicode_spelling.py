@@ -4,7 +4,7 @@ import re
 import unicodedata
 
 _TEX = {
-    "°": "^\\circ ", "′": "'", "’": "'", "″": "''", "−": "-", "‒": "-", "‐": "-", "‑": "-", "⁄": "/", "∕": "/", "÷": "/",
+    "°": "^\\circ ", "º": "^\\circ ", "′": "'", "’": "'", "″": "''", "−": "-", "‒": "-", "‐": "-", "‑": "-", "⁄": "/", "∕": "/", "÷": "/",
     "×": "\\times ", "·": "\\cdot ", "⋅": "\\cdot ", "∙": "\\cdot ", "≤": "\\leq ", "⩽": "\\leq ", "≥": "\\geq ",
     "⩾": "\\geq ", "≠": "\\neq ", "≈": "\\approx ", "∞": "\\infty ", "±": "\\pm ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ",
     "∅": "\\emptyset ", "→": "\\to ", "⇒": "\\Rightarrow ", "℃": "^\\circ C", "℉": "^\\circ F", "。": ".", "、": ",", "〜": "~",
@@ -27,6 +27,8 @@ def as_tex(text: str) -> str:
     text = _SUPERSCRIPTS.sub(lambda run: f"^{{{_compatible(run[0])}}}", text)
     text = _SUBSCRIPTS.sub(lambda run: f"_{{{_compatible(run[0])}}}", text)
     text = _FRACTIONS.sub(lambda one: "\\frac{{{}}}{{{}}}".format(*_compatible(one[0]).split("/")), text)
+    text = re.sub("((?:\\d\u0305)+)", lambda run: f"\\overline{{{run[1].replace(chr(0x305), '')}}}", text)
+    text = re.sub("(\\d)\u0307", r"\\dot{\1}", text)
     # A dash is a minus, but between two numbers it may be a range.
     text = re.sub(r"(?<![\d)}])[–—](?=\s*\S)", "-", text)
     text = "".join(map(_character, text))

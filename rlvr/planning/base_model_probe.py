@@ -89,10 +89,11 @@ def probe(chosen: list[dict], model_path: str, template: str, samples: int, samp
 
 def table(found: Probe):
     """A rich table: the most frequent answers with their share."""
+    from rich.markup import escape
     from rich.table import Table
 
     shown = Table(
-        title=f"{found.question[:90]}\nlabel {found.label}; the base model is rewarded in {found.solved:.0%} of "
+        title=f"{escape(found.question[:90])}\nlabel {escape(found.label)}; the base model is rewarded in {found.solved:.0%} of "
         f"{found.samples} samples",
         title_justify="left",
     )
@@ -100,7 +101,7 @@ def table(found: Probe):
     shown.add_column("share", justify="right")
     for answer, count in list(found.answers.items())[:MAX_SHOWN]:
         bar = "█" * max(1, round(30 * count / found.samples))
-        shown.add_row("(no box)" if answer is None else answer[:40], f"{count / found.samples:.0%} {bar}")
+        shown.add_row("(no box)" if answer is None else escape(answer[:40]), f"{count / found.samples:.0%} {bar}")
     if len(found.answers) > MAX_SHOWN:
         shown.add_row(f"{len(found.answers) - MAX_SHOWN} others", "")
     return shown

@@ -1,6 +1,7 @@
 """What can be known to fail before Ray starts: no GPU, weights that cannot be read. One line each, with the remedy."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -12,6 +13,10 @@ from rlvr.cli import ConfigError, usable_cores
 from rlvr.data import gguf
 from rlvr.planning.resources import Machine
 from rlvr.runs.folder import existing
+
+# How many times slower than fp32 products in bf16 are, by the best that a processor without AMX can do. Measured on one core with
+# ONEDNN_MAX_CPU_ISA: fp32 116 GFLOP/s; bf16 74 with AVX512-BF16, 27 with AVX512, 13 with AVX2.
+BF16_SLOWER = {"avx512_bf16": 1.6, "avx512f": 4, "avx2": 8}
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Devices:
     given: int | None
     storage_units: int
     cluster: str | None
+    bf16: bool = False
 
     @property
     def elsewhere(self) -> bool:
@@ -44,6 +50,25 @@ class Model:
     path: str
     revision: str | None
     template: str
+
+
+def processor_notes(asked: Devices, flags: frozenset[str] | None = None) -> list[str]:
+    """What bf16 costs on a processor without AMX. flags: what the processor can do; None: read here, where Linux says so."""
+    if asked.device != "cpu" or not asked.bf16:
+        return []
+    if flags is None:
+        about = Path("/proc/cpuinfo")
+        found = re.search(r"^flags\s*:(.*)$", about.read_text(), re.MULTILINE) if about.exists() else None
+        if found is None:
+            return [f"hardware={asked.hardware}: whether this processor multiplies bf16 is not known here"]
+        flags = frozenset(found[1].split())
+    if "amx_bf16" in flags:
+        return []
+    slower = next((factor for flag, factor in BF16_SLOWER.items() if flag in flags), max(BF16_SLOWER.values()))
+    return [
+        f"warning: hardware={asked.hardware}: this processor has no AMX, so matrix products in bf16 are about {slower:g} times "
+        "slower than in fp32 (with AMX ten times as fast): hardware=cpu is faster where its memory suffices"
+    ]
 
 
 def check_machine(asked: Devices) -> None:

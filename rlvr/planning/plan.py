@@ -117,6 +117,7 @@ def _devices(cfg: DictConfig) -> Devices:
         given=cfg.ray_kwargs.ray_init.get("num_cpus"),
         storage_units=units,
         cluster=cfg.ray.address or os.environ.get("RAY_ADDRESS") or None,
+        bf16=cfg.actor_rollout_ref.rollout.dtype == "bfloat16",
     )
 
 

@@ -35,11 +35,11 @@ GPU_CONTEXT_GIB, GPU_PROCESS_GIB, DRIVER_GIB = 4, 4, 10
 CPU_PROCESSES_GIB = 3.2
 # Of the data sheet, usual for dense models of this size.
 FLOPS_SHARE, BANDWIDTH_SHARE = 0.35, 0.6
-# Overhead of a decoding step; on a CPU 0.44 s for 80 of them, and FLOP/s of one core: 0.71 s an update on two (experiments/LOG.md).
+# Overhead of a decoding step; on a CPU 0.44 s for 80 of them, and FLOP/s of one core: 0.71 s an update on two (docs/performance.md).
 GPU_DECODE_S, CPU_DECODE_S, CPU_FLOPS = 0.004, 0.0055, 3e10
 # Of the torch engine on a GPU, whose kernels are launched one by one; a guess.
 TORCH_DECODE_S = 0.03
-# To the first step: cpu measured (experiments/LOG.md), cuda a guess.
+# To the first step: cpu measured (docs/performance.md), cuda a guess.
 STARTUP_S = {"cpu": 35, "cuda": 180}
 # Of a stored response in Parquet: 0.6 to 1.25 at scale=tiny.
 BYTES_PER_TOKEN = 1.5

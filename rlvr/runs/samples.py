@@ -24,7 +24,6 @@ SCHEMA = {
     "loglikelihoods": "list", "score_acc": "float64",
 }  # fmt: skip
 CHOICES = ("loglikelihoods", "score_acc")  # null where an answer was generated, not chosen
-FORMER = {"id": "index"}  # what the first versions called a column
 
 
 def table(columns: Mapping[str, Sequence]) -> "pa.Table":
@@ -59,19 +58,15 @@ def read(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict
 
     file = parsed(path, lambda place: pq.ParquetFile(place, memory_map=True))
     there = set(file.schema_arrow.names)
-    stored = {name: FORMER.get(name, name) if name not in there else name for name in (*names, *optional)}
-    if lacking := [name for name in names if stored[name] not in there]:
+    if lacking := [name for name in names if name not in there]:
         raise KeyError(f"{path}: has no column {lacking[0]}")
-    wanted = [name for name in stored if stored[name] in there]
-    found = parsed(path, lambda _: file.read(columns=[stored[name] for name in wanted], use_threads=False))
-    columns: dict[str, Any] = {}
-    for name in wanted:
-        column = found.column(stored[name])
-        if name in FORMER and stored[name] != name:
-            columns[name] = [str(value) for value in column.to_pylist()]
-        else:
-            columns[name] = column.to_numpy() if SCHEMA[name] in ("float64", "int64", "bool_") else column.to_pylist()
-    return columns
+    wanted = [name for name in (*names, *optional) if name in there]
+    found = parsed(path, lambda _: file.read(columns=wanted, use_threads=False))
+    numbers = ("float64", "int64", "bool_")
+    return {
+        name: column.to_numpy() if SCHEMA[name] in numbers else column.to_pylist()
+        for name, column in zip(wanted, (found.column(name) for name in wanted), strict=True)
+    }
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

@@ -99,7 +99,7 @@ def app(served: Served) -> Starlette:
         if served.key is not None and not right:
             raise ApiError(401, "no such key; give the server's, Authorization: Bearer <key>", None, "invalid_api_key")
 
-    def card(name: str) -> dict[str, Any]:
+    def listed(name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": served.created, "owned_by": "one-shot-rlvr"}
 
     def known(name: str) -> str:
@@ -109,11 +109,11 @@ def app(served: Served) -> Starlette:
 
     async def models(request: HttpRequest) -> Response:
         allow(request)
-        return JSONResponse({"object": "list", "data": [card(name) for name in backend.models]})
+        return JSONResponse({"object": "list", "data": [listed(name) for name in backend.models]})
 
     async def model(request: HttpRequest) -> Response:
         allow(request)
-        return JSONResponse(card(known(request.path_params["name"])))
+        return JSONResponse(listed(known(request.path_params["name"])))
 
     async def health(request: HttpRequest) -> Response:
         return JSONResponse({"status": "ok" if backend.healthy else "down"}, 200 if backend.healthy else 503)

@@ -33,9 +33,9 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "reasoning_effort": (), "verbosity": ("medium",), "audio": (), "web_search_options": (),
 }  # fmt: skip
 # Of a message.
-MESSAGE_NO_EFFECT = frozenset(["name", "id", "annotations", "cache_control", "provider_specific_fields"])
+MESSAGE_NO_EFFECT = frozenset(["name", "id", "annotations", "cache_control", "parsed", "provider_specific_fields"])
 MESSAGE_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "type": ("text", "message"), "tool_calls": (), "function_call": (), "audio": (), "refusal": (), "parsed": (),
+    "type": ("text", "message"), "tool_calls": (), "function_call": (), "audio": (), "refusal": (),
     "reasoning_content": (), "reasoning": (), "thinking_blocks": (), "status": ("completed",),
 }  # fmt: skip
 
@@ -176,7 +176,9 @@ def _prompts(given: Any) -> list[str | list[int]]:
 class CompletionRequest(Common):
     prompt: Annotated[list[str | list[int]], BeforeValidator(_prompts)]
     max_tokens: int | None = Field(None, ge=0)
-    logprobs: int | None = Field(None, ge=0, le=20)
+    logprobs: Annotated[int | None, BeforeValidator(lambda given: None if given is False else given)] = Field(
+        None, ge=0, le=20
+    )
     echo: bool | None = False
 
     @property

@@ -43,7 +43,7 @@ def train(plan: Plan, notes: list[str]) -> Outcome:
             try:
                 screen.print(f"run folder: {folder.path}", soft_wrap=True, highlight=False)
                 for note in notes:
-                    screen.print(note, soft_wrap=True, highlight=False)
+                    screen.print(note, soft_wrap=True, highlight=False, markup=False)
                 prepare.write_rows(folder, plan.problems.training_rows, plan.problems.test_rows)
                 for protocol in plan.benchmarks:
                     examples = pools.examples_of(plan.problems.test_rows, protocol)

@@ -52,6 +52,7 @@ VERL_NAMES = {
     "critic/grad_norm": "critic/grad_norm",
     "critic/vf_explained_var": "critic/explained_variance",
     "training/rollout_probs_diff_max": "rollout/probs_diff_max",
+    "training/rollout_probs_diff_mean": "rollout/probs_diff_mean",
     "timing_s/step": "time/step_s",
     "timing_s/gen": "time/generate_s",
     "timing_s/old_log_prob": "time/old_log_prob_s",

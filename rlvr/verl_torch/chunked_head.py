@@ -32,13 +32,13 @@ class Wanted:
 class _LogProbs(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, bias, labels, temperature, entropy, rows):
-        """hidden "tokens features", weight "vocabulary features" -> "tokens 2": log-probability, entropy (0 if unwanted)."""
-        values = hidden.new_zeros(len(hidden), 2, dtype=torch.float32)
+        """hidden "tokens features", weight "vocabulary features" -> "1 tokens 2": log-probability, entropy (0 if unwanted)."""
+        values = hidden.new_zeros(1, len(hidden), 2, dtype=torch.float32)
         for part in _parts(len(hidden), rows):
             log_softmax = _log_softmax(hidden[part], weight, bias, _of(temperature, part))
-            values[part, 0] = log_softmax.gather(-1, labels[part, None])[:, 0]
+            values[0, part, 0] = log_softmax.gather(-1, labels[part, None])[:, 0]
             if entropy:
-                values[part, 1] = -(log_softmax.exp() * log_softmax).sum(-1)
+                values[0, part, 1] = -(log_softmax.exp() * log_softmax).sum(-1)
         ctx.save_for_backward(hidden, weight, bias, labels, values)
         ctx.asked = temperature, entropy, rows
         return values
@@ -52,10 +52,10 @@ class _LogProbs(torch.autograd.Function):
         of_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and ctx.needs_input_grad[2] else None
         for part in _parts(len(hidden), rows):
             log_softmax = _log_softmax(hidden[part], weight, bias, _of(temperature, part))
-            of_log_prob, of_entropy = gradient[part, :1], gradient[part, 1:]
+            of_log_prob, of_entropy = gradient[0, part, :1], gradient[0, part, 1:]
             of_logits = log_softmax.exp()
             if entropy:
-                log_softmax.add_(values[part, 1:]).mul_(of_entropy).add_(of_log_prob)
+                log_softmax.add_(values[0, part, 1:]).mul_(of_entropy).add_(of_log_prob)
                 of_logits.mul_(log_softmax).neg_()
             else:
                 of_logits.mul_(-of_log_prob)
@@ -96,7 +96,7 @@ def all_at_once(logits: Tensor, wanted: Wanted) -> tuple[Tensor, ...]:
 
 
 def log_probs(hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Wanted, chunk: int) -> Tensor:
-    """ "tokens 2": log-probability of each label under softmax(head(hidden) / temperature), and that softmax's entropy."""
+    """Of shape "1 tokens 2": log-probability of each label under softmax(head(hidden) / temperature), and that softmax's entropy."""
     rows = max(1, chunk // len(weight))
     with torch.autocast(hidden.device.type, enabled=False):
         return _LogProbs.apply(
@@ -115,9 +115,9 @@ class Head:
         def forward(hidden: Tensor) -> Tensor:
             if self.wanted is None:
                 return plain(hidden)
-            return log_probs(hidden.flatten(0, -2), linear.weight, linear.bias, self.wanted, CHUNK)[None]
+            return log_probs(hidden.flatten(0, -2), linear.weight, linear.bias, self.wanted, CHUNK)
 
-        linear.forward = forward  # type: ignore[method-assign]
+        linear.forward = forward  # type: ignore[assignment, method-assign]
 
     def asks_for(self, tokens: int) -> bool:
         """Whether the logits of so many tokens are more than should exist at once."""

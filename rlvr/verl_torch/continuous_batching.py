@@ -20,7 +20,7 @@ from rlvr.verl_torch.generation import COMPACT_BELOW, Completion, Generator, Sam
 
 
 @dataclass
-class Answer(Completion):
+class DecodedAnswer(Completion):
     """A completion, with the likeliest tokens [(id, log-probability)] at every place where they were asked for.
 
     `error`: what decoding raised; the answer is then worth nothing.
@@ -40,11 +40,11 @@ class PendingAnswer:
 
     prompt: list[int]
     sampling: Sampling
-    finished: Callable[[Answer], None]
+    finished: Callable[[DecodedAnswer], None]
     on_token: Callable[[int], bool] | None = None
     top: int = 0  # how many of the likeliest tokens to report at every place
     cancelled: bool = False
-    answer: Answer = field(default_factory=Answer)
+    answer: DecodedAnswer = field(default_factory=DecodedAnswer)
 
     def end(self, reason: str) -> None:
         self.answer.stop_reason = reason

@@ -13,7 +13,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "torch_cpu_decode"
-SPARE_TOKENS = 64
+SPARE_TOKENS = 64  # room for so many more, or for half as many as there are: long answers are copied a few times in all
 
 
 def attention(
@@ -59,7 +59,7 @@ class GrowingLayer(DynamicLayer):
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
         if not self.buffers or end > self.buffers[0].shape[-2]:
-            grown = _room(key_states, len(key_states), end + SPARE_TOKENS)
+            grown = _room(key_states, len(key_states), end + max(SPARE_TOKENS, end // 2))
             if start:
                 grown[0][:, :, :start], grown[1][:, :, :start] = self.keys, self.values
             self.buffers = grown

@@ -20,6 +20,7 @@ from rlvr.verl_torch.decoding import NAME, grows, join, new_cache
 
 COMPACT_BELOW = 0.85  # share of unfinished rows below which the finished ones are dropped from the batch
 PREFILL_TOKENS = 800  # of prompts in one forward pass on a CPU
+BLOCK = 1024  # tokens whose probabilities are summed together before one of them is looked for
 
 
 @dataclass(frozen=True)
@@ -217,18 +218,45 @@ class _Chooser:
 
     def choose(self, logits: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Token ids and their log-probabilities ("rows" each) from logits "rows vocab"."""
-        log_probs = torch.log_softmax(logits.float() / self.temperature, -1)
+        scaled = logits / self.temperature  # float32, whatever the logits are
+        log_probs = torch.log_softmax(scaled, -1)
         if bool(self.greedy.all()):
             chosen = logits.argmax(-1)
         else:
-            probs = log_probs.exp()
+            probs = torch.exp(log_probs, out=scaled)
             if self.restricted:
                 probs = _restrict(probs, self.top_p, self.top_k)
-            cumulative = probs.double().cumsum(-1)
-            threshold = self._uniform(step) * cumulative[:, -1:]
-            chosen = torch.searchsorted(cumulative, threshold, right=True).clamp(max=logits.shape[-1] - 1)[:, 0]
-            chosen = torch.where(self.greedy, logits.argmax(-1), chosen)
+            chosen = _invert(probs, self._uniform(step))
+            if bool(self.greedy.any()):
+                chosen = torch.where(self.greedy, logits.argmax(-1), chosen)
         return chosen, log_probs.gather(-1, chosen[:, None])[:, 0]
+
+
+def _invert(probs: Tensor, uniform: Tensor) -> Tensor:
+    """Where the cumulative sum of probabilities "rows vocab" passes `uniform` ("rows 1", in [0, 1)) of the whole: "rows".
+
+    Of a large vocabulary two levels of sums are enough: over blocks, and over the tokens of the block that is hit.
+    """
+    vocabulary = probs.shape[-1]
+    if vocabulary <= BLOCK:
+        return _inverted(probs.double().cumsum(-1), uniform)[0]
+    whole = vocabulary // BLOCK * BLOCK
+    sums = probs[:, :whole].unflatten(-1, (-1, BLOCK)).sum(-1)
+    if whole < vocabulary:
+        sums = torch.cat([sums, probs[:, whole:].sum(-1, keepdim=True)], -1)
+    block, share = _inverted(sums.double().cumsum(-1), uniform)
+    tokens = block[:, None] * BLOCK + torch.arange(BLOCK)
+    inside = probs.gather(-1, tokens.clamp(max=vocabulary - 1)).masked_fill_(tokens >= vocabulary, 0)
+    return block * BLOCK + _inverted(inside.double().cumsum(-1), share)[0]
+
+
+def _inverted(cumulative: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """The entry of a cumulative sum that `uniform` of its last value falls into ("rows"), and how far into it ("rows 1")."""
+    threshold = uniform * cumulative[:, -1:]
+    found = torch.searchsorted(cumulative, threshold, right=True).clamp(max=cumulative.shape[-1] - 1)
+    upper = cumulative.gather(-1, found)
+    lower = torch.where(found > 0, cumulative.gather(-1, (found - 1).clamp(min=0)), 0.0)
+    return found[:, 0], ((threshold - lower) / (upper - lower)).clamp(0, 1 - 2**-53)
 
 
 def _restrict(probs: Tensor, top_p: Tensor, top_k: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ def token_ids(tokenizer: Any, stops: Sequence[str]) -> tuple[int, ...]:
 
 def special_tokens(tokenizer: Any, stops: Sequence[str]) -> re.Pattern | None:
     """What matches special tokens, where a stop text holds one with other text; None where none does."""
+    if not stops:
+        return None
     special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
     mixed = any(token in stop and token != stop for stop in stops for token in special)
     return re.compile("|".join(map(re.escape, special))) if mixed else None
@@ -45,7 +47,7 @@ def ended(tokenizer: Any, ids: Sequence[int], text: str, stops: Sequence[str]) -
 
     `text` is the decoded answer without special tokens.
     """
-    hidden = special_tokens(tokenizer, stops) if stops else None
+    hidden = special_tokens(tokenizer, stops)
     whole = tokenizer.decode(ids) if hidden else text
     if (at := first(whole, stops)) < 0:
         return text, len(ids)

@@ -136,7 +136,8 @@ def _in_verl(module=transformer_impl, **replacements):
 class _FSDPOnCPU(FSDPEngineWithLMHead):
     """What the two engines share; a mixin in front of verl's class."""
 
-    shares_prompts, head = False, None
+    shares_prompts = False
+    head: Head | None = None
 
     def _build_fsdp_module(self, module):
         with _in_verl(CPUOffloadPolicy=lambda pin_memory=True: OffloadPolicy()):

@@ -15,7 +15,8 @@ from analysis.response_style import TextModel, degenerate, is_foreign, is_repeat
 from analysis.results import Options, collect, load, write_csv
 from analysis.run_data import load_run, spread
 from analysis.seed_estimates import Estimator, accuracies, chosen_step, gain_after_saturation, inflation
-from analysis.tables import FEW, Table
+from analysis.tables import Table
+from analysis.verdicts import FEW
 from experiments.timings.synthetic_runs import sample_columns
 from rlvr.cli import ConfigError
 from rlvr.config.compose import compose

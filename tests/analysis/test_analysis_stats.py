@@ -7,7 +7,7 @@ import pytest
 from scipy.special import stdtr, stdtrit
 
 from analysis import comparisons
-from analysis.tables import DEPENDS, FEW, NOISE, Verdict, corrected
+from analysis.verdicts import DEPENDS, FEW, NOISE, Verdict, corrected
 from rlvr.stats import Part, bounded_mean, components
 
 GRID = bool(os.environ.get("RLVR_SLOW_STATISTICS"))  # the whole grid of simulations, by hand: 2 minutes

@@ -372,18 +372,37 @@ def test_claims_of_the_committed_runs():
     assert len(lines) - 2 + len(idle.split("; ")) == len(of_few)
 
 
-def test_readme_shows_the_claims_of_the_committed_results(tmp_path, monkeypatch):
-    shown = report.README.read_text()
-    begin, end = (shown.index(marker) for marker in (claims.BEGIN, claims.END))
-    copy = tmp_path / "README.md"
-    copy.write_text(f"{shown[:begin]}{claims.BEGIN}of yesterday\n{shown[end:]}")
-    monkeypatch.setattr(report, "README", copy)
+def test_readme_and_the_results_page_show_the_claims_of_the_committed_results(tmp_path, monkeypatch):
+    copies = {}
+    pages = {name: getattr(report, name) for name in ("README", "RESULTS_PAGE")}
+    for name, page in pages.items():
+        shown = page.read_text()
+        begin, end = (shown.index(marker) for marker in (claims.BEGIN, claims.END))
+        copy = copies[name] = tmp_path / f"{name}.md"
+        copy.write_text(f"{shown[:begin]}{claims.BEGIN}of yesterday\n{shown[end:]}")
+        monkeypatch.setattr(report, name, copy)
     experiments = Path(shutil.copytree(headers.EXPERIMENTS, tmp_path / "experiment"))  # a test mends no header of ours
     monkeypatch.setattr(headers, "EXPERIMENTS", experiments)
     header = experiments / "one_shot.yaml"
     header.write_text(header.read_text().replace("# Ours: scale=tiny", "# Ours: of yesterday"))
     assert command(report.Options, report.report, None, ["readme=true"]) == 0
-    assert copy.read_text() == shown, "run: python -m analysis.report readme=true"
+    for name, place in pages.items():
+        assert copies[name].read_text() == place.read_text(), "run: python -m analysis.report readme=true"
     assert header.read_text() == (report.ROOT / "conf" / "experiment" / "one_shot.yaml").read_text()
-    copy.write_text("no markers")
+    copies["README"].write_text("no markers")
     assert command(report.Options, report.report, None, ["readme=true"]) == 1
+
+
+def test_readmes_table_has_one_number_and_its_interval_in_a_cell():
+    runs, _ = load(None, RESULTS)
+    manifests = load_manifests()
+    judged = claims.judge(claims.read(manifests), manifests, Estimator(runs))
+    header, _, *lines = claims.short_markdown(judged).splitlines()
+    assert header == "| claim | paper | ours, scale=tiny | verdict |" and 5 <= len(lines) <= 8
+    # The change in points with its interval, or with the share of seeds that end high and its interval.
+    ours = r"[+-]\d+\.\d(, \d of \d seeds end high[a-z0-9 ]*)? \([^;|)]+\)"
+    assert all(re.match(rf"\| [^|]+ \| [+-]\d+\.\d \| {ours} \| [a-z ()]+ \|$", line) for line in lines)
+    (pool,) = (line for line in lines if "whole pool raises accuracy" in line)
+    assert (
+        pool == "| Training on the whole pool raises accuracy | +37.6 | +36.8 (+32.4 to +41.2) | direction reproduced |"
+    )

@@ -8,8 +8,9 @@ from analysis import claims, figures, page_values, table_files
 from analysis.manifests import average_at, load_manifest, load_manifests
 from analysis.run_data import Run
 from analysis.seed_estimates import Estimator
-from analysis.tables import DEPENDS, NOISE, Table
+from analysis.tables import Table
 from analysis.two_ends import Ends
+from analysis.verdicts import DEPENDS, NOISE
 from rlvr.runs.evaluations import Evaluations
 
 IDS = [f"p{i}" for i in range(100)]

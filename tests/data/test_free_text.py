@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from rlvr.config.compose import compose, quoted
+from rlvr.config.schema import CONF, check
 from rlvr.data import prepare
 from rlvr.planning.plan import plan
 from rlvr.runs.config_changes import config_differences
@@ -94,6 +96,19 @@ def test_a_text_of_the_command_line_or_a_file_reaches_the_folder_and_the_rows(te
         prepare.write_rows(made.folder, made.problems.training_rows, [{"no": "test rows"}])
         assert prepare.examples.trained_on(made.folder) == [{"question": text, "answer": "7"}]
         assert not config_differences(kept, yaml.safe_load(yaml.safe_dump(plan(cfg).stored_config)))  # it may resume
+
+
+def test_a_file_of_conf_holds_texts_as_well(tmp_path):
+    conf = shutil.copytree(CONF, tmp_path / "conf")
+    rows = "[{question: 'plants ${seed}$ seeds, ${none}', answer: 5}]"
+    (conf / "train_set" / "mine.yaml").write_text(f"ranks: null\nexamples: {rows}\nname: mine\n")
+    typed = "# @package _global_\nexample:\n  question: plants ${seed}$ seeds, ${none}\n  answer: '5'\n"
+    (conf / "experiment" / "typed.yaml").write_text(typed)
+    for arguments in (["+experiment=one_shot", "train_set=mine"], ["+experiment=typed"]):
+        cfg = compose(*arguments, conf=conf)
+        check(cfg)
+        kept = plan(cfg).stored_config["train_set"]["examples"]
+        assert kept == [{"question": "plants ${seed}$ seeds, ${none}", "answer": "5"}]
 
 
 def test_a_label_is_a_text_too():

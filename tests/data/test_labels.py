@@ -88,6 +88,8 @@ def test_a_label_of_the_users_is_matched_by_natural_answers_or_refused():
     own[1]["answer"] = "3,5"
     with pytest.raises(DataError, match=r"example 2: label '3,5': a decimal or two numbers\? Write '3.5' for the one"):
         prepare.chosen_examples(compose("+experiment=one_shot"), own)
+    rows, notes = prepare.chosen_examples(compose("+experiment=one_shot", "reward_rule.file=mine.py"), own)
+    assert [row["answer"] for row in rows] == ["12 m^2", "3,5"] and not notes
     with pytest.raises(DataError, match=r"pi1 \(pool tiny\): label '\(A\) 12': a letter and its text"):
         prepare.chosen_examples(compose("+experiment=one_shot", "label.text=(A) 12"), None)
 

@@ -12,8 +12,9 @@ from rlvr.cli import ConfigError
 from rlvr.config.compose import compose
 from rlvr.data import protocols
 from rlvr.data.own_examples import read_examples
+from rlvr.evaluate import baselines
 from rlvr.grading.reward_rules import vote
-from rlvr.planning.base_model_probe import Probe, probe
+from rlvr.planning.base_model_probe import Probe, probe, table
 from rlvr.planning.plan import plan
 from rlvr.runs.folder import RunFolder
 from rlvr.training import start_checks, train_run, weights
@@ -117,6 +118,7 @@ def test_what_has_one_meaning_is_read_everywhere(tmp_path, ending):
         else:
             file.write_text("\n".join(map(json.dumps, rows)))
         assert read_examples(file)[-1] == PAIR[0], row
+        assert baselines._given(file).endswith("What is 3+4?\n7\n\n")  # demonstrations of a prompting baseline
         (mine,) = protocols.select("mine", {"mine": {"file": str(file)}})
         assert [e["answer"] for e in protocols.load(mine, None)[0]] == ["4", "7"][-len(rows) :]
 
@@ -243,6 +245,14 @@ def test_a_probe_that_would_take_hours_is_left_out_and_the_run_goes_on(tmp_path,
     train_run._probe(planned, cfg.base_model.path, Console(file=said))
     assert message in said.getvalue() and "example.probe_samples" in said.getvalue()
     assert not (folder.data_dir / "probe.json").exists()
+
+
+def test_brackets_in_a_question_or_an_answer_are_no_markup_of_the_screen():
+    said = StringIO()
+    Console(file=said, width=120).print(
+        table(Probe("Is [/b] in [red]?", "[1,2]", "[1,2]", 4, 0.5, {"[a]": 2, "[/a]": 2}))
+    )
+    assert all(text in said.getvalue() for text in ("Is [/b] in [red]?", "label [1,2];", "[a]", "[/a]"))
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ CONVERSATIONS = [  # as the families' own templates render them, but for Llama's
     ("llama3", [SYSTEM, USER],
      f"{LLAMA}Be brief.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n2+2?<|eot_id|>"
      "<|start_header_id|>assistant<|end_header_id|>\n\n"),
-    ("llama3", [USER, {"role": "assistant", "content": "4"}],
+    ("llama3", [{"role": "user", "content": " 2+2?\n"}, {"role": "assistant", "content": "4\n"}],
      f"{LLAMA}<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n2+2?<|eot_id|>"
      "<|start_header_id|>assistant<|end_header_id|>\n\n4<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"),
     ("r1-distill", [SYSTEM, USER], "<｜begin▁of▁sentence｜>Be brief.<｜User｜>2+2?<｜Assistant｜><think>\n"),

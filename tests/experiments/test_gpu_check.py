@@ -30,7 +30,7 @@ if lines:
 record.write_text(json.dumps(about))
 for step in range(len(lines), steps + 1):
     line = {"step": step, "train/accuracy": step / 8 + OFF * bool(about["resumed_at"]), "time/step_s": 0.1}
-    lines.append(json.dumps(line | {"rollout/probs_diff_max": 0.01 * step}))
+    lines.append(json.dumps(line | {"rollout/probs_diff_max": 0.01 * step, "rollout/probs_diff_mean": 0.001}))
     metrics.write_text("".join(line + "\\n" for line in lines))
     if step == 6 and "killed" in given["variant"] and not about["resumed_at"]:
         time.sleep(60)  # to be killed in
@@ -88,7 +88,7 @@ def test_runs_are_summarised_and_one_that_fails_is_named(tmp_path, stand_in, cap
     assert gpu_check.check(options(tmp_path, "runs")) == 0
     found = json.loads((tmp_path / "out/runs.json").read_text())
     assert found["full_set_cpu"] == {
-        "train/accuracy": [0.0, 1.0], "rollout/probs_diff_max": 0.08, "time/step_s": 0.1
+        "train/accuracy": [0.0, 1.0], "rollout/probs_diff_max": 0.08, "rollout/probs_diff_mean": 0.001, "time/step_s": 0.1
     }  # fmt: skip
     (tmp_path / "run.py").write_text("raise SystemExit('error: no room')")
     (tmp_path / "out/runs.json").unlink()

@@ -214,14 +214,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_files_of_the_first_versions_still_read(tmp_path):
+def test_a_column_that_a_file_lacks_is_named_and_an_optional_one_is_left_out(tmp_path):
     import pandas as pd
 
-    pd.DataFrame({"index": [3, 5], "score": [1.0, 0.0]}).to_parquet(tmp_path / "old.parquet")
-    old = samples.read(tmp_path / "old.parquet", ["id", "score"], optional=["answer"])
-    assert old["id"] == ["3", "5"] and old["score"].tolist() == [1.0, 0.0] and "answer" not in old
+    pd.DataFrame({"id": ["3", "5"], "score": [1.0, 0.0]}).to_parquet(tmp_path / "some.parquet")
+    some = samples.read(tmp_path / "some.parquet", ["id", "score"], optional=["answer"])
+    assert some["id"] == ["3", "5"] and some["score"].tolist() == [1.0, 0.0] and "answer" not in some
     with pytest.raises(KeyError, match="no column gold"):
-        samples.read(tmp_path / "old.parquet", ["gold"])
+        samples.read(tmp_path / "some.parquet", ["gold"])
 
 
 def test_provenance_says_what_ran_on_what(tmp_path):

@@ -106,7 +106,14 @@ def test_a_field_that_changes_no_answer_is_ignored(change, serving, client):
 
 
 @pytest.mark.parametrize(
-    "change", [{"cache_control": {"type": "ephemeral"}}, {"type": "text"}, {"tool_calls": None}, {"name": "me"}]
+    "change",
+    [
+        {"cache_control": {"type": "ephemeral"}},
+        {"type": "text"},
+        {"tool_calls": None},
+        {"name": "me"},
+        {"parsed": {"a": 1}},
+    ],
 )
 def test_a_field_of_a_message_that_changes_no_answer_is_ignored(change, serving, client):
     part = {"type": "text", "text": QUESTION[0]["content"], "cache_control": {"type": "ephemeral"}}
@@ -119,6 +126,13 @@ def test_a_field_of_a_message_that_changes_no_answer_is_ignored(change, serving,
     got = httpx.post(f"{serving.url}/v1/chat/completions", json=body, timeout=60).json()
     expected = chat(client, temperature=0, max_tokens=8).choices[0].message.content
     assert got["choices"][0]["message"]["content"] == expected
+
+
+def test_a_completion_may_say_that_it_wants_no_log_probabilities(client):
+    got = client.completions.create(
+        model="tuned", prompt="1+1?\n", max_tokens=2, logprobs=False, echo=False, best_of=1, suffix=None
+    )
+    assert got.choices[0].logprobs is None and got.usage.completion_tokens <= 2
 
 
 RECORDED = [json.loads(line) for line in (Path(__file__).parent / "recorded_requests.jsonl").read_text().splitlines()]

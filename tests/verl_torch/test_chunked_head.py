@@ -29,7 +29,7 @@ def test_values_and_gradients_equal_those_of_all_logits(temperature, entropy, fr
 
     plain = torch.stack(all_at_once(hidden @ weight.T + bias, wanted), -1)
     expected = torch.autograd.grad((plain * share[:, : plain.shape[1]]).sum(), trained)
-    ours = log_probs(hidden, weight, bias, wanted, chunk=7 * VOCABULARY)  # four parts, the last one shorter
+    ours = log_probs(hidden, weight, bias, wanted, chunk=7 * VOCABULARY)[0]  # four parts, the last one shorter
     assert ours.shape == (TOKENS, 2) and (entropy or not ours[:, 1].any())
     torch.testing.assert_close(ours[:, : plain.shape[1]], plain)
     gradients = torch.autograd.grad((ours * share).sum(), trained)
@@ -47,7 +47,7 @@ def test_bf16_gradients_are_as_near_as_those_of_all_logits():
         if chunk is None:
             values = torch.stack(all_at_once(hidden @ weight.T, wanted), -1)
         else:
-            values = log_probs(hidden, weight, None, wanted, chunk)
+            values = log_probs(hidden, weight, None, wanted, chunk)[0]
         return torch.autograd.grad(values.sum(), (hidden, weight))
 
     truth = gradients(torch.float32, None)

@@ -62,9 +62,13 @@ def test_log_probs_equal_a_plain_forward_pass(model):
 
 
 @pytest.mark.parametrize(
+    "block", [generation.BLOCK, 16]
+)  # one sum over the vocabulary; sums over blocks, the last one short
+@pytest.mark.parametrize(
     ("temperature", "top_p", "top_k"), [(1.0, 1.0, -1), (0.6, 1.0, -1), (1.0, 0.7, -1), (1.0, 1.0, 5)]
 )
-def test_sampled_frequencies_match_the_softmax(model, temperature, top_p, top_k):
+def test_sampled_frequencies_match_the_softmax(model, temperature, top_p, top_k, block, monkeypatch):
+    monkeypatch.setattr(generation, "BLOCK", block)
     n = 6000
     sampling = [Sampling(1, temperature, top_p, top_k, seed=i) for i in range(n)]
     drawn = Generator(model, (), max_rows=n).generate([PROMPTS[1]] * n, sampling)
@@ -87,6 +91,18 @@ def test_sampled_frequencies_match_the_softmax(model, temperature, top_p, top_k)
     expected = torch.cat([expected[common], expected[~common].sum()[None]])
     keep = expected > 0
     assert stats.chisquare(observed[keep].numpy(), expected[keep].numpy()).pvalue > 1e-3
+
+
+def test_two_levels_of_sums_draw_what_one_does(monkeypatch):
+    random = torch.Generator().manual_seed(0)
+    probs = torch.randn(300, 5000, generator=random).mul(4).softmax(-1)
+    probs[:, 2048:3072] = 0  # a block of nothing
+    uniform = torch.rand(300, 1, generator=random, dtype=torch.float64)
+    uniform[:2, 0] = torch.tensor([0.0, 1 - 2**-53])  # the ends
+    blocks = generation._invert(probs, uniform)
+    monkeypatch.setattr(generation, "BLOCK", 5000)
+    assert torch.equal(blocks, generation._invert(probs, uniform))
+    assert (probs.gather(1, blocks[:, None]) > 0).all()
 
 
 def test_a_seed_fixes_a_row_whatever_else_is_in_the_batch(model):
