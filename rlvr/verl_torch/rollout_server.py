@@ -146,10 +146,6 @@ class TorchServer:
                 given = torch.from_numpy(np.array(value, copy=not value.flags.writeable))
                 self.parameters[name].copy_(given.view(torch.bfloat16) if given.dtype == torch.int16 else given)
 
-    async def weights(self) -> dict[str, np.ndarray]:
-        """The model's parameters as they are now, for tests."""
-        return {name: value.float().cpu().numpy().copy() for name, value in self.parameters.items()}
-
     async def abort_all_requests(self, reject_request: bool = False) -> dict:
         """Stop decoding at the next token (partial responses end as `aborted`) and hold further requests."""
         self.accepting.clear()
@@ -163,9 +159,6 @@ class TorchServer:
 
     async def resume_generation(self) -> None:
         self.accepting.set()
-
-    async def set_global_steps(self, global_steps: int) -> None:
-        self.global_steps = global_steps
 
     async def sleep(self, *args, **kwargs) -> None:
         """Leave the trainer what the last batch took of a GPU; the weights stay, and on a CPU there is nothing to free."""
