@@ -18,7 +18,7 @@ TOKENIZER = Path(rlvr.tiny.__file__).parent / "model"
 SMALL = {"tiny": "tiny", "smollm2_135m": "smoke"}  # models that have a scale of their own, for a CPU or one GPU
 PAPERS = [model for model in group_options("base_model") if model not in SMALL]
 PPO = "+experiment=ppo_one_shot"
-CPUS = ("cpu", "cpu_two_workers")
+CPUS = [machine for machine in group_options("hardware") if machine.startswith("cpu")]
 MODELS = dict.fromkeys(CPUS, [*SMALL]) | {"one_gpu": [*SMALL, *PAPERS], "multi_node": PAPERS[:2]}
 MODELS["one_gpu_torch"] = [*SMALL, *PAPERS[:2]]
 # The paper's models at one of the two scales that are made for them, each machine at both.

@@ -86,6 +86,7 @@ def test_without_vllm_the_torch_engine_is_named(monkeypatch):
     from rlvr.training.ray_cluster import ray_environment
 
     monkeypatch.setattr(machine, "count_gpus", lambda: 1)
+    monkeypatch.setattr(machine, "gpu_memory_gib", lambda: 80.0)
     monkeypatch.setattr(machine, "find_spec", lambda name: None if name == "vllm" else name)
     slots = "ray_kwargs.ray_init.num_cpus=64"
     with pytest.raises(ConfigError, match="vLLM is not installed.*hardware=one_gpu_torch"):
