@@ -188,7 +188,7 @@ def check(cfg: DictConfig) -> None:
     """Raises ConfigError on the first unknown key, missing value or value out of its domain."""
     if "experiment" in cfg:
         raise ConfigError(
-            f"experiment {cfg.experiment_name}: its file must begin with the line '# @package _global_', for its keys are the run's"
+            f"experiment {cfg.experiment_name}: add '# @package _global_' as the first line of the experiment's file"
         )
     for path in unknown_keys(OmegaConf.to_container(cfg, resolve=False), known_keys()):
         raise ConfigError(unknown_key_message(path))

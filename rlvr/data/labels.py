@@ -58,7 +58,9 @@ def wrong_label(label: str, chooser: random.Random, others: list[str]) -> str:
             other = others.pop(chooser.randrange(len(others)))
             if not grade(f"\\boxed{{{other}}}", label)[0]:
                 return other
-        raise DataError(f"label {label!r}: has no number to change, and no other label of the pool is wrong for it")
+        raise DataError(
+            f"label {label!r}: has no number to change, and every other label of the pool counts as right: choose another example"
+        )
     for _ in range(TRIES):
         changed = _NUMBER.sub(lambda match: _moved(match[0], chooser), label)
         if chooser.random() < 0.5:

@@ -74,7 +74,7 @@ def _question(value: Any, where: str) -> str:
         if roles != ["user"]:
             raise DataError(
                 f"{where}: its prompt is a conversation ({', '.join(map(str, roles))}), and an example here is one message of "
-                "the user: put what the others say into it, or leave the row out"
+                "the user: put the other messages' text into it, or remove the row"
             )
         return _question(parts[0].get("content"), where)
     text = _joined(value)

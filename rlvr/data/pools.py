@@ -87,9 +87,7 @@ def ranking(source: str, path: str | None, data_root: str | None) -> list[int]:
     except (TypeError, ValueError):
         raise DataError(f"pool.ranking={path}: a rank or an index is no whole number") from None
     if [rank for rank, _ in order] != list(range(1, len(order) + 1)):
-        raise DataError(
-            f"pool.ranking={path}: expected the ranks 1 to {len(order)}, each once: pi2 is the row of rank 2"
-        )
+        raise DataError(f"pool.ranking={path}: expected each rank from 1 to {len(order)} exactly once")
     return [index for _, index in order]
 
 

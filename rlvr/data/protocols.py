@@ -195,7 +195,7 @@ def load(benchmark: Protocol, data_root: str | None) -> tuple[list[dict], int, l
         )
     repeated = [id for id, count in Counter(example["id"] for example in examples).items() if count > 1]
     if repeated:
-        raise DataError(f"{benchmark.name}: id {repeated[0]} occurs more than once: ids must tell problems apart")
+        raise DataError(f"{benchmark.name}: id {repeated[0]} occurs more than once: give each problem its own id")
     examples = examples[: benchmark.limit]
     with_gold = [example for example in examples if example["answer"].strip()]
     if not with_gold:

@@ -22,7 +22,9 @@ def read_rows(file: str | Path, where: str | None = None) -> list[Any]:
     path, where = Path(file).expanduser(), where or str(file)
     kind = path.suffix.lower()
     if not path.is_file():
-        raise DataError(f"{where}: no such file; it holds rows with a question and an answer, in YAML for instance")
+        raise DataError(
+            f"{where}: no such file; expected rows with a question and an answer (.yaml, .json, .jsonl, .csv or .parquet)"
+        )
     if kind not in (*YAML, *JSON, ".csv", ".parquet"):
         raise DataError(f"{where}: expected .yaml, .json, .jsonl, .csv or .parquet")
     try:

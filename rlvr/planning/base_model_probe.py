@@ -38,9 +38,11 @@ class Probe:
                 )
             return None
         if self.solved == 0:
-            return "no sampled answer is right: without a reward there is nothing to learn but from rarer luck"
+            return (
+                "no sampled answer is right: without a reward nothing is learnt, unless a right answer comes by chance"
+            )
         if self.solved == 1:
-            return "every sampled answer is right already: groups of equal rewards teach nothing"
+            return "every sampled answer is right already: GRPO learns nothing from a group of equal rewards"
         return None
 
 

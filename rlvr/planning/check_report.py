@@ -1,4 +1,4 @@
-"""What `check=true` says before a run: is it the paper's, does it fit, how long does it take. Needs neither Ray nor torch."""
+"""What `check=true` prints: the differences from the paper, the memory and disk needed, and the estimated time. Needs no Ray or torch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,10 +20,14 @@ def report(plan: Plan, notes: Sequence[str]) -> None:
     shown = rows if plan.config.all else [row for row in rows if row["mark"]]
     screen.print(fidelity.table(shown))
     if len(shown) < len(rows):
-        screen.print(f"{len(rows) - len(shown)} more settings are as paper and authors' code say (all=true shows them)")
+        screen.print(
+            f"{len(rows) - len(shown)} more settings equal the paper's and the authors' code's (all=true shows them)"
+        )
     screen.print()
     if plan.needs is None:
-        screen.print(f"no estimate: base_model.architecture of {plan.model.name} is not known here")
+        screen.print(
+            f"no estimate: the architecture of base model {plan.model.name} is unknown; set base_model.architecture"
+        )
     else:
         screen.print(estimate_table(plan.needs))
     for note in notes:
@@ -37,7 +41,9 @@ def estimate_table(needed: Needs) -> Table:
     for name, value in _gpu_rows(needed):
         shown.add_row(name, value)
     shown.add_row("main memory", f"{needed.host_gib:.1f} GiB a node")
-    shown.add_row("disk", f"{needed.disk_gib:.2f} GiB, {needed.disk_peak_gib:.2f} at its fullest (retention)")
+    shown.add_row(
+        "disk", f"{needed.disk_gib:.2f} GiB, {needed.disk_peak_gib:.2f} at the peak, before old checkpoints are deleted"
+    )
     formula = "by formula, " + ("uncalibrated" if needed.gpu_hours else "+- a factor of 2")
     source = f"measured in {needed.measured}" if needed.measured else formula
     total = f"{needed.hours:.1f} h" if needed.hours >= 1 else f"{60 * needed.hours:.0f} min"

@@ -76,7 +76,7 @@ def check_machine(asked: Devices) -> None:
     if asked.device == "cuda" and not asked.elsewhere and (found := count_gpus()) < asked.devices_per_node:
         raise ConfigError(
             f"hardware={asked.hardware}: needs {asked.devices_per_node} GPU(s), this machine has {found}; "
-            "hardware=cpu runs scale=tiny anywhere"
+            "scale=tiny hardware=cpu runs without a GPU"
         )
     if asked.device == "cuda" and asked.attention == "flash_attention_2" and not find_spec("flash_attn"):
         raise ConfigError(
@@ -100,7 +100,7 @@ def check_slots(asked: Devices, there: float, where: str) -> None:
         more = "`ray start --num-cpus`" if asked.cluster else f"ray_kwargs.ray_init.num_cpus={asked.slots}"
         raise ConfigError(
             f"hardware={asked.hardware}: needs {asked.slots} CPU slots of Ray, {where} has {there:g}: {fewer}"
-            f"{more} counts more than there are, for most of them idle"
+            f"{more} may exceed the number of cores, because most of these processes idle"
         )
 
 

@@ -37,7 +37,7 @@ def check(model: Model, problems: Problems, limit: int, engine: str) -> list[str
     """
     count = counter(str(model.path), model.template)
     if count is None:
-        return ["prompts are not counted: the model's tokenizer is not at hand yet"]
+        return ["prompt lengths are not checked: the model's tokenizer has not been downloaded"]
     notes = []
     for rows, kind in ((problems.training_rows, "training example"), (problems.test_rows, "test problem")):
         lengths = {row["prompt"][0]["content"]: count(row["prompt"][0]["content"]) for row in rows}

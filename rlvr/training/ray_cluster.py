@@ -107,7 +107,7 @@ def _start_ray(arguments: Mapping[str, Any], over: threading.Event) -> None:
         raise ConfigError(f"ray.address={arguments.get('address')}: no Ray cluster answers there ({reason})") from None
     if "timed out during startup" in str(error):
         raise TimeoutError(
-            "Ray did not start within its own limit of 30 s, as on a machine that is too busy: the same command tries again"
+            "Ray did not start within its own limit of 30 s, the machine may be too busy; run the same command again"
         ) from None
     started.result()
 

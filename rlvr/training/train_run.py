@@ -111,7 +111,7 @@ def _probe(plan: Plan, model_path: str, screen: Console) -> None:
 
 
 def _not_probed(screen: Console, why: str) -> None:
-    screen.print(f"the base model is not asked what it answers to the examples: {why}", soft_wrap=True)
+    screen.print(f"the base model's answers to the examples are not sampled: {why}", soft_wrap=True)
 
 
 def _keep_reward(cfg: DictConfig, folder: RunFolder, step: int) -> list[provenance.Change]:

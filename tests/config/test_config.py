@@ -537,7 +537,7 @@ def test_paths_need_no_quotes(tmp_path: Path) -> None:
 def test_an_experiment_file_without_its_package_line_is_told(tmp_path: Path) -> None:
     conf = shutil.copytree(CONF, tmp_path / "conf")
     (conf / "experiment" / "mine.yaml").write_text("loss:\n  kl: 0\n")
-    with pytest.raises(ConfigError, match="its file must begin with the line '# @package _global_'"):
+    with pytest.raises(ConfigError, match="add '# @package _global_' as the first line"):
         check(compose("+experiment=mine", conf=conf))
 
 

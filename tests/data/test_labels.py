@@ -66,7 +66,7 @@ def test_a_label_without_a_number_takes_anothers():
     assert wrong_label("\\text{odd}", random.Random(0), ["\\pi"]) == "\\pi"
     assert all(wrong_label("x+y", random.Random(seed), ["y+x", "x-y"]) == "x-y" for seed in range(4))
     with pytest.raises(
-        DataError, match=r"'x\+y': has no number to change, and no other label of the pool is wrong for it"
+        DataError, match=r"'x\+y': has no number to change, and every other label of the pool counts as right"
     ):
         wrong_label("x+y", random.Random(0), ["y+x"])
 
