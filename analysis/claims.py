@@ -28,7 +28,7 @@ from analysis.run_data import Run
 from analysis.seed_estimates import Estimator, Pick, gain_after_saturation
 from analysis.style import pretty
 from analysis.tables import Table
-from analysis.verdicts import DEPENDS, FEW, NOISE, SEEDS, Verdict, corrected
+from analysis.verdicts import DEPENDS, FEW, NOISE, SEEDS, CellVerdict, corrected
 from rlvr.cli import ConfigError, did_you_mean
 from rlvr.runs.plain_files import LOADER
 from rlvr.stats import Interval, Part, printed
@@ -46,7 +46,7 @@ class Evidence:
 
     what: str
     paper: float
-    verdict: Verdict | None = None
+    verdict: CellVerdict | None = None
     picks: list[Pick] = field(default_factory=list)
     source: str = ""  # stem of the table or figure
     missing: list[str] = field(default_factory=list)
@@ -217,7 +217,7 @@ def _gain(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) -
     train, test = (curves.paper_curve(of, panel, row) for row in of.rows)
     paper = curves.gain_of(train, test)
     what = pretty(f"{panel.title}, test average after saturation")
-    verdict = Verdict("gain", gain.contrast, paper, len(gain.spans)) if gain else None
+    verdict = CellVerdict("gain", gain.contrast, paper, len(gain.spans)) if gain else None
     if verdict:
         corrected([verdict])
     return Evidence(what, paper, verdict, [], of.stem, _missing(verdict, [row], of, scale, estimator))
@@ -240,7 +240,7 @@ def _curve(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) 
         percent = curves.is_percent(curves.quantity_of(panel, rows[0]))
         if percent and any(estimator.ends.two_ended(run) for own in runs for run in own):
             contrast = replace(contrast, bounds=(-100.0, 100.0))  # the mean of few seeds with two ends has no shape
-        verdict = Verdict("curve", contrast, paper, min(map(len, found)))
+        verdict = CellVerdict("curve", contrast, paper, min(map(len, found)))
         if not percent:  # another model's tokens: only up or down can be compared
             verdict.same = verdict.little = 0.0
         corrected([verdict])
@@ -263,7 +263,9 @@ def _late(lines: Sequence[Any]) -> float:
     return float(means[0] - (means[1] if len(means) > 1 else lines[0].iloc[0]))
 
 
-def _missing(verdict: Verdict | None, rows: Sequence[Row], of: Manifest, scale: str, estimator: Estimator) -> list[str]:
+def _missing(
+    verdict: CellVerdict | None, rows: Sequence[Row], of: Manifest, scale: str, estimator: Estimator
+) -> list[str]:
     """Commands for the seeds that the verdict lacks; none where it is settled, or more seeds do not help."""
     wanted = SEEDS
     if verdict and verdict.word != FEW:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.manifests import benchmarks_at
 from analysis.tables import BEST, Table
-from analysis.verdicts import FEW, Verdict
+from analysis.verdicts import FEW, CellVerdict
 from rlvr.stats import printed
 
 HEADER = ("", "", "ours", "95 %", "seeds", "on validation", "paper", "difference", "verdict")
@@ -28,14 +28,14 @@ def lines_of(table: Table) -> list[tuple[str, ...]]:
     return lines
 
 
-def sentences(verdicts: Sequence[Verdict]) -> str:
+def sentences(verdicts: Sequence[CellVerdict]) -> str:
     """Each verdict with its question and what would settle it; too few seeds are said once."""
     if verdicts and all(verdict.word == FEW for verdict in verdicts):
         return FEW
     return "; ".join(map(_sentence, verdicts))
 
 
-def _sentence(verdict: Verdict) -> str:
+def _sentence(verdict: CellVerdict) -> str:
     settles = f" ({verdict.settles})" if verdict.settles else ""
     share = f", by share of seeds: {verdict.ends}" if verdict.share else ""
     return f"{'the number' if verdict.question == 'number' else verdict.question}: {verdict.word}{share}{settles}"

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis import comparisons
 from analysis.manifests import Column, Manifest, Row, benchmarks_at, paper_data
 from analysis.seed_estimates import VALIDATION, Estimate, Estimator, Pick, chosen_step
-from analysis.verdicts import SAME, Verdict, corrected
+from analysis.verdicts import SAME, CellVerdict, corrected
 from rlvr.stats import Interval
 
 NONE = Interval(float("nan"))
@@ -33,7 +33,7 @@ class Cell:
     paper: float = float("nan")
     paper_gain: float = float("nan")
     difference: float = float("nan")
-    verdicts: list[Verdict] = field(default_factory=list)
+    verdicts: list[CellVerdict] = field(default_factory=list)
     why: str = ""
     steps: str = ""
     picks: list[Pick] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Cell:
     def is_run(self) -> bool:
         return not np.isnan(self.ours)
 
-    def verdict(self, question: str) -> Verdict | None:
+    def verdict(self, question: str) -> CellVerdict | None:
         return next((verdict for verdict in self.verdicts if verdict.question == question), None)
 
     def line(self) -> dict[str, Any]:
@@ -204,24 +204,26 @@ class Table:
 
     def _verdicts(
         self, row: Row, column: Column, cell: Cell, estimate: Estimate, base: Estimate | None
-    ) -> list[Verdict]:
+    ) -> list[CellVerdict]:
         asked = []
         if self.scale == "paper" and not np.isnan(cell.paper):
             asked.append(
-                Verdict("number", comparisons.against_one_run(estimate.parts, cell.paper), cell.paper, cell.seeds)
+                CellVerdict("number", comparisons.against_one_run(estimate.parts, cell.paper), cell.paper, cell.seeds)
             )
         if base is not None and (self.manifest.paper is None or not np.isnan(cell.paper_gain)):
             gains = np.isnan(cell.paper_gain) or cell.paper_gain > SAME  # else "high" is not what the paper claims
             share = estimate.share if gains else None
             asked.append(
-                Verdict("above base", estimate.minus(base), cell.paper_gain, cell.seeds, share=share, ends=cell.ends)
+                CellVerdict(
+                    "above base", estimate.minus(base), cell.paper_gain, cell.seeds, share=share, ends=cell.ends
+                )
             )
         if self._reference is not None and self._reference != row:
             against = self.against(row, self._reference, column)
             asked += [against] if against else []
         return asked
 
-    def against(self, row: Row, other: Row, column: Column) -> Verdict | None:
+    def against(self, row: Row, other: Row, column: Column) -> CellVerdict | None:
         """The question how a row compares with another, uncorrected; None where one of them is not run."""
         (ours, _), (theirs, _) = self._estimate(row, column), self._estimate(other, column)
         if ours is None or theirs is None:
@@ -231,7 +233,7 @@ class Table:
         if contrast.paired or ours.two_ended or theirs.two_ended:
             seeds = len(contrast.of_seeds) if contrast.paired or theirs.one_model else 0
         order = self._paper(row, column) - self._paper(other, column)
-        return Verdict(f"against {other.label}", contrast, order, seeds, share=share, ends=ends_of(ours, theirs))
+        return CellVerdict(f"against {other.label}", contrast, order, seeds, share=share, ends=ends_of(ours, theirs))
 
 
 def ends_of(estimate: Estimate, other: Estimate | None = None) -> str:

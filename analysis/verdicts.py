@@ -42,7 +42,7 @@ DEPENDS = "depends on the seed"
 
 
 @dataclass
-class Verdict:
+class CellVerdict:
     """The answer to one question. p: corrected over the `tests` asked of a column; paper: what the paper has, NaN if nothing.
 
     seeds: of the side that has fewer. same: what counts as no difference, in the unit of the contrast; little: which share of
@@ -140,7 +140,7 @@ class Verdict:
         return f"{what} {self.contrast.interval:+.1f}{share}{p}{paper}"
 
 
-def corrected(verdicts: Sequence[Verdict]) -> None:
+def corrected(verdicts: Sequence[CellVerdict]) -> None:
     """Holm's correction over questions that are asked together."""
     asked = [verdict for verdict in verdicts if verdict.seeds >= SEEDS and not np.isnan(verdict.tested.p)]
     for verdict, p in zip(asked, comparisons.holm([verdict.tested.p for verdict in asked]), strict=True):

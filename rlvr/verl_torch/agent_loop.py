@@ -42,7 +42,7 @@ def sample_seed(run_seed: int, step: int, validate: bool, row: int, sample: int)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-class Request(NamedTuple):
+class SampleRequest(NamedTuple):
     """One sample that a server is asked for: its row and its place among the row's samples, prompt ids, sampling."""
 
     row: int
@@ -87,7 +87,7 @@ class BatchedAgentLoopManager:
         requests = [request for i, row in enumerate(rows) for request in self._requests(row, i, step, validate)]
         self._store(rows, requests, self._generate(requests), step, "val" if validate else "train")
 
-    def _requests(self, row: dict, index: int, step: int, validate: bool) -> list[Request]:
+    def _requests(self, row: dict, index: int, step: int, validate: bool) -> list[SampleRequest]:
         """What to ask the servers for one row: its prompt and the sampling of each of its samples."""
         kwargs = self.rollout.val_kwargs if validate else self.rollout
         own = (row["extra_info"].get("sampling") or {}) if validate else {}
@@ -98,7 +98,7 @@ class BatchedAgentLoopManager:
             sampling["stop_token_ids"] = stop_texts.token_ids(self.tokenizer, texts)
         prompt = self._tokenize(row["raw_prompt"])
         seeds = (sample_seed(self.rollout.seed, step, validate, index, i) for i in range(int(own.get("n", kwargs.n))))
-        return [Request(index, i, prompt, {**sampling, "seed": seed}) for i, seed in enumerate(seeds)]
+        return [SampleRequest(index, i, prompt, {**sampling, "seed": seed}) for i, seed in enumerate(seeds)]
 
     def _tokenize(self, messages: list[dict]) -> list[int]:
         key = repr(messages)
@@ -113,7 +113,7 @@ class BatchedAgentLoopManager:
             self.prompt_ids[key] = list(ids)
         return self.prompt_ids[key]
 
-    def _generate(self, requests: list[Request]) -> list[tuple]:
+    def _generate(self, requests: list[SampleRequest]) -> list[tuple]:
         """Share the requests among the servers, whole rows to one server, and wait for all of them."""
         share = -(-(requests[-1].row + 1) // len(self.servers))
         pending = []
@@ -122,7 +122,7 @@ class BatchedAgentLoopManager:
             pending.append(server.generate_many.remote([r.prompt for r in group], [r.sampling for r in group]))
         return [output for answers in ray.get(pending) for output in answers]
 
-    def _store(self, rows: list[dict], requests: list[Request], outputs, step: int, partition: str) -> None:
+    def _store(self, rows: list[dict], requests: list[SampleRequest], outputs, step: int, partition: str) -> None:
         asked = [rows[request.row] for request in requests]
         # A reward that draws lots can repeat itself: the key is the same when a run is resumed.
         sample_keys = [{"sample_key": f"{step}:{request.row}:{request.sample}"} for request in requests]

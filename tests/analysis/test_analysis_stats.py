@@ -7,7 +7,7 @@ import pytest
 from scipy.special import stdtr, stdtrit
 
 from analysis import comparisons
-from analysis.verdicts import DEPENDS, FEW, NOISE, Verdict, corrected
+from analysis.verdicts import DEPENDS, FEW, NOISE, CellVerdict, corrected
 from rlvr.stats import Part, bounded_mean, components
 
 GRID = bool(os.environ.get("RLVR_SLOW_STATISTICS"))  # the whole grid of simulations, by hand: 2 minutes
@@ -185,7 +185,7 @@ def said_of_the_paper(benchmarks, seed_sd, worse):
             means[i] - paper[i], parts.by_seeds[i] + of_seed, parts.seed_freedom[i], of_seed, of_seed, 1
         )
         p = 2 * stdtr(found.freedom, -abs(found.value) / np.sqrt(found.variance))
-        words.append(Verdict("number", found, paper[i], 3, p).word)
+        words.append(CellVerdict("number", found, paper[i], 3, p).word)
     return {word: words.count(word) / WORLDS for word in ("reproduced", "not reproduced", NOISE)}
 
 
@@ -199,7 +199,9 @@ def test_a_perfect_reproduction_reads_so_and_three_points_less_do_not(benchmarks
 
 
 def verdict(values, paper, seeds=3, question="above base"):
-    found = Verdict(question, comparisons.contrast([Part(np.repeat([[v] for v in values], 9, axis=1))]), paper, seeds)
+    found = CellVerdict(
+        question, comparisons.contrast([Part(np.repeat([[v] for v in values], 9, axis=1))]), paper, seeds
+    )
     corrected([found])
     return found
 
@@ -237,7 +239,7 @@ def of_shares(*values, paper, paired=False, seeds=None):
     bounds, null = ((-100.0, 100.0), 0.0) if paired else ((0.0, 100.0), 50.0)
     share = comparisons.Contrast(float(np.mean(values)), of_seeds=values, paired=paired, bounds=bounds, null=null)
     mean = comparisons.contrast([Part(np.repeat([[v] for v in (1.0, 2.0, 3.0)], 9, axis=1))])
-    found = Verdict("above base", mean, paper, seeds or len(values), share=share)
+    found = CellVerdict("above base", mean, paper, seeds or len(values), share=share)
     corrected([found])
     return found
 
