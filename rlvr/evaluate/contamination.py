@@ -17,7 +17,6 @@ from rlvr.evaluate.answer_store import evaluation_lock
 from rlvr.evaluate.answering import BenchmarkTask, LazyEngine
 from rlvr.evaluate.evaluated_models import EvaluatedModels
 from rlvr.runs.plain_files import read_json, write_json
-from rlvr.verl_torch.generation import Sampling
 
 SHOWN = 0.6  # share of a question's words
 FEWEST_WORDS = 4  # of the rest: fewer are guessed
@@ -56,6 +55,8 @@ def halves(question: str) -> tuple[str, str] | None:
 
 def _probe(lazy: LazyEngine, model: str, one: BenchmarkTask) -> dict[str, dict]:
     """Id of the question -> exact: whether all words of the rest came, words: how many came first, of: how many there are."""
+    from rlvr.verl_torch.generation import Sampling
+
     engine = lazy.at(model)
     parts = {example["id"]: cut for example in one.examples if (cut := halves(example["question"]))}
     prompts = [engine.tokenizer(begin)["input_ids"] for begin, _ in parts.values()]

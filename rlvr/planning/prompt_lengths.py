@@ -4,8 +4,9 @@ A CPU run ends at a prompt longer than `scale.max_prompt_tokens`; verl's own age
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from jinja2 import TemplateError
@@ -52,11 +53,15 @@ def check(model: Model, problems: Problems, limit: int, engine: str) -> list[str
     return notes
 
 
-def counter(model: str, template: str):
+def counter(model: str, template: str) -> Callable[[str], int] | None:
     """A function from a question to the tokens of its whole prompt; None where the tokenizer or its template cannot be had."""
     folder = _folder(model)
-    if folder is None:
-        return None
+    return _counter(folder, template) if folder else None
+
+
+@cache
+def _counter(folder: Path, template: str) -> Callable[[str], int] | None:
+    """Of a folder with a tokenizer; runs that are planned together count each question once."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

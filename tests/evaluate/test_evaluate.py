@@ -25,7 +25,7 @@ from rlvr.runs.folder import RunFolder
 from rlvr.verl_torch.generation import Sampling
 
 MODEL = Path(rlvr.tiny.__file__).parent / "model"
-FORMER = {"dataset": "tiny500", "name": "former", "temperature": 0.0, "top_p": 1.0, "top_k": -1, "n": 1, "limit": 8}
+OWN = {"own": {"dataset": "tiny500", "limit": 8}}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,8 @@ def finished_run(tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("run"))
     config = {
         "data_root": None,
-        "scale": {"name": "tiny", "max_response_tokens": 24, "benchmarks": [FORMER]},
+        "scale": {"name": "tiny", "max_response_tokens": 24, "benchmarks": ["own"]},
+        "benchmarks": OWN,
         "base_model": {"template": "chat"},
         "actor_rollout_ref": {"model": {"path": str(MODEL)}},
     }
@@ -162,22 +163,18 @@ def test_baselines_of_the_untrained_model(run, tmp_path, capsys):
     assert capsys.readouterr().out.count("all of it is there already") == 4
 
 
-@pytest.mark.parametrize("recorded", [True, False])
-def test_what_training_evaluated_with_this_protocol_is_taken_as_it_is(run, recorded):
+def test_what_training_evaluated_with_this_protocol_is_taken_as_it_is(run):
     (row,) = of_run(run.config())
     examples = load(row, None)[0]
     about = {key: [e[key] for e in examples] for key in ("id", "subject")}
-    samples.write(
-        run.eval_path("former", 20), sample_columns(**about, response=["so \\boxed{7}"] * 8, answer=["7"] * 8)
-    )
-    if recorded:  # as training does since its protocols have names
-        Store(run, row, row.record(0)).note()
-    same = ["benchmarks.former.dataset=tiny500", "benchmarks.former.limit=8"]
+    samples.write(run.eval_path("own", 20), sample_columns(**about, response=["so \\boxed{7}"] * 8, answer=["7"] * 8))
+    Store(run, row, row.record(0)).note()  # as training does
+    same = ["benchmarks.own.dataset=tiny500", "benchmarks.own.limit=8"]
     assert evaluate_command.main([f"run={run.path}", *same, "steps=20"]) == 0
-    assert [r["response"] for r in samples_of(run, "former", 20)] == ["so \\boxed{7}"] * 8
-    steps = json.loads((run.eval_dir / "former/protocol.json").read_text())["steps"]
+    assert [r["response"] for r in samples_of(run, "own", 20)] == ["so \\boxed{7}"] * 8
+    steps = json.loads((run.eval_dir / "own/protocol.json").read_text())["steps"]
     assert list(steps) == ["0"]  # the other was training's
-    assert evaluate_command.main([f"run={run.path}", *same, "benchmarks.former.max_tokens=9", "steps=20"]) == 1
+    assert evaluate_command.main([f"run={run.path}", *same, "benchmarks.own.max_tokens=9", "steps=20"]) == 1
 
 
 def test_another_protocol_is_refused_not_mixed(run, capsys):

@@ -52,9 +52,10 @@ def test_few_files_get_the_whole_configuration(tmp_path):
 def test_data_is_read_once(tmp_path, monkeypatch):
     file = tmp_path / "mine.yaml"
     file.write_text("question: What is 3+4?\nanswer: 7\n")
+    cfg = compose("+experiment=one_shot", f"example.file={file}", f"runs_dir={tmp_path}/runs")
     opened = []
     sys.addaudithook(lambda event, args: opened.append(args[0]) if event == "open" else None)
-    planned = plan(compose("+experiment=one_shot", f"example.file={file}", f"runs_dir={tmp_path}/runs"))
+    planned = plan(cfg)
     start_checks.check(planned, here=True)
     rows = planned.problems.training_rows
     assert opened.count(file) + opened.count(str(file)) == 1
