@@ -121,7 +121,8 @@ def report(options: Options) -> None:
     gain = _change(trained.accuracy - base.accuracy)
     accuracies = [stats.mean_interval(Part(a.accuracy[None], a.score.shape[1])) * 100 for a in (base, trained)]
     screen.print(
-        f"{name}, {len(base.ids)} problems: base {accuracies[0]:.1f}, step {step} {accuracies[1]:.1f}, gain {gain:+.1f} points"
+        f"{name}, {len(base.ids)} problems: base {accuracies[0]:.1f}, step {step} {accuracies[1]:.1f}, gain {gain:+.1f} points",
+        soft_wrap=True,
     )
     rows = [[kind, f"{100 * share:.1f}", f"{points:+.1f}"] for kind, (share, points) in by_kind(base, trained).items()]
     _table(screen, ["what the base did", "% of its answers", "points of the gain"], rows)
