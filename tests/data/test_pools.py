@@ -191,7 +191,7 @@ def test_ranking_by_variance():
     ("lines", "message"),
     [
         ("1,0\n,1", "no whole number"),
-        ("1,0\n5,1", "expected the ranks 1 to 2"),
+        ("1,0\n5,1", "expected each rank from 1 to 2"),
         ("1,0\n2,99999", "index 99999 is not in"),
     ],
 )
