@@ -139,7 +139,7 @@ def report(options: Options) -> None:
     }
     rows = [[what, *(f"{100 * of(one).mean():.1f}" for one in (base, trained))] for what, of in counted.items()]
     _table(screen, ["answers, %", "base", f"step {step}"], rows)
-    for line in _beside(folder, name, base):
+    for line in _beside(folder, name, base, step):
         screen.print(line, soft_wrap=True)
 
 
@@ -148,7 +148,7 @@ def _limit(folder: RunFolder, benchmark: str) -> int | None:
     return read_json(record)["protocol"].get("max_tokens") if record.exists() else None
 
 
-def _beside(folder: RunFolder, benchmark: str, base: Answers) -> list[str]:
+def _beside(folder: RunFolder, benchmark: str, base: Answers, step: int) -> list[str]:
     """What explains a gain besides training: lines of numbers, or the command that makes them."""
     lines = []
     command = f"python -m rlvr.evaluate run={folder.path}"
@@ -157,7 +157,7 @@ def _beside(folder: RunFolder, benchmark: str, base: Answers) -> list[str]:
         lines.append(f"pass@{ATTEMPTS} of the base: {stats.mean_interval(Part(reached[None], k)) * 100:.1f}")
     else:
         again = f"benchmarks.pass8.dataset={benchmark} benchmarks.pass8.k=8 benchmarks.pass8.temperature=0.6"
-        lines.append(f"pass@{ATTEMPTS} of the base: {command} steps=0 {again}, then benchmark=pass8")
+        lines.append(f"pass@{ATTEMPTS} of the base: {command} steps=0,{step} {again}, then benchmark=pass8")
     shown = sorted((folder.path / "baselines").glob(f"in_context_*/eval/{benchmark}/step000000.parquet"))
     for file in shown:
         one = answers(file)

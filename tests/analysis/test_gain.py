@@ -67,7 +67,11 @@ def test_the_command_prints_every_part_and_what_is_missing(run, capsys):
     assert command(gain.Options, gain.report, "", [f"run={run.path}"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "test, 4 problems: base 25.0 (" in printed and "gain +25.0 (" in printed
-    assert "contamination=true" in printed and "baselines=true" in printed and "benchmarks.pass8.k=8" in printed
+    assert (
+        "contamination=true" in printed
+        and "baselines=true" in printed
+        and "steps=0,20 benchmarks.pass8.dataset=test benchmarks.pass8.k=8" in printed
+    )
     assert command(gain.Options, gain.report, "", [f"run={run.path}", "benchmark=other"]) == 1
     assert "benchmark=other: not evaluated in" in capsys.readouterr().err
     assert command(gain.Options, gain.report, "", [f"run={run.path}", "step=40"]) == 1
