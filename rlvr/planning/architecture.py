@@ -30,6 +30,11 @@ class Architecture(NamedTuple):
         embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
         return embeddings + self.layers * self.layer_parameters + self.hidden
 
+    def adapters(self, rank: int) -> int:
+        """Weights of LoRA on all linear layers but the head."""
+        queries, keys, h, i = self.heads * self.head_dim, self.kv_heads * self.head_dim, self.hidden, self.intermediate
+        return self.layers * rank * (2 * (h + queries) + 2 * (h + keys) + 3 * (h + i))
+
     @property
     def kv_values(self) -> int:
         """Numbers in the cache for one token."""

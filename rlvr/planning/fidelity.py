@@ -17,6 +17,7 @@ from rlvr.data.prompts import AUTHORS_STOPS
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 BENCHMARKS = protocols.group("paper")
+LORA = "lora.rank: trained"  # no key: all weights, or adapters of a rank
 STOPS = "scale.benchmarks: stop"  # no key: what the protocols of all of them say
 
 
@@ -50,6 +51,7 @@ SETTINGS = (
     Setting("weight decay", "loss.weight_decay", 0.01, 0.01, "B.4"),
     Setting("updates per step", "updates_per_step", 8, 1, "§3.1 against the code's mini-batch of prompts"),
     Setting("epochs per batch", f"{ACTOR}.ppo_epochs", None, 1, ""),
+    Setting("trained weights", LORA, "all", "all", "B.4"),
     Setting("learning rate", "scale.learning_rate", 1e-6, 1e-6, "B.4"),
     Setting("schedule", f"{ACTOR}.optim.lr_scheduler_type", "constant", "constant", "B.4"),
     Setting("warm-up steps", f"{ACTOR}.optim.lr_warmup_steps", None, 0, ""),
@@ -119,6 +121,8 @@ def compare(cfg: DictConfig) -> list[dict]:
 def _value(cfg: DictConfig, key: str) -> Any:
     if key == CRITIC_UPDATES:
         return cfg.scale.prompts_per_step // cfg.critic.ppo_mini_batch_size
+    if key == LORA:
+        return "all" if cfg.lora.rank is None else f"LoRA, rank {cfg.lora.rank}"
     if key == STOPS:
         return list(dict.fromkeys(stop for row in protocols.of_run(cfg) for stop in row.stop or ()))
     value = OmegaConf.select(cfg, key)

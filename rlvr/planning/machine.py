@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,9 +15,9 @@ from rlvr.data import gguf
 from rlvr.planning.resources import Machine
 from rlvr.runs.folder import existing
 
-# How many times slower than fp32 products in bf16 are, by the best that a processor without AMX can do. Measured on one core with
-# ONEDNN_MAX_CPU_ISA: fp32 116 GFLOP/s; bf16 74 with AVX512-BF16, 27 with AVX512, 13 with AVX2.
-BF16_SLOWER = {"avx512_bf16": 1.6, "avx512f": 4, "avx2": 8}
+# Matrix products in bf16 over those in fp32, by the best that the processor has. Measured on one core with ONEDNN_MAX_CPU_ISA:
+# fp32 116 GFLOP/s; bf16 74 with AVX512-BF16, 27 with AVX512, 13 with AVX2; with AMX 700 against 50 to 100, on another machine.
+BF16_RATE = {"amx_bf16": 8, "avx512_bf16": 0.63, "avx512f": 0.25, "avx2": 0.12}
 
 
 @dataclass(frozen=True)
@@ -52,23 +53,43 @@ class Model:
     template: str
 
 
-def processor_notes(asked: Devices, flags: frozenset[str] | None = None) -> list[str]:
-    """What bf16 costs on a processor without AMX. flags: what the processor can do; None: read here, where Linux says so."""
+def processor_flags() -> frozenset[str] | None:
+    """What the processor says it can do; None where it is not known (not Linux)."""
+    about = Path("/proc/cpuinfo")
+    found = re.search(r"^flags\s*:(.*)$", about.read_text(), re.MULTILINE) if about.exists() else None
+    return frozenset(found[1].split()) if found else None
+
+
+def bf16_rate(flags: frozenset[str]) -> float:
+    """How many times as fast as fp32 matrix products those in bf16 are."""
+    return next((rate for flag, rate in BF16_RATE.items() if flag in flags), min(BF16_RATE.values()))
+
+
+def processor_notes(asked: Devices, flags: frozenset[str] | None) -> list[str]:
+    """What bf16 costs on a processor without AMX."""
     if asked.device != "cpu" or not asked.bf16:
         return []
     if flags is None:
-        about = Path("/proc/cpuinfo")
-        found = re.search(r"^flags\s*:(.*)$", about.read_text(), re.MULTILINE) if about.exists() else None
-        if found is None:
-            return [f"hardware={asked.hardware}: whether this processor multiplies bf16 is not known here"]
-        flags = frozenset(found[1].split())
-    if "amx_bf16" in flags:
+        return [f"hardware={asked.hardware}: whether this processor multiplies bf16 is not known here"]
+    if (rate := bf16_rate(flags)) > 1:
         return []
-    slower = next((factor for flag, factor in BF16_SLOWER.items() if flag in flags), max(BF16_SLOWER.values()))
     return [
-        f"warning: hardware={asked.hardware}: this processor has no AMX, so matrix products in bf16 are about {slower:g} times "
-        "slower than in fp32 (with AMX ten times as fast): hardware=cpu is faster where its memory suffices"
+        f"warning: hardware={asked.hardware}: this processor has no AMX, so matrix products in bf16 are about {1 / rate:.2g} times "
+        "slower than in fp32 (with AMX they are ten times as fast): hardware=cpu is faster where its memory suffices"
     ]
+
+
+def fp32_flops() -> float:
+    """FLOP/s of fp32 matrix products on all cores, measured in some 50 ms."""
+    import numpy as np
+
+    left, right = np.ones((512, 1024), np.float32), np.ones((1024, 2048), np.float32)
+    seconds = []
+    for _ in range(4):
+        began = time.perf_counter()
+        left @ right
+        seconds.append(time.perf_counter() - began)
+    return 2 * left.size * right.shape[1] / min(seconds)
 
 
 def check_machine(asked: Devices) -> None:
@@ -133,13 +154,16 @@ def this_machine(asked: Devices, runs_dir: Path) -> Machine:
         return Machine(None, None, None, cores)
     import psutil
 
-    disk = shutil.disk_usage(existing(runs_dir))
+    disk, flops = shutil.disk_usage(existing(runs_dir)), None
+    if asked.device == "cpu":
+        flops = fp32_flops() * (bf16_rate(processor_flags() or frozenset()) if asked.bf16 else 1)
     return Machine(
         gpu_gib=gpu_memory_gib() if asked.device == "cuda" else None,
         host_gib=psutil.virtual_memory().total / 2**30,
         # A place that takes no files (size 0) is refused by `check_place`, with its own reason.
         free_disk_gib=disk.free / 2**30 if disk.total else None,
         cores=cores,
+        cpu_flops=flops,
     )
 
 

@@ -122,7 +122,7 @@ def _devices(cfg: DictConfig) -> Devices:
 
 
 SPEED = ("scale.name", "base_model.name", "hardware.name", "scale.prompts_per_step", "scale.samples_per_prompt",
-         "scale.max_response_tokens", "algorithm.adv_estimator")  # fmt: skip
+         "scale.max_response_tokens", "lora.rank", "algorithm.adv_estimator")  # fmt: skip
 
 
 def _workload(cfg: DictConfig, benchmarks: list[Protocol]) -> Workload | None:
@@ -153,6 +153,8 @@ def _workload(cfg: DictConfig, benchmarks: list[Protocol]) -> Workload | None:
         prompt_tokens=cfg.scale.max_prompt_tokens,
         response_tokens=cfg.scale.max_response_tokens,
         micro_batch_tokens=actor.ppo_max_token_len_per_gpu,
+        lora_rank=cfg.lora.rank,
+        bf16=rollout.dtype == "bfloat16",
         checkpointing=cfg.actor_rollout_ref.model.enable_gradient_checkpointing,
         offload_weights=actor.fsdp_config.param_offload,
         offload_optimizer=actor.fsdp_config.optimizer_offload,

@@ -29,14 +29,18 @@ MEAN_RESPONSE = 0.36
 PROMPT_TOKENS = 150
 # Read from verl's engine: logits, their gradient, softmax and its product for the entropy.
 LOGITS_COPIES = 4
+CHUNK_OF_LOGITS = 2**25  # on a CPU no more exist at once (rlvr/verl_torch/chunked_head.py)
 # On a GPU: CUDA, NCCL and a sleeping vLLM. In main memory: a GPU's processes; Ray, trainer and agent loops together.
 GPU_CONTEXT_GIB, GPU_PROCESS_GIB, DRIVER_GIB = 4, 4, 10
 # Ray's and verl's processes at scale=tiny (measured, proportional set size).
 CPU_PROCESSES_GIB = 3.2
 # Of the data sheet, usual for dense models of this size.
 FLOPS_SHARE, BANDWIDTH_SHARE = 0.35, 0.6
-# Overhead of a decoding step; on a CPU 0.44 s for 80 of them, and FLOP/s of one core: 0.71 s an update on two (docs/performance.md).
-GPU_DECODE_S, CPU_DECODE_S, CPU_FLOPS = 0.004, 0.0055, 3e10
+# Overhead of a decoding step; on a CPU 0.44 s for 80 of them (docs/performance.md).
+GPU_DECODE_S, CPU_DECODE_S = 0.004, 0.0055
+# On a CPU: FLOP/s of one core's matrix products where it was not measured, the share of them that a model of small and of
+# large matrices reaches, from which width a matrix is large, and bytes that memory gives in a second.
+CPU_FLOPS, CPU_SHARES, CPU_WIDE, CPU_BANDWIDTH = 1e11, (0.3, 0.6), 512, 1.5e10
 # Of the torch engine on a GPU, whose kernels are launched one by one; a guess.
 TORCH_DECODE_S = 0.03
 # To the first step: cpu measured (docs/performance.md), cuda a guess.
@@ -77,6 +81,8 @@ class Workload:
     response_tokens: int
     micro_batch_tokens: int
     checkpointing: bool
+    lora_rank: int | None
+    bf16: bool
     offload_weights: bool
     offload_optimizer: bool
     offload_all: bool
@@ -96,6 +102,11 @@ class Workload:
     def answers_per_step(self) -> int:
         return self.prompts_per_step * self.samples_per_prompt
 
+    @property
+    def trained(self) -> int:
+        """Weights of the policy that are trained."""
+        return self.architecture.adapters(self.lora_rank) if self.lora_rank else self.architecture.parameters
+
 
 class Machine(NamedTuple):
     """What there is; None: not known here, so nothing is refused for it."""
@@ -104,6 +115,7 @@ class Machine(NamedTuple):
     host_gib: float | None
     free_disk_gib: float | None
     cores: int
+    cpu_flops: float | None = None  # of matrix products in the run's precision on all cores
 
 
 class Needs(NamedTuple):
@@ -175,12 +187,13 @@ def _host_gib(load: Workload, a: Architecture) -> float:
     """Main memory of a node."""
     weights, devices = a.parameters / GIB, load.devices_per_node
     if load.device == "cpu":
-        tokens = load.micro_batch_tokens
-        activations = (
-            4 * tokens * (a.layers * (16 * a.hidden + 3 * a.intermediate) + LOGITS_COPIES * a.vocabulary) / GIB
-        )
-        # 16 P of training state, once over all workers; for each worker the reference's and the rollout's weights.
-        return CPU_PROCESSES_GIB + load.trained_models * 16 * weights + devices * (8 * weights + activations)
+        tokens, bytes_each = load.micro_batch_tokens, 2 if load.bf16 else 4
+        logits = LOGITS_COPIES * min(tokens * a.vocabulary, CHUNK_OF_LOGITS)
+        activations = (bytes_each * tokens * a.layers * (16 * a.hidden + 3 * a.intermediate) + 4 * logits) / GIB
+        # Adapters stand on frozen weights, which are the reference too. Each worker has the rollout's weights as well.
+        copies = 2 if load.lora_rank else 1 + load.devices_per_node
+        state = 16 * (load.trained + (load.trained_models - 1) * a.parameters) / GIB
+        return CPU_PROCESSES_GIB + state + copies * bytes_each * weights + devices * activations
     offloaded = 4 * load.offload_weights + 8 * load.offload_optimizer + 16 * load.offload_all
     kept = load.trained_models * offloaded + 4 * load.offload_reference
     saved = 4 + 2  # a checkpoint's full state on rank 0, and its bf16 copy
@@ -194,7 +207,8 @@ def _disk_gib(load: Workload, a: Architecture) -> tuple[float, float]:
     whole = checkpoints if load.states_kept is None else min(checkpoints, load.states_kept)
     weights = max(1, checkpoints // load.weights_every)
     stored = {"bfloat16": 2, "float32": 4}[load.weights_dtype] * a.parameters
-    state = load.trained_models * 12 * a.parameters
+    frozen = 4 * a.parameters if load.lora_rank else 0
+    state = frozen + 12 * (load.trained + (load.trained_models - 1) * a.parameters)
     tokens = MEAN_RESPONSE * load.response_tokens
     responses = load.steps * load.answers_per_step
     responses += (1 + load.steps // load.evaluate_every) * load.evaluation_answers
@@ -211,12 +225,15 @@ def _seconds(load: Workload, a: Architecture, machine: Machine, sequences: int) 
     response = MEAN_RESPONSE * load.response_tokens
     prompt = min(PROMPT_TOKENS, load.prompt_tokens)
     rows = load.answers_per_step
-    # Forward and backward 3, recomputed activations 1, reference 1, old log-probabilities 1; the critic likewise.
+    # Forward 1, backward 2, recomputed activations 1, reference 1, old log-probabilities 1; the critic likewise.
     recomputed = load.checkpointing
-    passes = 3 + recomputed + 1 + (not load.exact_rollout) + (load.trained_models - 1) * (4 + recomputed)
+    backward = 1 if load.lora_rank else 2  # no gradient of frozen weights
+    passes = 2 + backward + recomputed + (not load.exact_rollout) + (load.trained_models - 1) * (4 + recomputed)
     flops = 2 * a.parameters * passes * rows * (prompt + response)
     if load.device == "cpu":
-        rate, tp, decode_s = CPU_FLOPS * machine.cores, 1, CPU_DECODE_S
+        share = CPU_SHARES[a.hidden >= CPU_WIDE]
+        rate, tp = share * (machine.cpu_flops or CPU_FLOPS * machine.cores), 1
+        decode_s = CPU_DECODE_S + (2 if load.bf16 else 4) * a.parameters / CPU_BANDWIDTH
         token_s = 2 * a.parameters / rate
     else:
         assert load.gpu is not None

@@ -18,6 +18,7 @@ from rlvr.verl_torch.rollout_server import server_name, start_server, to_array
 
 private_names.check(__name__)
 NAME = "torch"
+SENT_AT_ONCE = 2**28  # bytes of weights
 
 
 class TorchReplica(RolloutReplica):
@@ -54,9 +55,13 @@ class TorchRolloutAdapter(BaseRollout):
 
         if self.server is None:
             self.server = ray.get_actor(server_name(self.rank))
-        dtype = self.config.dtype
-        named = {name: to_array(weight, dtype) async for name, weight in ensure_async_iterator(weights)}
-        await self.server.update_weights.remote(named, global_steps=global_steps)
+        part: dict[str, Any] = {}  # of the weights: all at once would be two more copies of a large model
+        async for name, weight in ensure_async_iterator(weights):
+            part[name] = to_array(weight, self.config.dtype)
+            if sum(array.nbytes for array in part.values()) > SENT_AT_ONCE:
+                await self.server.update_weights.remote(part)
+                part = {}
+        await self.server.update_weights.remote(part, global_steps=global_steps)
 
 
 async def beside(worker) -> dict[str, Any]:

@@ -20,7 +20,8 @@ Departures from verl's CUDA engines:
 9. Of a large vocabulary the logits of a micro-batch never exist at once (`chunked_head`).
 """
 
-from contextlib import contextmanager
+import ctypes
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -133,11 +134,21 @@ def _in_verl(module=transformer_impl, **replacements):
         vars(module).update(originals)
 
 
+def give_memory_back() -> None:
+    """Return freed memory to the system, once: the environment of a run tells glibc to keep it (ray_cluster.KEPT_MEMORY)."""
+    with suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 class _FSDPOnCPU(FSDPEngineWithLMHead):
     """What the two engines share; a mixin in front of verl's class."""
 
     shares_prompts = False
     head: Head | None = None
+
+    def initialize(self):
+        super().initialize()
+        give_memory_back()  # loading leaves two copies of the weights behind
 
     def _build_fsdp_module(self, module):
         with _in_verl(CPUOffloadPolicy=lambda pin_memory=True: OffloadPolicy()):
