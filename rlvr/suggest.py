@@ -46,6 +46,7 @@ class Options:
     scale: str = option("of pool=: whose temperature, length of answers and instruction hold", "tiny")
     template: str | None = option("of pool=: the prompt template; default: the base model's", None)
     samples: int = option("of pool=: answers to each example", 32, at_least=2)
+    max_tokens: int | None = option("of pool=: the most tokens in an answer; default: the scale's", None, at_least=1)
     top: int = option("of pool=: how many examples go into out", 1, at_least=1)
     engine: Literal["torch", "vllm"] = option("of pool=: what generates", "torch")
     device: Literal["cpu", "cuda"] | None = option("of engine=torch; default: a GPU where there is one", None)
@@ -164,7 +165,7 @@ def solved(options: Options, screen: Any) -> tuple[list[dict[str, str]], Any]:
     rows, notes = prepare.with_checked_labels(rows, pool.name, shipped=False)
     for note in notes:
         screen.print(note)
-    asked_for = {"k": options.samples, "template": template, "max_tokens": cfg.scale.max_response_tokens,
+    asked_for = {"k": options.samples, "template": template, "max_tokens": options.max_tokens or cfg.scale.max_response_tokens,
                  **{name: cfg.scale[name] for name in ("temperature", "top_p", "top_k")}}  # fmt: skip
     path = gguf.local_folder(str(cfg.base_model.path))
     told = json.dumps([path, options.seed, asked_for, [[row["prompt"], row["answer"]] for row in rows]])

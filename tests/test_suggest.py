@@ -107,6 +107,19 @@ def test_a_pool_is_ranked_by_the_base_models_own_answers(tmp_path, capsys, monke
     assert "example 1: label '\\\\frac{1}{2': the grader cannot read it" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("max_tokens", [None, 3])
+def test_answers_are_as_long_as_max_tokens_or_the_scale_allows(max_tokens, tmp_path):
+    from rlvr.runs import samples
+
+    pool, out = tmp_path / "pool.jsonl", tmp_path / "best.jsonl"
+    pool.write_text(json.dumps({"question": "What is 7*8?", "answer": "56"}))
+    asked = [f"pool={pool}", f"out={out}", "samples=4", *([f"max_tokens={max_tokens}"] if max_tokens else [])]
+    assert command(suggest.Options, suggest.suggest, None, asked) == 0
+    (file,) = out.with_suffix(".answers").glob("eval/pool_*/step000000.parquet")
+    lengths = [row["response_tokens"] for row in samples.rows(file)]
+    assert max(lengths) == 3 if max_tokens else max(lengths) > 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
