@@ -18,8 +18,7 @@ The gate compares the last step with the base model on every benchmark: the lowe
 reach `gate.min_gain`.
 
 Departures from the authors: the default grader is Math-Verify on the last box (theirs falls back to the last number of the
-text; their training grader's verdict stands beside it), no code in a response is executed, and base and checkpoints share
-one dtype.
+text), no code in a response is executed, and base and checkpoints share one dtype.
 """
 
 import sys

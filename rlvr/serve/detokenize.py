@@ -22,7 +22,7 @@ class StreamedText:
     def push(self, token: int) -> tuple[str, bool]:
         """The text that this token makes certain, and whether a stop text is complete."""
         seen = len(self.text)
-        self.text += self.stream.step(self.tokenizer._tokenizer, token) or ""
+        self.text += self.stream.step(self.tokenizer.backend_tokenizer, token) or ""
         at = stop_texts.first(self.text, self.stops, max(0, seen - self.longest))
         # What could yet become a stop text is held back.
         end = at if at >= 0 else len(self.text) - max(map(self._held, self.stops), default=0)

@@ -44,7 +44,7 @@ class TorchModel:
             self.tokenizer.chat_template = text
         if not self.tokenizer.chat_template:
             raise ConfigError(f"{path}: its tokenizer has no chat template; name one, template=<name>")
-        if not hasattr(self.tokenizer, "_tokenizer"):
+        if not hasattr(self.tokenizer, "backend_tokenizer"):
             raise ConfigError(f"{path}: its tokenizer is a slow one, which cannot be streamed")
         self.stops = STOPS.get(template, ())
         self.default = min(default or self.context, self.context)

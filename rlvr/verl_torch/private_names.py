@@ -86,8 +86,6 @@ USED = (
     Name("verl_torch.rollout", "ray.actor", "__ray_call__", None, "asks a worker for its place"),
     Name("verl_torch.shared_prompt", "transformers:PreTrainedConfig", "_attn_implementation", None, "is it sdpa?"),
     Name("verl_torch.shared_prompt", "transformers:PreTrainedModel", "_supports_attention_backend", None, "is it plain?"),
-    Name("serve.detokenize", "transformers:PreTrainedTokenizerFast", "_tokenizer", None, "decodes token by token"),
-    Name("serve.torch_backend", "transformers:PreTrainedTokenizerFast", "_tokenizer", None, "is it a fast one?"),
 )  # fmt: skip
 
 
