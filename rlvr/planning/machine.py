@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from rlvr.runs.folder import existing
 
 # Matrix products in bf16 over those in fp32, by the best that the processor has. Measured on one core with ONEDNN_MAX_CPU_ISA:
 # fp32 116 GFLOP/s; bf16 74 with AVX512-BF16, 27 with AVX512, 13 with AVX2; with AMX 700 against 50 to 100, on another machine.
-BF16_RATE = {"amx_bf16": 8, "avx512_bf16": 0.63, "avx512f": 0.25, "avx2": 0.12}
+BF16_RATE = {"amx_bf16": 8, "avx512_bf16": 0.63, "avx512f": 0.25, "avx2": 0.125}
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def processor_notes(asked: Devices, flags: frozenset[str] | None) -> list[str]:
     ]
 
 
+@cache
 def fp32_flops() -> float:
     """FLOP/s of fp32 matrix products on all cores, measured in some 50 ms."""
     import numpy as np
