@@ -57,7 +57,10 @@ def test_two_steps_in_bf16_change_the_adapters_alone(model, tmp_path):
     gap = metrics["rollout/probs_diff_mean"].dropna()
     assert len(gap) == 2 and (gap > 0).all() and (gap < 0.01).all()
     if model == "random":
-        before, after = load_file(Path(base) / "model.safetensors"), load_file(folder.weights_path(2) / "model.safetensors")
+        before, after = (
+            load_file(Path(base) / "model.safetensors"),
+            load_file(folder.weights_path(2) / "model.safetensors"),
+        )
         changed = {name for name in before if not torch.equal(before[name].float(), after[name].float())}
         assert "model.layers.0.mlp.up_proj.weight" in changed and "model.embed_tokens.weight" not in changed
         assert {tensor.dtype for tensor in after.values()} == {torch.float32}
