@@ -82,10 +82,12 @@ def _written(path: str, chat: bool, context_tokens: int, architecture: dict | No
     name = re.sub(r"\W+", "_", Path(path).name.removesuffix(gguf.SUFFIX).lower()).strip("_")
     if name in group_options("base_model"):
         name = f"own_{name}"
-    # The last two hold for scale=paper only, which a model without a file of its own takes from the paper's main model.
+    main = OmegaConf.load(
+        CONF / "base_model" / "qwen2_5_math_1_5b.yaml"
+    )  # the paper's: what scale=paper takes for the others
     written = {"name": name, "path": path, "revision": None, "template": "chat" if chat else "none",
                "context_tokens": context_tokens, "architecture": architecture,
-               "paper_steps": 2000, "paper_response_tokens": 3072}  # fmt: skip
+               "paper_steps": main.paper_steps, "paper_response_tokens": main.paper_response_tokens}  # fmt: skip
     ConfigStore.instance().store(name, written, group="base_model")
     return name
 
