@@ -1,4 +1,4 @@
-"""What can be known to fail before Ray starts: no GPU, weights that cannot be read. One line each, with the remedy."""
+"""Checks of the machine and the weights before Ray starts. Each error is one line with the remedy."""
 
 import os
 import re
@@ -116,7 +116,7 @@ def check_machine(asked: Devices) -> None:
 
 
 def check_slots(asked: Devices, there: float, where: str) -> None:
-    """ConfigError when Ray has fewer CPU slots than the run takes: it would wait for them for ever, and in silence."""
+    """ConfigError when Ray has fewer CPU slots than the run takes: it would wait for ever without a message."""
     if asked.slots > there:
         key = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
         fewer = f"{key}=1 saves {asked.storage_units - 1}, and " if asked.storage_units > 1 else ""
@@ -150,7 +150,7 @@ def count_gpus() -> int:
 
 
 def this_machine(asked: Devices, runs_dir: Path) -> Machine:
-    """This machine, as far as the run would use it: one without the GPUs it asks for only plans for another."""
+    """What this machine has. If the run asks for GPUs that it lacks, the plan is for another machine, and only the cores are known."""
     cores = usable_cores()
     if asked.device == "cuda" and (asked.elsewhere or count_gpus() < asked.devices_per_node):
         return Machine(None, None, None, cores)
