@@ -33,7 +33,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from analysis import claims, figures, headers, needed_runs, table_files
 from analysis.manifests import Manifest, check_columns, load_manifests
 from analysis.page_answers import in_link, store_responses, store_run, stored_path, untrained
-from analysis.page_values import CLAIM_MARKS, about_run, as_html, by_benchmark, claim_for_page, name_of, table_for_page
+from analysis.page_values import (
+    CLAIM_MARKS,
+    about_run,
+    as_html,
+    by_benchmark,
+    claim_for_page,
+    evidence_for_page,
+    name_of,
+    table_for_page,
+)
 from analysis.post_saturation import around_saturation
 from analysis.results import RESULTS, ROOT, load, untracked
 from analysis.run_data import Run
@@ -63,7 +72,13 @@ def draw_figure(manifest: Manifest, out: Path) -> dict[str, Any]:
     scales = (s for s in Estimator(_runs).scales if figures.shown_panels(manifest, s, _runs))
     scale = next(scales, None)
     width, height, alt = figures.write(manifest, scale, _runs, out)
-    about = {"stem": manifest.stem, "name": name_of(manifest), "title": manifest.title, "scale": scale}
+    about = {
+        "stem": manifest.stem,
+        "name": name_of(manifest),
+        "title": manifest.title,
+        "see": manifest.see,
+        "scale": scale,
+    }
     if manifest.stem == HEADLINE:
         first = [panel for panel, _ in figures.shown_panels(manifest, scale, _runs)][:1]
         figures.write(replace(manifest, stem="headline", panels=tuple(first)), scale, _runs, out)
@@ -119,19 +134,17 @@ def build(
             frame.to_csv(out / "tables" / f"{name}.csv", index=False, float_format="%.4g")
         shown = list(track(drawing, total=len(of_figures), description="figures"))
     with_runs = [figure for figure in shown if figure["scale"]]
-    stems = {figure["stem"] for figure in with_runs}
     headline = next((figure for figure in shown if figure["stem"] == HEADLINE), None)
     page = Environment(loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True)
     about = {
         "runs": as_html(pd.DataFrame([about_run(run, runs) for run in runs]), "runs-table", "Runs and their cost"),
         "hours": sum(run.hours for run in runs),
         "scales": sorted(Counter(run.scale for run in runs).items()),
-        "claims": [claim_for_page(claim, stems, {m.stem for m in of_tables}) for claim in judged],
+        "claims": [claim_for_page(claim) for claim in judged],
+        "evidence": evidence_for_page(judged, [*drawn, *with_runs]),
         "counts": Counter(CLAIM_MARKS[claim.mark][2] for claim in judged),
         "headline": headline,
         "saturation": as_html(saturation, "saturation-table", "Before and after saturation"),
-        "tables": drawn,
-        "figures": with_runs,
         "papers": [figure for figure in shown if not figure["scale"]],
         "inflation": as_html(by_benchmark(flattered), "inflation-table", "What choosing on the tests flatters"),
         "left_out": left_out,
