@@ -264,7 +264,9 @@ def test_claims_and_headline_are_the_first_screen(built, page):
     row = page.locator("#claims tr", has_text="One example lifts accuracy a lot")
     assert "too few seeds" in row.text_content()
     row.locator("a").first.click()
-    lacks = page.locator("section", has_text="One example lifts accuracy a lot").locator("details", has_text="at least 3 seeds")
+    lacks = page.locator("section", has_text="One example lifts accuracy a lot").locator(
+        "details", has_text="at least 3 seeds"
+    )
     lacks.locator("summary").click()
     assert lacks.locator("code").first.text_content() == "python run.py +experiment=one_shot scale=tiny seed=2"
     assert "one_shot/seed9: cannot be read (why)" in page.text_content("main")
