@@ -56,6 +56,7 @@ PAGES = ("responses.html", "run.html", "page.js", "page.css")
 FOLDERS = ("tables", "figures", "data")
 README = ROOT / "README.md"
 RESULTS_PAGE = ROOT / "docs" / "results.md"
+GAIN = "gain.csv"  # of analysis.gain
 HEADLINE = "figure02_post_saturation"
 DRAWERS = 2  # processes that draw beside this one; each has a copy of the runs' numbers
 _runs: Sequence[Run] = ()  # of a drawing process
@@ -92,6 +93,7 @@ def build(
     track: Callable[..., Iterable] = untracked,
     left_out: Sequence[str] = (),
     claimed: Sequence[dict[str, Any]] = (),
+    results: Path | None = None,
 ) -> Path:
     """Write the whole folder, replacing what an earlier report left there; returns index.html. ConfigError where other files
     would be lost.
@@ -133,6 +135,9 @@ def build(
         for name, frame in {"post_saturation": saturation, "selection_inflation": flattered}.items():
             frame.to_csv(out / "tables" / f"{name}.csv", index=False, float_format="%.4g")
         shown = list(track(drawing, total=len(of_figures), description="figures"))
+    made_of = (
+        pd.read_csv(results / GAIN, dtype={"row": str}) if results and (results / GAIN).exists() else pd.DataFrame()
+    )
     with_runs = [figure for figure in shown if figure["scale"]]
     headline = next((figure for figure in shown if figure["stem"] == HEADLINE), None)
     page = Environment(loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True)
@@ -146,6 +151,7 @@ def build(
         "headline": headline,
         "saturation": as_html(saturation, "saturation-table", "Before and after saturation"),
         "papers": [figure for figure in shown if not figure["scale"]],
+        "gain": as_html(made_of, "gain-table", "What gains are made of"),
         "inflation": as_html(by_benchmark(flattered), "inflation-table", "What choosing on the tests flatters"),
         "left_out": left_out,
     }
@@ -211,7 +217,7 @@ def report(options: Options) -> None:
         if options.missing:
             return print_missing(own, options.scale, runs)
         claimed = [] if options.table else claims.read(manifests)
-        index = build(runs, options.out, own, progress.track, left_out, claimed)
+        index = build(runs, options.out, own, progress.track, left_out, claimed, options.results)
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
     print(f"{len(runs)} runs; {index} ({index.stat().st_size / 1000:.0f} kB)")
