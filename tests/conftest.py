@@ -5,6 +5,8 @@ A run takes as many threads as it may use cores; two runs with two threads each 
 
 import os
 
+import pytest
+
 
 def pytest_configure(config):
     worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
@@ -16,3 +18,11 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """What trains comes first: at the end one core would wait for the other."""
     items.sort(key=lambda item: item.path.parent.name != "training")
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory):
+    """Generated data in the authors' format."""
+    import authors_data
+
+    return authors_data.write(tmp_path_factory.mktemp("authors") / "data")
