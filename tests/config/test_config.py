@@ -71,7 +71,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
 # Files that set a key of `scale` may mean something else at each of them; all others cannot.
 SCALED = [name for name in experiments() if "scale:" in (CONF / "experiment" / f"{name}.yaml").read_text()]
 EVERYWHERE = [(name, "paper") for name in experiments()]
-EVERYWHERE += [(name, scale) for name in ["one_shot", *SCALED] for scale in ("tiny", "small", "smoke")]
+EVERYWHERE += [(name, scale) for name in ["one_shot", *SCALED] for scale in ("tiny", "small", "reduced")]
 
 
 @pytest.mark.parametrize(("experiment", "scale"), EVERYWHERE)
