@@ -3,12 +3,10 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
+from command_line import run
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -117,7 +115,6 @@ def test_a_label_is_a_text_too():
 
 
 def test_a_sweep_leaves_the_text_alone(tmp_path):
-    root = Path(__file__).parents[2]
     text = "Ida plants ${seed}$ seeds, 'two' a day: ${"
     given = [
         "+experiment=one_shot",
@@ -126,8 +123,7 @@ def test_a_sweep_leaves_the_text_alone(tmp_path):
         "example.answer=7",
         "check=true",
     ]
-    command = [sys.executable, "run.py", "-m", *given, "seed=0,1", f"hydra.sweep.dir={tmp_path}"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    done = run("-m", *given, "seed=0,1", f"hydra.sweep.dir={tmp_path}")
     assert done.returncode == 0, done.stderr
     name = run_name("one_shot", None, given[2:4])
     assert re.findall(rf"{re.escape(name)}/seed([01]): the configuration is sound", done.stdout) == ["0", "1"]
