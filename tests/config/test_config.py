@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from command_line import run
 from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import ConfigError
@@ -59,10 +60,6 @@ def keys(tree: dict, path: str = "") -> set[str]:
     for key, value in tree.items():
         leaves |= keys(value, f"{path}{key}.") if isinstance(value, dict) and value else {f"{path}{key}"}
     return leaves
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "run.py", *arguments], cwd=ROOT, capture_output=True, text=True)
 
 
 # --- every file --------------------------------------------------------------------------------------------
