@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlvr.cli import ConfigError
+from rlvr.cli import ConfigError, hide_transformers_bars
 from rlvr.data.downloads import cache_folder
 
 SUFFIX = ".gguf"
@@ -175,6 +175,7 @@ def _convert(source: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    hide_transformers_bars()
     where = {"pretrained_model_name_or_path": source.parent, "gguf_file": source.name}
     try:
         model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.bfloat16)
