@@ -1,10 +1,11 @@
-"""`python run.py <arguments>` in the test's own process: starting Python and importing torch cost more than what is tested."""
+"""A command in the test's own process: starting Python and importing cost more than what is tested."""
 
 import io
 import os
 import runpy
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(*arguments: str) -> SimpleNamespace:
-    """Its returncode, stdout and stderr. For what ends before a run starts; working folder and environment are put back."""
+    """`python run.py <arguments>`, where it ends before training starts."""
+    return _ran(lambda: runpy.run_path("run.py", run_name="__main__"), "run.py", *arguments)
+
+
+def run_module(module: str, *arguments: str) -> SimpleNamespace:
+    """`python -m <module> <arguments>`."""
+    return _ran(lambda: runpy.run_module(module, run_name="__main__", alter_sys=True), module, *arguments)
+
+
+def _ran(start: Callable[[], object], *argv: str) -> SimpleNamespace:
+    """Its returncode, stdout and stderr; working folder, environment and signal handlers are put back."""
     stdout, stderr = io.StringIO(), io.StringIO()
     kept = (
         sys.argv,
@@ -22,11 +33,11 @@ def run(*arguments: str) -> SimpleNamespace:
         [(one, signal.getsignal(one)) for one in (signal.SIGINT, signal.SIGTERM)],
     )
     os.chdir(ROOT)
-    sys.argv = ["run.py", *arguments]
+    sys.argv = [*argv]
     code = None
     try:
         with redirect_stdout(stdout), redirect_stderr(stderr):
-            runpy.run_path("run.py", run_name="__main__")
+            start()
     except SystemExit as end:
         code = end.code
     finally:

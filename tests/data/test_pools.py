@@ -1,4 +1,4 @@
-"""Which examples a run trains on, and how an answer is scored."""
+"""Which examples a run trains on."""
 
 import hashlib
 import json
@@ -15,9 +15,7 @@ from rlvr.cli import DataError
 from rlvr.config.compose import compose
 from rlvr.data import downloads, pools
 from rlvr.data import protocols as benchmarks
-from rlvr.grading import grade, last_boxed
 from rlvr.planning.plan import plan
-from rlvr.training.rewards import compute_score
 
 
 def test_ranks_are_by_variance_and_ties_keep_the_files_order(data_root):
@@ -187,35 +185,3 @@ def test_a_batch_is_filled_in_blocks():
     rows = pools.training_rows(chosen, 8)
     assert [row["rank"] for row in rows] == [1, 1, 1, 2, 2, 2, 3, 3]
     assert len(pools.training_rows(chosen, 2)) == 3
-
-
-@pytest.mark.parametrize(
-    ("response", "gold", "expected"),
-    [
-        ("so \\boxed{12}", "12", (1.0, "correct")),
-        ("first \\boxed{3}, no: \\boxed{12}.", "12", (1.0, "correct")),
-        ("\\boxed{12} or rather \\boxed{13}", "12", (0.0, "wrong")),
-        ("\\boxed{\\frac{1}{2}}", "0.5", (1.0, "correct")),
-        ("\\boxed{012}", "12", (1.0, "correct")),
-        ("the answer is 12", "12", (0.0, "no_answer")),
-        ("\\boxed{12", "12", (0.0, "no_answer")),
-        ("\\boxed{}", "12", (0.0, "no_answer")),
-    ],
-)
-def test_grade(response, gold, expected):
-    assert grade(response, gold) == expected
-
-
-def test_last_boxed_matches_braces():
-    assert last_boxed("\\boxed{a{b}c} \\boxed{x") == "a{b}c"
-    assert last_boxed("nothing") is None
-
-
-def test_the_format_rule_rewards_any_answer_in_training_and_none_in_evaluation():
-    wrong = {"data_source": "train", "solution_str": "\\boxed{7}", "ground_truth": "12"}
-    assert compute_score(**wrong, rule="outcome")["score"] == 0
-    assert compute_score(**wrong, rule="format")["score"] == 1
-    assert compute_score(**wrong, rule="format")["acc"] == 0
-    assert compute_score(**wrong, extra_info={"split": "test"}, rule="format")["score"] == 0
-    unboxed = {**wrong, "solution_str": "it is 12"}
-    assert compute_score(**unboxed, rule="format")["score"] == 0

@@ -154,6 +154,12 @@ def test_an_answer_outside_a_box_counts_only_where_the_caller_says_so():
     assert grade("The answer is $\\frac{1}{2}$.", "0.5", require_box=False) == CORRECT
 
 
+def test_a_box_that_is_empty_or_never_closed_is_no_answer():
+    for response in ("\\boxed{12", "\\boxed{}", "the answer is 12"):
+        assert grade(response, "12") == (0.0, "no_answer")
+    assert grade(boxed("13"), "12") == (0.0, "wrong")
+
+
 def test_an_empty_label_is_the_callers_error_and_never_a_reward():
     for gold in ("", "  ", "\\boxed{}"):
         assert grade(boxed(""), gold)[0] == 0
@@ -203,6 +209,16 @@ def test_a_test_row_is_judged_up_to_its_stop_text_and_a_training_row_to_its_end(
     assert compute_score("math500", runs_on, "7", {"split": "test"} | sampling)["score"] == 1
     assert compute_score("math500", runs_on, "7", {"split": "test", "sampling": {"n": 1}})["score"] == 0
     assert compute_score("train", runs_on, "8", {"index": 0})["score"] == 1
+
+
+def test_the_format_rule_rewards_any_answer_in_training_and_none_in_evaluation():
+    wrong = {"data_source": "train", "solution_str": "\\boxed{7}", "ground_truth": "12"}
+    assert compute_score(**wrong, rule="outcome")["score"] == 0
+    assert compute_score(**wrong, rule="format")["score"] == 1
+    assert compute_score(**wrong, rule="format")["acc"] == 0
+    assert compute_score(**wrong, extra_info={"split": "test"}, rule="format")["score"] == 0
+    unboxed = {**wrong, "solution_str": "it is 12"}
+    assert compute_score(**unboxed, rule="format")["score"] == 0
 
 
 # ------------------------------------------------------------------ hostile input
