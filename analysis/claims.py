@@ -284,10 +284,11 @@ def ours_of(claim: Claim) -> str:
     """Each of a few numbers with its interval, or below SEEDS seeds that of each seed; of many the lowest and the highest."""
     if len(claim.evidence) > MOST_NUMBERS:
         return _several([one.ours.value for one in claim.evidence])
-    return "; ".join(_ours(one) for one in claim.evidence)
+    return "; ".join(number_of(one) for one in claim.evidence)
 
 
-def _ours(one: Evidence) -> str:
+def number_of(one: Evidence) -> str:
+    """The number with its interval; with the share of seeds where a mean describes no run; below SEEDS seeds that of each seed."""
     if one.seeds >= SEEDS:
         ends = one.verdict.ends if one.verdict and one.verdict.share else ""
         return f"{printed(one.ours.value, '+.1f')}, {ends}" if ends else f"{one.ours:+.1f}"
@@ -325,7 +326,7 @@ def said(claim: Claim) -> str:
 def short_markdown(claims: Sequence[Claim]) -> str:
     """README.md's table: the numbers that `in_readme` names, one in a cell; of two-ended outcomes also the seeds that end high."""
     shown = [(claim, one) for claim in claims for one in claim.evidence if one.in_readme]
-    lines = [(one.in_readme or "", printed(one.paper, "+.1f"), _ours(one), one.said) for _, one in shown]
+    lines = [(one.in_readme or "", printed(one.paper, "+.1f"), number_of(one), one.said) for _, one in shown]
     return _table(("claim", "paper", _ours_header([claim for claim, _ in shown]), "verdict"), lines)
 
 

@@ -1,6 +1,8 @@
 """What a gain is made of: did the model learn to finish its answers, to box them, or to calculate? Or did it know the test?
 
-    python -m analysis.gain run=runs/tiny/tiny/one_shot/seed0 [benchmark=tiny500] [step=60]
+    python -m analysis.gain run=runs/tiny/tiny/one_shot/seed0 [benchmark=tiny500] [step=60] [out=results/gain.csv]
+
+With `out` the numbers are also kept as CSV, which `python -m analysis.report` shows.
 
 Reads stored answers alone (`python -m rlvr.evaluate`), of the base model (step 0) and of one later step, to the same problems.
 
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -31,8 +34,15 @@ from rlvr.runs import samples
 from rlvr.runs.evaluations import rows_of_problems
 from rlvr.runs.folder import RunFolder, step_files
 from rlvr.runs.plain_files import read_json
-from rlvr.stats import Interval, Part
+from rlvr.stats import Interval, Part, printed
 
+BY_KIND, BY_BUDGET, ANSWERS = "what the base did", "tokens at most", "answers, %"
+# Of each part's table, the columns beside its name.
+HEADS = {
+    BY_KIND: ("% of its answers", "", "points of the gain"),
+    BY_BUDGET: ("base, %", "trained, %", "gain, points"),
+    ANSWERS: ("base", "trained", ""),
+}
 KINDS = ("right", "cut off", "code", "no box", "boxed and wrong")
 COLUMNS = ["id", "response", "score", "boxed", "truncated", "response_tokens"]
 BUDGETS = 6  # halvings of the longest answer allowed
@@ -99,6 +109,7 @@ class Options:
     run: Path = option("the run folder")
     benchmark: str | None = option("default: the first that the run evaluates besides validation", None)
     step: int | None = option("the trained model; default: the last step evaluated", None, at_least=1)
+    out: Path | None = option("a CSV file that also gets the numbers", None)
 
 
 def report(options: Options) -> None:
@@ -124,23 +135,52 @@ def report(options: Options) -> None:
         f"{name}, {len(base.ids)} problems: base {accuracies[0]:.1f}, step {step} {accuracies[1]:.1f}, gain {gain:+.1f} points",
         soft_wrap=True,
     )
-    rows = [[kind, f"{100 * share:.1f}", f"{points:+.1f}"] for kind, (share, points) in by_kind(base, trained).items()]
-    _table(screen, ["what the base did", "% of its answers", "points of the gain"], rows)
-    longest = int(max(base.tokens.max(), trained.tokens.max()))
-    budgets = by_budget(base, trained, _limit(folder, name) or longest)
-    rows = [
-        [str(tokens), *(f"{one:.1f}" for one in both), f"{change:+.1f}"] for tokens, (*both, change) in budgets.items()
-    ]
-    _table(screen, ["tokens at most", "base, %", f"step {step}, %", "gain, points"], rows)
-    counted = {
-        "boxed": lambda a: a.boxed,
-        "boxed and wrong": lambda a: a.boxed & (a.score < 1),
-        "cut off": lambda a: a.truncated,
-    }
-    rows = [[what, *(f"{100 * of(one).mean():.1f}" for one in (base, trained))] for what, of in counted.items()]
-    _table(screen, ["answers, %", "base", f"step {step}"], rows)
+    made_of = parts(base, trained, _limit(folder, name))
+    for part, rows in made_of.groupby("part", sort=False):
+        shown = Table(str(part), *(title for title in HEADS[str(part)] if title), box=None, pad_edge=False)
+        for column in shown.columns[1:]:
+            column.justify = "right"
+        for row in rows.itertuples():
+            values = (printed(row.base, ".1f"), printed(row.trained, ".1f"))
+            points = f"{Interval(row.gain, row.low, row.high):+.1f}" if row.gain == row.gain else ""
+            shown.add_row(row.row, *(value for value in (*values, points) if value))
+        screen.print(shown)
+        screen.print()
     for line in _beside(folder, name, base, step):
         screen.print(line, soft_wrap=True)
+    if options.out is not None:
+        _keep(
+            made_of, {"run": "/".join(folder.path.resolve().parts[-4:]), "benchmark": name, "step": step}, options.out
+        )
+
+
+def parts(base: Answers, trained: Answers, limit: int | None) -> pd.DataFrame:
+    """A line for each number, in percent and points: part, row, base, trained, gain with low and high; NaN where a part has none.
+
+    limit: tokens of the longest answer allowed.
+    """
+    lines: list[tuple] = []
+    for kind, (share, points) in by_kind(base, trained).items():
+        lines.append((BY_KIND, kind, 100 * share, np.nan, points.value, points.low, points.high))
+    longest = limit or int(max(base.tokens.max(), trained.tokens.max()))
+    for tokens, (first, last, change) in by_budget(base, trained, longest).items():
+        lines.append((BY_BUDGET, str(tokens), first.value, last.value, change.value, change.low, change.high))
+    for what in ("boxed", "boxed and wrong", "cut off"):
+        shares = [100 * {"boxed": a.boxed, "boxed and wrong": a.boxed & (a.score < 1), "cut off": a.truncated}[what].mean()
+                  for a in (base, trained)]  # fmt: skip
+        lines.append((ANSWERS, what, *shares, np.nan, np.nan, np.nan))
+    return pd.DataFrame(lines, columns=["part", "row", "base", "trained", "gain", "low", "high"])
+
+
+def _keep(made_of: pd.DataFrame, about: dict[str, Any], out: Path) -> None:
+    """Put the numbers into a CSV file, in the place of earlier ones of the same run, benchmark and step."""
+    table = made_of.assign(**about)[[*about, *made_of.columns]]
+    if out.exists():
+        before = pd.read_csv(out, dtype={"row": str})
+        table = pd.concat([before[(before[list(about)] != pd.Series(about)).any(axis=1)], table])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out, index=False, float_format="%.4g", lineterminator="\n")
+    print(out)
 
 
 def _limit(folder: RunFolder, benchmark: str) -> int | None:
@@ -176,16 +216,6 @@ def _beside(folder: RunFolder, benchmark: str, base: Answers, step: int) -> list
     else:
         lines.append(f"contamination: {command} contamination=true")
     return lines
-
-
-def _table(screen: Console, columns: list[str], rows: list[list[str]]) -> None:
-    shown = Table(box=None, pad_edge=False)
-    for place, column in enumerate(columns):
-        shown.add_column(column, justify="right" if place else "left")
-    for row in rows:
-        shown.add_row(*row)
-    screen.print(shown)
-    screen.print()
 
 
 if __name__ == "__main__":

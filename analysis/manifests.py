@@ -4,6 +4,7 @@ A table has rows (what is trained) and columns (what is measured); a figure has 
 
     kind        table, figure or post_saturation
     paper       stem of a file in analysis/paper; left out in a table of one's own
+    see         of a figure: what to look for, a sentence for its caption
     base_model  conf/base_model at scale=paper; a smaller scale's own model (conf/scale) stands for that of scale=paper
     selection   best_average (one checkpoint, best mean of the tests), best_each (each column its own), validation (best on
                 `validation`), last, or step. The first two choose on the test problems, as the paper does: the report
@@ -121,6 +122,7 @@ class Manifest:
     panels: tuple[Panel, ...] = ()
     facts: tuple[Fact, ...] = ()
     paper: str | None = None
+    see: str = ""
     base_model: str = MAIN_MODEL
     selection: str = "last"
     seeds: tuple[int, ...] = ()  # that a launch asks for; all that are there are drawn

@@ -1,5 +1,6 @@
 """What the report's index.html says of a claim, a table, a run: plain values for its template, and strips of dots as SVG."""
 
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -16,7 +17,6 @@ from analysis.tables import Cell, Table
 from analysis.verdicts import FEW, SEEDS
 from rlvr.stats import Interval, printed
 
-OPEN = ("table05_loss_ablation", "table08_main")  # the other tables unfold on a click
 REFERENCE = "one_shot"  # the run of the same scale, and where it can be seed, that others are told apart from
 MARKS = {"not reproduced": ("no", "✗"), "too noisy to say": ("noisy", "?"), "too few seeds": ("noisy", "·")}
 MARKS |= dict.fromkeys(("reproduced", "direction reproduced"), ("yes", "✓"))
@@ -91,34 +91,55 @@ def table_for_page(tables: Sequence[Table]) -> dict[str, Any]:
     ]
     return {
         "stem": manifest.stem, "name": name_of(manifest), "title": manifest.title, "parts": parts,
-        "open": manifest.stem in OPEN, "discrepancies": [f"row {row}: {text}" for row, text in known.items()],
+        "discrepancies": [f"row {row}: {text}" for row, text in known.items()],
         "has_runs": any(part["rows"] for part in parts), "columns": [*(c.name for c in manifest.columns), *(fact.name for fact in manifest.facts)],
         "numbers": numbers if manifest.paper else [],
     }  # fmt: skip
 
 
-def claim_for_page(claim: Claim, drawn: set[str], tables: set[str]) -> dict[str, Any]:
-    """One row of the first screen."""
+def claim_for_page(claim: Claim) -> dict[str, Any]:
+    """A claim of the first screen: a line for each of its numbers, or of many one line with the lowest and the highest."""
     run = [one for one in claim.evidence if one.verdict]
-    alone = run[0] if len(run) == 1 else None
-    marks = alone.by_seed if alone else [one.ours.value for one in run]
-    interval = alone.ours if alone else Interval(float("nan"))
-    values = [
-        0.0,
-        interval.low,
-        interval.high,
-        *(value for one in run for value in (one.paper, *one.by_seed, one.ours.value)),
+    numbers = [0.0] + [
+        value for one in run for value in (one.paper, one.ours.value, one.ours.low, one.ours.high, *one.by_seed)
     ]
-    span = (float(np.nanmin(values)), float(np.nanmax(values)))
-    evidence = [(one.what, printed(one.paper, "+.1f"), f"{one.ours:+.1f}", one.word, link_to(one.picks), one.source)
-                for one in claim.evidence]  # fmt: skip
+    span = (float(np.nanmin(numbers)), float(np.nanmax(numbers)))
+    lines = [
+        {"what": one.what, "paper": printed(one.paper, "+.1f"), "ours": claims.number_of(one), "word": one.said,
+         "strip": strip(one.by_seed, one.ours, one.paper, span, True) if one.verdict else "", "link": link_to(one.picks)}
+        for one in claim.evidence
+    ]  # fmt: skip
+    values = [one.ours.value for one in run]
+    summary = {"what": f"{len(lines)} numbers", "paper": claims.paper_of(claim), "ours": claims.ours_of(claim) if run else "",
+               "word": claims.said(claim), "strip": strip(values, Interval(float("nan")), float("nan"), span, True) if run else ""}  # fmt: skip
     return {
-        "claim": claim.claim, "where": claim.where, "word": claims.said(claim), "mark": CLAIM_MARKS[claim.mark],
-        "paper": claims.paper_of(claim), "ours": claims.ours_of(claim) if run else "",
-        "strip": strip(marks, interval, alone.paper if alone else float("nan"), span, True) if run else "",
-        "evidence": evidence, "missing": claim.missing, "settles": claim.settles, "scale": claim.scale,
-        "figure": claim.figure if claim.figure in drawn else None, "tables": tables,
+        "claim": claim.claim, "where": claim.where, "id": _anchor(claim), "mark": CLAIM_MARKS[claim.mark],
+        "shown": lines if len(lines) <= claims.MOST_NUMBERS else [summary], "lines": lines, "missing": claim.missing,
+        "settles": claim.settles.replace("to settle this: ", ""),
     }  # fmt: skip
+
+
+def _anchor(claim: Claim) -> str:
+    return "claim-" + re.sub(r"[^a-z]+", "-", claim.claim.lower()).strip("-")[:40]
+
+
+def evidence_for_page(judged: Sequence[Claim], artefacts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tables and figures, each under the first claim that it serves; what serves none stands in the last group.
+
+    also: what a later claim rests on too, as links.
+    """
+    left, names, groups = {one["stem"]: one for one in artefacts}, {one["stem"]: one["name"] for one in artefacts}, []
+    for claim in judged:
+        stems = dict.fromkeys(filter(None, [claim.figure, *(one.source for one in claim.evidence)]))
+        own = [left.pop(stem) for stem in stems if stem in left]
+        also = [
+            (stem, names[stem]) for stem in stems if stem in names and names[stem] not in {one["name"] for one in own}
+        ]
+        groups.append(
+            {"claim": claim.claim, "id": _anchor(claim), "mark": CLAIM_MARKS[claim.mark], "own": own, "also": also}
+        )
+    title = "Other tables and figures" if judged else "Tables and figures"
+    return [*groups, {"claim": title, "id": "others", "mark": None, "own": [*left.values()], "also": []}]
 
 
 def name_of(manifest: Manifest) -> str:

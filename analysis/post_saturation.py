@@ -33,8 +33,10 @@ def report(run: Run) -> list[str]:
         return [f"{run.folder.path}: no training step yet, no figure"]
     benchmarks = [name for name in run.scores if f"eval/{name}/accuracy" in run.metrics]  # evaluated while it trained
     draw_run(run, benchmarks).savefig(run.folder.figure_path, dpi=200)
-    at = "never" if run.saturation is None else f"from step {run.saturation}"
-    lines = [f"training accuracy of {SATURATED:.0%} over {WINDOW:,} rollouts: {at}"]
+    ceiling = f"training accuracy of {SATURATED:.0%} over {WINDOW:,} rollouts"
+    if run.saturation is None:
+        return [f"{ceiling}: never, so there is no gain after saturation"]
+    lines = [f"{ceiling}: from step {run.saturation}"]
     for name in benchmarks:
         if gain := gain_after_saturation([run], [name]):
             start, to = gain.spans[0]

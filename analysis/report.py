@@ -33,7 +33,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from analysis import claims, figures, headers, needed_runs, table_files
 from analysis.manifests import Manifest, check_columns, load_manifests
 from analysis.page_answers import in_link, store_responses, store_run, stored_path, untrained
-from analysis.page_values import CLAIM_MARKS, about_run, as_html, by_benchmark, claim_for_page, name_of, table_for_page
+from analysis.page_values import (
+    CLAIM_MARKS,
+    about_run,
+    as_html,
+    by_benchmark,
+    claim_for_page,
+    evidence_for_page,
+    name_of,
+    table_for_page,
+)
 from analysis.post_saturation import around_saturation
 from analysis.results import RESULTS, ROOT, load, untracked
 from analysis.run_data import Run
@@ -47,6 +56,7 @@ PAGES = ("responses.html", "run.html", "page.js", "page.css")
 FOLDERS = ("tables", "figures", "data")
 README = ROOT / "README.md"
 RESULTS_PAGE = ROOT / "docs" / "results.md"
+GAIN = "gain.csv"  # of analysis.gain
 HEADLINE = "figure02_post_saturation"
 DRAWERS = 2  # processes that draw beside this one; each has a copy of the runs' numbers
 _runs: Sequence[Run] = ()  # of a drawing process
@@ -63,7 +73,13 @@ def draw_figure(manifest: Manifest, out: Path) -> dict[str, Any]:
     scales = (s for s in Estimator(_runs).scales if figures.shown_panels(manifest, s, _runs))
     scale = next(scales, None)
     width, height, alt = figures.write(manifest, scale, _runs, out)
-    about = {"stem": manifest.stem, "name": name_of(manifest), "title": manifest.title, "scale": scale}
+    about = {
+        "stem": manifest.stem,
+        "name": name_of(manifest),
+        "title": manifest.title,
+        "see": manifest.see,
+        "scale": scale,
+    }
     if manifest.stem == HEADLINE:
         first = [panel for panel, _ in figures.shown_panels(manifest, scale, _runs)][:1]
         figures.write(replace(manifest, stem="headline", panels=tuple(first)), scale, _runs, out)
@@ -77,6 +93,7 @@ def build(
     track: Callable[..., Iterable] = untracked,
     left_out: Sequence[str] = (),
     claimed: Sequence[dict[str, Any]] = (),
+    results: Path | None = None,
 ) -> Path:
     """Write the whole folder, replacing what an earlier report left there; returns index.html. ConfigError where other files
     would be lost.
@@ -118,21 +135,23 @@ def build(
         for name, frame in {"post_saturation": saturation, "selection_inflation": flattered}.items():
             frame.to_csv(out / "tables" / f"{name}.csv", index=False, float_format="%.4g")
         shown = list(track(drawing, total=len(of_figures), description="figures"))
+    made_of = (
+        pd.read_csv(results / GAIN, dtype={"row": str}) if results and (results / GAIN).exists() else pd.DataFrame()
+    )
     with_runs = [figure for figure in shown if figure["scale"]]
-    stems = {figure["stem"] for figure in with_runs}
     headline = next((figure for figure in shown if figure["stem"] == HEADLINE), None)
     page = Environment(loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True)
     about = {
         "runs": as_html(pd.DataFrame([about_run(run, runs) for run in runs]), "runs-table", "Runs and their cost"),
         "hours": sum(run.hours for run in runs),
         "scales": sorted(Counter(run.scale for run in runs).items()),
-        "claims": [claim_for_page(claim, stems, {m.stem for m in of_tables}) for claim in judged],
+        "claims": [claim_for_page(claim) for claim in judged],
+        "evidence": evidence_for_page(judged, [*drawn, *with_runs]),
         "counts": Counter(CLAIM_MARKS[claim.mark][2] for claim in judged),
         "headline": headline,
         "saturation": as_html(saturation, "saturation-table", "Before and after saturation"),
-        "tables": drawn,
-        "figures": with_runs,
         "papers": [figure for figure in shown if not figure["scale"]],
+        "gain": as_html(made_of, "gain-table", "What gains are made of"),
         "inflation": as_html(by_benchmark(flattered), "inflation-table", "What choosing on the tests flatters"),
         "left_out": left_out,
     }
@@ -198,7 +217,7 @@ def report(options: Options) -> None:
         if options.missing:
             return print_missing(own, options.scale, runs)
         claimed = [] if options.table else claims.read(manifests)
-        index = build(runs, options.out, own, progress.track, left_out, claimed)
+        index = build(runs, options.out, own, progress.track, left_out, claimed, options.results)
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
     print(f"{len(runs)} runs; {index} ({index.stat().st_size / 1000:.0f} kB)")

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.needed_runs import Planned
 from experiments.run_states import Standing, standing
-from rlvr.cli import ConfigError, did_you_mean
+from rlvr.cli import ConfigError, did_you_mean, usable_cores
+from rlvr.planning import machine
 from rlvr.runs.plain_files import RunFolderError
 
 if TYPE_CHECKING:
     from analysis.manifests import Manifest
+
+
+Answer = float | ConfigError | None  # hours of a run, None where they are not known; or why it cannot run
 
 
 def manifest(name: str) -> Manifest:
@@ -54,33 +61,50 @@ def there(run: Planned, found: Standing) -> Outcome | None:
 def survey(wanted: Iterable[Planned], here: bool, queued: Mapping[Path, str] = {}) -> list[Outcome]:
     """What is to be done with every run, what is to be resumed first. here: on this machine, now. queued: folder -> job of
     the runs that a cluster has already."""
-    answers: dict[Planned, float | ConfigError | None] = {}
-    outcomes = [
-        Outcome(run, "queued", f"as {job}")
-        if (job := queued.get(run.folder.path.resolve()))
-        else _surveyed(run, here, answers)
-        for run in wanted
-    ]
+    outcomes: list[Outcome] = []
+    todo: list[tuple[Planned, Standing]] = []
+    for run in wanted:
+        found = standing(run.folder)
+        if job := queued.get(run.folder.path.resolve()):
+            outcomes.append(Outcome(run, "queued", f"as {job}"))
+        elif (out := there(run, found)) is not None:
+            outcomes.append(out)
+        else:
+            todo.append((run, found))
+    answers: dict[Planned, Answer] = {}
+    kinds = {
+        replace(run, seed=0): run for run, _ in reversed(todo)
+    }  # runs that differ in their seed only are asked once
+    for kind, answer in zip(kinds, _answers([*kinds.values()], here), strict=True):
+        answers[kind] = answers[kinds[kind]] = answer
+    for run, found in todo:
+        answer = answers.get(run, answers[replace(run, seed=0)])
+        if (
+            isinstance(answer, RunFolderError) and kinds[replace(run, seed=0)] != run
+        ):  # the fault of another seed's folder
+            answer = _answer(run, here)
+        if isinstance(answer, ConfigError):
+            outcomes.append(Outcome(run, "refused", str(answer)))
+            continue
+        left = None if answer is None else answer * (1 - (found.step or 0) / (found.steps or 1))
+        outcomes.append(Outcome(run, "start" if found.state == "new" else "resume", hours=left))
     return sorted(outcomes, key=lambda out: out.word != "resume")
 
 
-def _surveyed(run: Planned, here: bool, answers: dict[Planned, float | ConfigError | None]) -> Outcome:
-    """One run of a survey. answers: what was asked of runs that differ in their seed only; their folders are their own."""
-    found, alike = standing(run.folder), replace(run, seed=0)
-    if (out := there(run, found)) is not None:
-        return out
-    if alike not in answers:
-        try:
-            answers[alike] = hours(run, here)
-        except RunFolderError as error:
-            return Outcome(run, "refused", str(error))
-        except ConfigError as error:
-            answers[alike] = error
-    answer = answers[alike]
-    if isinstance(answer, ConfigError):
-        return Outcome(run, "refused", str(answer))
-    left = None if answer is None else answer * (1 - (found.step or 0) / (found.steps or 1))
-    return Outcome(run, "start" if found.state == "new" else "resume", hours=left)
+def _answers(runs: list[Planned], here: bool) -> list[Answer]:
+    """`hours` of each run, or why it is refused; several runs on all cores."""
+    if len(runs) < 4 or not hasattr(os, "fork"):
+        return [_answer(run, here) for run in runs]
+    machine.fp32_flops()  # measured once, while the cores are free
+    with ProcessPoolExecutor(usable_cores(), get_context("fork")) as pool:
+        return list(pool.map(_answer, runs, [here] * len(runs)))
+
+
+def _answer(run: Planned, here: bool) -> Answer:
+    try:
+        return hours(run, here)
+    except ConfigError as error:
+        return error
 
 
 def hours(run: Planned, here: bool) -> float | None:

@@ -196,3 +196,12 @@ def _put(tree: dict, below: list[str], text: str, argument: str) -> None:
         tree.setdefault(below[0], {})[below[1]] = text if below[1] in ("file", "grader") else yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(f"{argument}: a bracket or a quote does not close") from None
+
+
+def hide_transformers_bars() -> None:
+    """Call before transformers loads or writes a model: its progress bars stay off the screen, those of downloads stay on."""
+    from huggingface_hub.utils import enable_progress_bars
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    enable_progress_bars()

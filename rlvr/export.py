@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rlvr.cli import ConfigError, command, option
+from rlvr.cli import ConfigError, command, hide_transformers_bars, option
 
 LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "NOTICE", "USE_POLICY.md")
 CONVERTER = "convert_hf_to_gguf.py"
@@ -90,6 +90,7 @@ def _write_model(path: str, template: str, config: dict, dtype: str | None, out:
     from rlvr.verl_torch import stop_texts
     from rlvr.verl_torch.generation import end_tokens
 
+    hide_transformers_bars()
     model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype) if dtype else "auto")
     tokenizer = AutoTokenizer.from_pretrained(path)
     if (text := chat_template(template)) is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from command_line import run_module
 
 from rlvr.cli import ConfigError, command, option, read, usable_cores, usage
 
@@ -18,10 +19,6 @@ COMMANDS = sorted(
     for file in (ROOT / folder).rglob("*.py")
     if "sys.exit(command(" in file.read_text() and file.name != "cli.py"
 )
-
-
-def run(module, *arguments):
-    return subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True)
 
 
 def test_every_program_of_the_project_reads_its_options_here():
@@ -48,10 +45,11 @@ def test_help_has_the_options_and_an_example_and_loads_nothing_heavy(module):
     assert done.stdout.splitlines()[-1] == "HEAVY []"
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")  # the module may be imported already
 # experiments.launch hands such a key to run.py, which knows it or names it (tests/experiments/test_launch.py).
 @pytest.mark.parametrize("module", [module for module in COMMANDS if module != "experiments.launch"])
 def test_an_unknown_option_is_one_line(module):
-    done = run(module, "nonsense=1")
+    done = run_module(module, "nonsense=1")
     assert done.returncode == 1 and done.stderr.startswith("error: nonsense=1: expected key=value; ")
     assert done.stderr.count("\n") == 1 and done.stdout == ""
 

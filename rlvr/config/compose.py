@@ -26,17 +26,17 @@ from rlvr.data import gguf
 from rlvr.runs.free_text import as_written, for_hydra, in_quotes, protected
 from rlvr.runs.naming import science
 
-# Written on the command line as they are: question and answer of an own example, a label, and every path.
+# Users write these on the command line without Hydra's quotes: a question and an answer, a label, and every path.
 FREE_TEXT = ("example.question", "example.answer", "label.text")
 PATHS = ("runs_dir", "data_root", "base_model.path", "pool.ranking")
 
 
 @cache
 def own_base_model(model: str) -> str:
-    """The choice of group `base_model` for a folder, a GGUF file or a Hugging Face id that has no file in `conf/base_model`.
+    """Register a folder, a GGUF file or a Hugging Face id as a choice of group `base_model`; returns its name.
 
-    Its context is read from its config.json or header, and its prompts are of the tokenizer's own chat template, or of none
-    where it has none. ConfigError when they cannot be had.
+    The context length is read from config.json or the GGUF header. Prompts use the tokenizer's chat template, or `none` if it has
+    none. ConfigError when the model cannot be read.
     """
     if gguf.is_gguf(model):
         path = str(gguf.located(model))
@@ -82,10 +82,12 @@ def _written(path: str, chat: bool, context_tokens: int, architecture: dict | No
     name = re.sub(r"\W+", "_", Path(path).name.removesuffix(gguf.SUFFIX).lower()).strip("_")
     if name in group_options("base_model"):
         name = f"own_{name}"
-    # The last two hold for scale=paper only, which a model without a file of its own takes from the paper's main model.
+    main = OmegaConf.load(
+        CONF / "base_model" / "qwen2_5_math_1_5b.yaml"
+    )  # the paper's: what scale=paper takes for the others
     written = {"name": name, "path": path, "revision": None, "template": "chat" if chat else "none",
                "context_tokens": context_tokens, "architecture": architecture,
-               "paper_steps": 2000, "paper_response_tokens": 3072}  # fmt: skip
+               "paper_steps": main.paper_steps, "paper_response_tokens": main.paper_response_tokens}  # fmt: skip
     ConfigStore.instance().store(name, written, group="base_model")
     return name
 
@@ -98,10 +100,10 @@ def prepare() -> None:
 
 
 def quoted(argument: str) -> str:
-    """A command-line argument with its free text in quotes for Hydra, whose grammar gives commas and braces a meaning.
+    """A command-line argument with its free text or path in quotes: commas and braces mean something in Hydra's grammar.
 
-    So is a path, `~` being the home folder; one that holds a comma is a sweep only where each part is there. A path may hold
-    an interpolation, a text holds none.
+    `~` is the home folder. Paths separated by commas are a sweep if each of them exists. A path may hold an interpolation; in a
+    text, `${` is text.
     """
     key, equals, value = argument.partition("=")
     if key == "base_model" and ("/" in value or value.startswith("~") or value.endswith(gguf.SUFFIX)):
@@ -145,7 +147,7 @@ def compose(*overrides: str, conf: Path = CONF) -> DictConfig:
 
 
 def protect_examples(cfg: DictConfig) -> None:
-    """Questions and answers in a file of conf/ are texts, too: nothing in them is an interpolation."""
+    """Keep `${` in questions and answers of the files in conf/ as text, not as an interpolation."""
     for group, keys in ((cfg.example, ("question", "answer")), (cfg.train_set, ("examples",))):
         raw = as_written(OmegaConf.to_container(group, resolve=False))
         group.update({key: protected(raw[key]) for key in keys})
@@ -184,7 +186,7 @@ def _base(scale: str, base_model: str) -> DictConfig:
 
 
 def explain(error: Exception) -> str:
-    """One line with a remedy for what Hydra says in several."""
+    """Hydra's error in one line, with a remedy."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         close = get_close_matches(choice, error.options, n=1)

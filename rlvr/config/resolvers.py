@@ -36,7 +36,7 @@ def register_resolvers() -> None:
 
 
 def _with_containers(resolver: Callable[..., Any]) -> Callable[..., Any]:
-    """A resolver sees a user's texts as they were written. `--cfg job --resolve` ends at a resolver's plain list."""
+    """Hand a resolver the user's texts as written, and return lists as OmegaConf's (`--cfg job --resolve` fails on plain ones)."""
 
     def resolve(*arguments: Any) -> Any:
         value = protected(resolver(*as_written(arguments)))
@@ -89,7 +89,7 @@ def train_set_name(ranks: Any) -> str:
 
 
 def trackers(tracking: str) -> list[str]:
-    """verl's loggers for `tracking`; whether W&B is online, and where TensorBoard writes, says the environment of its process."""
+    """verl's loggers for `tracking`. W&B's mode and TensorBoard's folder are environment variables (rlvr/training/ray_cluster.py)."""
     return {"off": [], "tensorboard": ["tensorboard"]}.get(tracking, ["wandb"])
 
 

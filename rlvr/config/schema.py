@@ -25,7 +25,7 @@ from rlvr.runs.plain_files import LOADER
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
-# Mappings that are handed on as they are: their keys are arguments of somebody else's function.
+# Mappings whose keys are not checked: they are arguments of another library's function, or names that the user gives.
 FREE_FORM = (
     "ray_kwargs.ray_init",
     "benchmarks",

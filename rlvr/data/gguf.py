@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlvr.cli import ConfigError
+from rlvr.cli import ConfigError, hide_transformers_bars
 from rlvr.data.downloads import cache_folder
 
 SUFFIX = ".gguf"
@@ -118,7 +118,7 @@ def header(file: Path) -> tuple[dict[str, Any], dict[str, Stored]]:
 
 
 def described(file: Path) -> dict[str, Any]:
-    """What a file of conf/base_model says of a model: its context, whether it has a chat template, its architecture."""
+    """Context length, whether there is a chat template, and the architecture: the values of a file of conf/base_model."""
     metadata, tensors = header(file)
     kind = metadata.get("general.architecture")
     try:
@@ -138,7 +138,7 @@ def described(file: Path) -> dict[str, Any]:
         context = of["context_length"]
     except KeyError as error:
         raise ConfigError(
-            f"{file}: says nothing of {error}, so it is not a causal language model; give another file"
+            f"{file}: its header has no {error}, so it is not a causal language model; give another file"
         ) from None
     return {"context_tokens": context, "chat": "tokenizer.chat_template" in metadata, "architecture": architecture}
 
@@ -175,6 +175,7 @@ def _convert(source: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    hide_transformers_bars()
     where = {"pretrained_model_name_or_path": source.parent, "gguf_file": source.name}
     try:
         model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.bfloat16)

@@ -1,4 +1,4 @@
-"""What a row of somebody's data says: your own training examples, pools and benchmarks are all read here.
+"""Reads questions and answers from a user's files: training examples, pools and benchmarks.
 
     python run.py +experiment=one_shot example.question="What is 17 * 3?" example.answer=51
     python run.py +experiment=one_shot example.file=my_problem.yaml

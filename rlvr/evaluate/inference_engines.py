@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 
-from rlvr.cli import ConfigError
+from rlvr.cli import ConfigError, hide_transformers_bars
 from rlvr.verl_torch.generation import Completion, Generator, Sampling, end_tokens, rows_in_memory
 
 ENGINES = ("torch", "vllm")
@@ -68,6 +68,7 @@ def _from_pretrained(kind: str, path: str, **options: Any) -> Any:
     """What transformers' class `kind` reads at a path; ConfigError with the remedy when it cannot."""
     import transformers
 
+    hide_transformers_bars()
     try:
         return getattr(transformers, kind).from_pretrained(path, **options)
     except (OSError, ValueError) as error:

@@ -1,7 +1,7 @@
 """What the base model answers to the training examples before any training: can anything be learned from them?
 
-`rlvr.training.train_run` runs it for own examples and for replaced labels; in a process of its own, so that the driver stays light
-and the memory is free again before Ray starts.
+`rlvr.training.train_run` calls it for a user's own examples and for replaced labels. The model runs in a process of its own, so
+that its memory is free again before Ray starts.
 """
 
 import json

@@ -96,10 +96,10 @@ GROUP_KEYS = {"train_set": "train_set.ranks", "label": "label.name", "reward_rul
 
 
 def compare(cfg: DictConfig) -> list[dict]:
-    """One row a setting: name, key, here, paper, authors, where, mark.
+    """One row for each setting: name, key, here, paper, authors, where, mark.
 
-    mark is "" where all that is stated agrees, "authors" or "paper" where the run follows one of two that disagree, and
-    otherwise says what brought the difference: "experiment", "scale", "hardware", or "changed".
+    mark: "" if the run agrees with every source that states a value; "authors" or "paper" if these disagree and the run follows
+    one of them; otherwise where the difference comes from: "experiment", "scale", "hardware", or "changed".
     """
     settings: tuple[Setting, ...] = SETTINGS
     if cfg.algorithm.adv_estimator == "gae":

@@ -1,4 +1,4 @@
-"""What can be known to fail before Ray starts: no GPU, weights that cannot be read. One line each, with the remedy."""
+"""Checks of the machine and the weights before Ray starts. Each error is one line with the remedy."""
 
 import os
 import re
@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from rlvr.runs.folder import existing
 
 # Matrix products in bf16 over those in fp32, by the best that the processor has. Measured on one core with ONEDNN_MAX_CPU_ISA:
 # fp32 116 GFLOP/s; bf16 74 with AVX512-BF16, 27 with AVX512, 13 with AVX2; with AMX 700 against 50 to 100, on another machine.
-BF16_RATE = {"amx_bf16": 8, "avx512_bf16": 0.63, "avx512f": 0.25, "avx2": 0.12}
+BF16_RATE = {"amx_bf16": 8, "avx512_bf16": 0.63, "avx512f": 0.25, "avx2": 0.125}
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def processor_notes(asked: Devices, flags: frozenset[str] | None) -> list[str]:
     ]
 
 
+@cache
 def fp32_flops() -> float:
     """FLOP/s of fp32 matrix products on all cores, measured in some 50 ms."""
     import numpy as np
@@ -114,7 +116,7 @@ def check_machine(asked: Devices) -> None:
 
 
 def check_slots(asked: Devices, there: float, where: str) -> None:
-    """ConfigError when Ray has fewer CPU slots than the run takes: it would wait for them for ever, and in silence."""
+    """ConfigError when Ray has fewer CPU slots than the run takes: it would wait for ever without a message."""
     if asked.slots > there:
         key = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
         fewer = f"{key}=1 saves {asked.storage_units - 1}, and " if asked.storage_units > 1 else ""
@@ -148,7 +150,7 @@ def count_gpus() -> int:
 
 
 def this_machine(asked: Devices, runs_dir: Path) -> Machine:
-    """This machine, as far as the run would use it: one without the GPUs it asks for only plans for another."""
+    """What this machine has. If the run asks for GPUs that it lacks, the plan is for another machine, and only the cores are known."""
     cores = usable_cores()
     if asked.device == "cuda" and (asked.elsewhere or count_gpus() < asked.devices_per_node):
         return Machine(None, None, None, cores)

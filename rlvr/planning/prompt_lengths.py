@@ -1,6 +1,6 @@
-"""Do all prompts fit? Counted with the model's own tokenizer before anything starts, without loading transformers.
+"""Do all prompts fit? They are counted with the model's tokenizer before a start, without loading transformers.
 
-A CPU run ends at a prompt longer than `scale.max_prompt_tokens`; verl's own agent loop cuts it on the left without a word.
+On a CPU a prompt longer than `scale.max_prompt_tokens` ends the run; verl's own agent loop cuts it on the left and says nothing.
 """
 
 import json

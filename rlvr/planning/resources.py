@@ -190,14 +190,25 @@ def _host_gib(load: Workload, a: Architecture) -> float:
         tokens, bytes_each = load.micro_batch_tokens, 2 if load.bf16 else 4
         logits = LOGITS_COPIES * min(tokens * a.vocabulary, CHUNK_OF_LOGITS)
         activations = (bytes_each * tokens * a.layers * (16 * a.hidden + 3 * a.intermediate) + 4 * logits) / GIB
-        # Adapters stand on frozen weights, which are the reference too. Each worker has the rollout's weights as well.
-        copies = 2 if load.lora_rank else 1 + load.devices_per_node
-        state = 16 * (load.trained + (load.trained_models - 1) * a.parameters) / GIB
-        return CPU_PROCESSES_GIB + state + copies * bytes_each * weights + devices * activations
+        copies = load.devices_per_node + (
+            load.lora_rank is None
+        )  # the rollouts', and the reference's where there are no adapters
+        return CPU_PROCESSES_GIB + _training_gib(load) + copies * bytes_each * weights + devices * activations
     offloaded = 4 * load.offload_weights + 8 * load.offload_optimizer + 16 * load.offload_all
     kept = load.trained_models * offloaded + 4 * load.offload_reference
     saved = 4 + 2  # a checkpoint's full state on rank 0, and its bf16 copy
     return DRIVER_GIB + devices * GPU_PROCESS_GIB + weights * (kept / load.nodes + saved)
+
+
+def _training_gib(load: Workload) -> float:
+    """Weights, gradients and Adam's moments; adapters stand on frozen weights, which are the reference too."""
+    frozen = (2 if load.bf16 else 4) * load.architecture.parameters if load.lora_rank else 0
+    return (frozen + 16 * (load.trained + (load.trained_models - 1) * load.architecture.parameters)) / GIB
+
+
+def _checkpoint_bytes(load: Workload) -> int:
+    frozen = 4 * load.architecture.parameters if load.lora_rank else 0
+    return frozen + 12 * (load.trained + (load.trained_models - 1) * load.architecture.parameters)
 
 
 def _disk_gib(load: Workload, a: Architecture) -> tuple[float, float]:
@@ -207,8 +218,7 @@ def _disk_gib(load: Workload, a: Architecture) -> tuple[float, float]:
     whole = checkpoints if load.states_kept is None else min(checkpoints, load.states_kept)
     weights = max(1, checkpoints // load.weights_every)
     stored = {"bfloat16": 2, "float32": 4}[load.weights_dtype] * a.parameters
-    frozen = 4 * a.parameters if load.lora_rank else 0
-    state = frozen + 12 * (load.trained + (load.trained_models - 1) * a.parameters)
+    state = _checkpoint_bytes(load)
     tokens = MEAN_RESPONSE * load.response_tokens
     responses = load.steps * load.answers_per_step
     responses += (1 + load.steps // load.evaluate_every) * load.evaluation_answers
@@ -284,7 +294,7 @@ def warnings(load: Workload, needed: Needs, machine: Machine) -> list[str]:
     ConfigError for what cannot fit by counting alone: weights that are larger than the memory or the disk they must be on.
     What is unknown about the machine is no reason for anything.
     """
-    weights, state = needed.parameters * 2 / GIB, load.trained_models * 16 * needed.parameters / GIB
+    weights = needed.parameters * 2 / GIB
     found: list[tuple[float, float | None, str]] = []  # needed, there, and how to say it
     if load.device == "cuda":
         memory = machine.gpu_gib or load.gpu["memory_gib"]  # type: ignore[index]
@@ -309,18 +319,18 @@ def warnings(load: Workload, needed: Needs, machine: Machine) -> list[str]:
         found.append((needed.update_gib, memory, f"{where}: an update needs about {needed.update_gib:.0f} GiB; lower "
                       "actor_rollout_ref.actor.ppo_max_token_len_per_gpu, set "
                       "actor_rollout_ref.actor.fsdp_config.offload_policy=true, or use more GPUs"))  # fmt: skip
-    elif machine.host_gib and state > machine.host_gib:
+    elif machine.host_gib and (state := _training_gib(load)) > machine.host_gib:
         raise ConfigError(
             f"hardware={load.hardware}: weights, gradients and Adam's moments alone are {state:.0f} GiB, this machine has "
-            f"{machine.host_gib:.0f}; choose a smaller base_model"
+            f"{machine.host_gib:.0f}; choose a smaller base_model, or lora.rank=32 (adapters)"
         )
     found.append((needed.host_gib, machine.host_gib, f"hardware={load.hardware}: needs about {needed.host_gib:.0f} GiB of "
                   f"main memory, this machine has {machine.host_gib or 0:.0f}; choose a smaller base_model or scale, or lower "
                   "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"))  # fmt: skip
     disk = machine.free_disk_gib
-    if disk is not None and state * 3 / 4 > disk:
+    if disk is not None and (saved := _checkpoint_bytes(load) / GIB) > disk:
         raise ConfigError(
-            f"runs_dir={load.runs_dir}: one checkpoint is {state * 3 / 4:.1f} GiB, {disk:.1f} are free; give another runs_dir"
+            f"runs_dir={load.runs_dir}: one checkpoint is {saved:.1f} GiB, {disk:.1f} are free; give another runs_dir"
         )
     found.append((needed.disk_peak_gib, disk, f"runs_dir={load.runs_dir}: needs about {needed.disk_peak_gib:.1f} GiB, "
                   f"{disk or 0:.1f} are free; raise retention.weights_every or scale.save_every, or give another runs_dir"))  # fmt: skip

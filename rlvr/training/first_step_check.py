@@ -1,5 +1,5 @@
-"""Does the first step of a run show a mistake? A reward that is the same for every response teaches nothing; where the
-cause is a mistake rather than a hard problem, a run of hours should end in its first minute (`scale.fail_fast`).
+"""Does the first step of a run show a mistake? If every response earns the same reward, nothing is learnt. If the cause is a
+mistake in the set-up and not a hard problem, the run ends after its first step (`scale.fail_fast`).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
 """Ends what a driver leaves behind: its processes, their shared memory, and its scratch folder.
 
-Ray's agents outlive it: for a moment where it ended in order, for minutes where its control store was killed, and where the driver
-itself was (kill -9, or by the kernel when memory is short) nothing cleans up. So the driver starts this file as a program, and
-alone holds the other end of its standard input: when that closes, the driver has done with its run, or has ended.
+Ray's agents outlive the driver: briefly after a normal end, for minutes if Ray's control store was killed. If the driver itself is
+killed (kill -9, or by the kernel when memory is short), nothing cleans up. So the driver starts this file as a program and
+holds the other end of its standard input. When that closes, the driver has finished its run or has ended.
 """
 
 import os

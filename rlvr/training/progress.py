@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Mapping
 from statistics import median
 
@@ -14,15 +15,14 @@ from rlvr.runs.folder import RunFolder
 from rlvr.stats import printed
 
 RECENT_STEPS = 20
-
-
-PLAIN_EVERY = 10
+# Without a terminal a line is printed every so many steps, and after so many seconds where steps are slow.
+PLAIN_EVERY, PLAIN_S = 10, 60.0
 
 
 class Follower:
     """Shows the progress of a run folder in a thread, for as long as its `with` block lasts.
 
-    On a terminal one line that changes; elsewhere a line per phase and every `PLAIN_EVERY` steps.
+    On a terminal one line that changes; elsewhere a line per phase, and lines of steps (PLAIN_EVERY, PLAIN_S).
     scale: its steps, evaluate_every and save_every. benchmark: the one whose accuracy is shown, by its name in eval/<name>/accuracy.
     """
 
@@ -36,7 +36,7 @@ class Follower:
         self.lines: list[dict] = []
         self._offset = 0
         self._phase = ""
-        self._printed = -1
+        self._printed, self._printed_at = -1, time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
         # Without redirects: file descriptor 1 is the log by now, and prints of others belong there.
@@ -79,9 +79,10 @@ class Follower:
         if phase != self._phase and step == 0:
             self.console.print(phase)
         self._phase = phase
-        if self.lines and step > self._printed and (step % PLAIN_EVERY == 0 or step == self.steps):
+        due = step % PLAIN_EVERY == 0 or step == self.steps or time.monotonic() - self._printed_at > PLAIN_S
+        if self.lines and step > self._printed and due:
             self.console.print(f"step {step}/{self.steps}  {status}", soft_wrap=True)
-            self._printed = step
+            self._printed, self._printed_at = step, time.monotonic()
 
     def _read(self) -> None:
         path = self.folder.metrics_path

@@ -30,8 +30,9 @@ SCRATCH, OWNER = "rlvr-", "owner"
 SOCKET = "ray/session_2026-01-31_23-59-59_999999_1234567/sockets/plasma_store"
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 
-# glibc gives blocks of 32 MiB and more back when they are freed, and every micro-batch pays for their pages anew (1.7 million page
-# faults and two thirds of the time of a loop that only fills such blocks; none with these). Other C libraries ignore it.
+# By default glibc returns blocks of 32 MiB and more to the system when they are freed, and each micro-batch then takes page faults
+# for them again: 1.7 million, and two thirds of the time, in a loop that only fills such blocks. With these settings it keeps them.
+# Other C libraries ignore the variable.
 KEPT_MEMORY = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1099511627776:glibc.malloc.trim_threshold=1099511627776"
 }
@@ -62,7 +63,7 @@ def train(cfg: DictConfig, folder: RunFolder, asked: Devices) -> None:
         try:
             _start_ray(arguments | {"runtime_env": runtime_env}, over)
             signals.listen()  # Ray's C++ has taken SIGTERM meanwhile
-            if address:  # asked only where it is not known: Ray ends the process when the answer takes too long
+            if address:  # not for a Ray of its own, whose resources are known: Ray ends the process when the answer takes too long
                 machine.check_cluster(asked, ray.cluster_resources())
             runner = ray.remote(TaskRunner).options(num_cpus=0).remote()
             watchdog.wait_for(runner.run.remote(cfg), folder, cfg.watchdog)
@@ -72,8 +73,9 @@ def train(cfg: DictConfig, folder: RunFolder, asked: Devices) -> None:
 
 
 def _use_token() -> None:
-    """Show a cluster the token that Ray has made in this home: `ray start` asks for it as soon as one is there, and `ray.init`
-    shows it only to a cluster that it finds by itself.
+    """Send a cluster the token that Ray keeps in the home folder.
+
+    `ray start` requires it once it exists, and `ray.init` sends it only to a cluster that it finds without an address.
     """
     with suppress(ImportError):  # a Ray without tokens
         from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
@@ -82,11 +84,13 @@ def _use_token() -> None:
 
 
 def _start_ray(arguments: Mapping[str, Any], over: threading.Event) -> None:
-    """Start Ray or join its cluster, in a thread: Ray waits in C++, where no signal is heard, and takes SIGTERM for itself in
-    the main one. The thread stays until `over`: Ray's processes end with the thread that started them.
+    """Start Ray or join a cluster, in a thread of its own.
 
-    ConfigError where no cluster answers. A start that failed is not tried again here: its clients end the process when their
-    control store stays away.
+    Why a thread: Ray waits in C++, where Python handles no signal, and in the main thread it replaces the handler of SIGTERM. The
+    thread lives until `over` is set, because Ray's processes end with the thread that started them.
+
+    ConfigError where no cluster answers. A failed start is not repeated: Ray's clients end the process when they lose the control
+    store.
     """
     import ray
 
@@ -149,7 +153,7 @@ def ray_environment(cfg: DictConfig, folder: RunFolder, scratch: str) -> dict[st
     """Environment of every Ray process of the run."""
     here = str(CONF.parent)
     variables = {
-        # The code of this checkout, whichever one is installed: only the driver has it on its path by itself.
+        # Ray's processes import this checkout, also if another one is installed.
         "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")])),
         "TOKENIZERS_PARALLELISM": "false",
         "WANDB_MODE": cfg.tracking if cfg.tracking in ("online", "offline") else "disabled",
@@ -165,9 +169,9 @@ def ray_environment(cfg: DictConfig, folder: RunFolder, scratch: str) -> dict[st
         "WANDB_SILENT": "true",
     }
     if cfg.hardware.device == "cpu":
-        # The phases of a step follow one another, so each process may use all cores of its share. A thread that waits
-        # spins for 0.3 ms and then sleeps: sleeping at once costs a third of the speed, spinning on (the default) takes
-        # the cores from the process that works, and one run was 25 times slower for it.
+        # The phases of a step follow one another, so each process may use all cores of its share. A waiting thread spins for
+        # 0.3 ms, then sleeps. Sleeping at once costs a third of the speed. Spinning for ever (the default) takes the cores from
+        # the process that works: one run was 25 times slower.
         threads = max(1, usable_cores() // cfg.hardware.devices_per_node)
         variables |= {
             "VERL_PLATFORM": "cpu",

@@ -1,7 +1,7 @@
-"""verl's replay buffer, polled every 20 ms instead of every 2 s, which ends a run whose rollouts have failed.
+"""verl's replay buffer, which here ends a run whose rollouts have failed, and is polled every 20 ms instead of every 2 s.
 
-verl counts a failed group as terminal and goes on with what is left; a batch that silently lacks samples is not the
-experiment that was asked for, and one that lacks all of them never ends.
+verl drops a failed group and goes on with the rest. A batch that silently lacks samples is another experiment, and a step whose
+samples all failed never ends.
 """
 
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer

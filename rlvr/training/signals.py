@@ -12,7 +12,7 @@ INTERRUPTED = 130
 def listen() -> None:
     """From now on Ctrl-C and SIGTERM raise KeyboardInterrupt, so that a run ends in order; a second one ends it at once.
 
-    Called again after whatever takes SIGTERM for itself, as Ray does; the count goes on.
+    Call it again after a library has replaced the handler of SIGTERM, as Ray does; earlier signals still count.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _asked)

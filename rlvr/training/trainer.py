@@ -213,7 +213,9 @@ class RunFolderTrainer(PPOTrainerSync):
                 columns[key].append(value)
         samples.write(self.folder.rollouts_path(global_steps), columns)
         learns_from_rewards = self.config.loss.policy != "none"
-        own_reward = self.config.reward_rule.file is not None  # what it means to earn nothing, only its author knows
+        own_reward = (
+            self.config.reward_rule.file is not None
+        )  # a reward of 0 has no fixed meaning in a user's own reward
         if global_steps == 1 and learns_from_rewards and self.config.scale.fail_fast and not own_reward:
             first_step_check.check(columns)
         metrics["train/accuracy"] = float(np.mean(columns["score"]))

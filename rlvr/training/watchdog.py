@@ -1,11 +1,11 @@
-"""Ends a run whose processes have died, or that makes no progress: verl itself waits for ever for some of them.
+"""Ends a run whose processes have died, or that makes no progress. verl itself waits for ever for some dead processes.
 
-Of 26 processes killed at random, a storage process of TransferQueue left the run hanging every time. Here the driver asks
-Ray which actors and which of its own processes are gone, while it waits for the trainer. A death that the trainer notices
-by itself ends the run with the trainer's own error, which says more: it has `GRACE_S` for that.
+Example: whenever a storage process of TransferQueue was killed, the run hung. So while the driver waits for the trainer, it asks
+Ray which actors and which of Ray's own processes have died. If the trainer notices a death by itself within `GRACE_S`, the run
+ends with the trainer's error, which says more.
 
-vLLM's engine and its workers are no actors: the actor that started them lives on, and the trainer, when it sends new weights,
-waits for one that is gone. They are watched on the driver's machine; elsewhere a run ends by `no_progress_minutes`.
+vLLM's engine and workers are not Ray actors. If one dies, its actor lives on, and the trainer waits for ever when it sends new
+weights. They are watched on the driver's machine; on other machines such a run ends by `no_progress_minutes`.
 """
 
 import time
@@ -56,7 +56,7 @@ def wait_for(task: ray.ObjectRef, folder: RunFolder, limits: DictConfig) -> None
                 f"Ray has not granted {waits} within {limits.placement_minutes:g} minutes "
                 "(watchdog.placement_minutes): is the cluster busy, or a node missing?"
             )
-        if (newest := last_written(folder)) != last:  # compared with nothing but itself, for clocks jump
+        if (newest := last_written(folder)) != last:  # file times are not compared with the clock, which may jump
             last, wrote = newest, now
         quiet_minutes = (now - wrote) / 60
         if quiet_minutes > limits.no_progress_minutes:

@@ -10,8 +10,8 @@ Selected by `actor_rollout_ref.rollout.agent.agent_loop_manager_class`. Departur
    so that a run repeats itself and a resumed run continues as if it had not stopped.
 3. A row may carry its own sampling in `extra_info.sampling` = {temperature, top_p, top_k, n, max_tokens, stop}: one validation set can
    then be greedy and another an average over samples.
-4. A reward function may carry a form for whole batches as its attribute `batch` (the columns of verl's signature in
-   the plural); it is then called once for all responses.
+4. A reward function may have an attribute `batch`: the same function for whole batches, with the arguments of verl's signature in
+   the plural. It is then called once for all responses.
 5. A failure is raised here, where it ends the run, not logged in a worker while the trainer waits.
 """
 
@@ -124,7 +124,7 @@ class BatchedAgentLoopManager:
 
     def _store(self, rows: list[dict], requests: list[SampleRequest], outputs, step: int, partition: str) -> None:
         asked = [rows[request.row] for request in requests]
-        # A reward that draws lots can repeat itself: the key is the same when a run is resumed.
+        # A random reward is drawn from this key, so that a resumed run draws the same rewards.
         sample_keys = [{"sample_key": f"{step}:{request.row}:{request.sample}"} for request in requests]
         scores = self.score(
             data_sources=[row["data_source"] for row in asked],

@@ -1,8 +1,8 @@
 """Batched sampling from a causal language model in plain torch, for verl's rollout on a CPU.
 
-Each distinct prompt is prefilled once and its cache shared by all of its samples; rows leave the batch when they
-finish. Sampling inverts the cumulative distribution at one uniform number per token: with a `seed` a row's tokens
-depend on the seed, the prompt and the weights alone, not on what else is in the batch.
+Each distinct prompt is prefilled once, and all its samples share the cache. Rows leave the batch when they finish.
+A token is drawn by inverting the cumulative distribution at one uniform number. With a `seed`, the tokens of a row
+depend only on seed, prompt and weights, not on the other rows.
 Log-probabilities are those of softmax(logits / temperature) over the whole vocabulary, before top_p and top_k, which
 is what verl's trainer recomputes; for greedy rows (temperature 0) the temperature counts as 1.
 """

@@ -1,4 +1,4 @@
-"""The one place where verl leaves no seam for a CPU."""
+"""The one function of torch that is replaced, because verl has no option for it on a CPU."""
 
 import torch.distributed
 

@@ -1,8 +1,8 @@
 """Registers the CPU platform, engines and rollout with verl. Loaded by verl itself through its `verl.plugins` entry point.
 
-The platform is registered in every process; everything else only where `VERL_PLATFORM=cpu` selects it, so that an
-installation of this package changes nothing for a GPU run. verl swallows an exception of a plug-in found through its
-entry point (it logs it at debug level); naming this module in `VERL_USE_EXTERNAL_MODULES` as well makes it loud.
+The platform is registered in every process. Everything else is registered only where `VERL_PLATFORM=cpu` selects it, so that
+installing this package changes nothing for a GPU run. verl hides exceptions of a plug-in found through its entry point (it logs them
+at debug level). So runs also name this module in `VERL_USE_EXTERNAL_MODULES`, and its exceptions end the process.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""What this project uses of verl, Ray, torch and transformers although they do not promise it, and what it expects of each name.
+"""Private names of verl, Ray, torch and transformers that this project uses, and what it expects of each.
 
-A method that we override, or a function that we replace, would be ignored in silence once it has another name: the module that
-does it calls `check` when it is loaded. A test asks for all names, and finds those that are missing here.
+If a method that we override or replace gets another name in a new version, ours would silently not be called. So each module
+that overrides one calls `check` when it is loaded. A test checks all names, and that none is missing here.
 """
 
 import importlib
@@ -43,6 +43,7 @@ OVERRIDDEN = (
     Name("verl_torch.patches", "torch.distributed", "init_process_group", "backend", "a CPU is named twice"),
     Name("verl_torch.rollout", REPLICA, "launch_servers", "", "starts the server"),
     Name("verl_torch.trainer_engine", ENGINE, "_build_fsdp_module", "module", "no offload to pinned memory"),
+    Name("verl_torch.trainer_engine", ENGINE, "initialize", "", "returns the memory of loading"),
     Name("verl_torch.trainer_engine", ENGINE, "_build_module", "", "computes a shared prompt once"),
     Name("verl_torch.trainer_engine", VALUE_ENGINE, "_build_module", "", "the value head's seed"),
     Name("verl_torch.trainer_engine", ENGINE, "_build_lora_module", "module", "a frozen base in its own precision"),

@@ -43,6 +43,7 @@ from rlvr.verl_torch import private_names, shared_prompt
 from rlvr.verl_torch.chunked_head import Head, Wanted, all_at_once
 
 private_names.check(__name__)
+LARGE = 10**8  # weights of a model whose activations are gigabytes
 
 
 def pack_by_length(lengths: list[int], max_tokens: int) -> list[list[int]]:
@@ -135,7 +136,7 @@ def _in_verl(module=transformer_impl, **replacements):
 
 
 def give_memory_back() -> None:
-    """Return freed memory to the system, once: the environment of a run tells glibc to keep it (ray_cluster.KEPT_MEMORY)."""
+    """Return freed memory to the system now. Between calls glibc keeps it, as a run's environment says (ray_cluster.KEPT_MEMORY)."""
     with suppress(AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -157,7 +158,10 @@ class _FSDPOnCPU(FSDPEngineWithLMHead):
     def forward_backward_batch(self, data, loss_function, forward_only=False):
         prepare = partial(prepare_micro_batches, share_prompts=self.shares_prompts)
         with _in_verl(prepare_micro_batches=prepare, logprobs_from_logits=logprobs_from_logits):
-            return super().forward_backward_batch(data, loss_function, forward_only)
+            found = super().forward_backward_batch(data, loss_function, forward_only)
+        if sum(weights.numel() for weights in self.module.parameters()) > LARGE:
+            give_memory_back()  # the rollout takes its memory in the next phase
+        return found
 
     def _build_lora_module(self, module):
         module = super()._build_lora_module(module)

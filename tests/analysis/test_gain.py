@@ -1,6 +1,7 @@
 """What a gain is made of, with numbers worked out by hand: four problems, one answer each."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis import gain
@@ -76,6 +77,20 @@ def test_the_command_prints_every_part_and_what_is_missing(run, capsys):
     assert "benchmark=other: not evaluated in" in capsys.readouterr().err
     assert command(gain.Options, gain.report, "", [f"run={run.path}", "step=40"]) == 1
     assert "needs answers of steps 0 and 40 to test, there are 0, 20" in capsys.readouterr().err
+
+
+def test_the_numbers_are_kept_once_as_csv(run, tmp_path, capsys):
+    out = tmp_path / "gain.csv"
+    for _ in range(2):
+        assert command(gain.Options, gain.report, "", [f"run={run.path}", f"out={out}"]) == 0
+    table = pd.read_csv(out, dtype={"row": str})
+    assert table["part"].value_counts().to_dict() == {"tokens at most": 6, "what the base did": 5, "answers, %": 3}
+    of_base = table[table["part"] == "what the base did"]
+    assert of_base["gain"].sum() == 25 and of_base["base"].sum() == 100
+    (last,) = table[table["row"] == "96"].itertuples()
+    assert (last.benchmark, last.step, last.base, last.trained, last.gain) == ("test", 20, 25, 50, 25)
+    shown = capsys.readouterr().out
+    assert "boxed and wrong" in shown and "points of the gain" in shown
 
 
 def test_other_problems_are_refused(run):

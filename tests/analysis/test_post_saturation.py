@@ -108,6 +108,15 @@ def test_the_command_reads_a_run_folder_and_writes_its_figure(tmp_path, capsys):
     assert folder.figure_path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_run_without_saturation_is_one_line(tmp_path):
+    run = run_of([0.5] * 20, {0: [0], 20: [1]})
+    run.metrics["eval/test/accuracy"] = 0.5
+    run.folder = RunFolder(tmp_path)
+    assert post_saturation.report(run) == [
+        "training accuracy of 99% over 1,024 rollouts: never, so there is no gain after saturation"
+    ]
+
+
 def test_a_wrong_folder_is_one_line(tmp_path, capsys):
     assert command(post_saturation.Options, post_saturation.show, None, [f"run={tmp_path}"]) == 1
     assert "(no metrics.jsonl)" in capsys.readouterr().err

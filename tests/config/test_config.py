@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from command_line import run
 from omegaconf import DictConfig, OmegaConf
 
 from rlvr.cli import ConfigError
@@ -61,17 +62,13 @@ def keys(tree: dict, path: str = "") -> set[str]:
     return leaves
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "run.py", *arguments], cwd=ROOT, capture_output=True, text=True)
-
-
 # --- every file --------------------------------------------------------------------------------------------
 
 
 # Files that set a key of `scale` may mean something else at each of them; all others cannot.
 SCALED = [name for name in experiments() if "scale:" in (CONF / "experiment" / f"{name}.yaml").read_text()]
 EVERYWHERE = [(name, "paper") for name in experiments()]
-EVERYWHERE += [(name, scale) for name in ["one_shot", *SCALED] for scale in ("tiny", "small", "smoke")]
+EVERYWHERE += [(name, scale) for name in ["one_shot", *SCALED] for scale in ("tiny", "small", "reduced")]
 
 
 @pytest.mark.parametrize(("experiment", "scale"), EVERYWHERE)

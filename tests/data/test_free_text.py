@@ -3,12 +3,10 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
+from command_line import run
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,7 +60,7 @@ HARD = [
 ]
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(TEXTS)
 def test_any_text_comes_back(text):
     hidden = protected(text)
@@ -81,21 +79,25 @@ def test_what_is_in_hydras_quotes_already_stays_there():
     assert quoted("example.question=null") == "example.question=null"
 
 
-@pytest.mark.parametrize("text", HARD)
+@pytest.mark.parametrize("text", [*HARD, None], ids=lambda text: text or "a file of all")
 def test_a_text_of_the_command_line_or_a_file_reaches_the_folder_and_the_rows(text, tmp_path):
-    (tmp_path / "mine.jsonl").write_text(json.dumps({"question": text, "answer": "7"}))
-    typed = [f"example.question={text}", "example.answer=7"]
-    for how, arguments in (("typed", typed), ("file", [f"example.file={tmp_path}/mine.jsonl"])):
-        cfg = compose("+experiment=one_shot", f"runs_dir={tmp_path / how}", *arguments)
-        assert cfg.experiment_folder == run_name("one_shot", None, arguments)  # as the launcher plans it
-        made = plan(cfg)
-        with open_run(made.folder.path, made.stored_config):
-            kept = RunFolder(made.folder.path).config()
-        assert kept["train_set"]["examples"] == [{"question": text, "answer": "7"}]
-        assert kept["overrides"] == science(arguments)
-        prepare.write_rows(made.folder, made.problems.training_rows, [{"no": "test rows"}])
-        assert prepare.examples.trained_on(made.folder) == [{"question": text, "answer": "7"}]
-        assert not config_differences(kept, yaml.safe_load(yaml.safe_dump(plan(cfg).stored_config)))  # it may resume
+    texts, arguments = [text], [f"example.question={text}", "example.answer=7"]
+    if text is None:
+        texts, arguments = HARD, [f"example.file={tmp_path}/mine.jsonl"]
+        rows = [json.dumps({"question": one, "answer": "7"}) for one in texts]
+        (tmp_path / "mine.jsonl").write_text("\n".join(rows))
+    expected = [{"question": one, "answer": "7"} for one in texts]
+    cfg = compose("+experiment=one_shot", f"runs_dir={tmp_path}", "scale.prompts_per_step=16", *arguments)
+    arguments.append("scale.prompts_per_step=16")
+    assert cfg.experiment_folder == run_name("one_shot", None, arguments)  # as the launcher plans it
+    made = plan(cfg)
+    with open_run(made.folder.path, made.stored_config):
+        kept = RunFolder(made.folder.path).config()
+    assert kept["train_set"]["examples"] == expected
+    assert kept["overrides"] == science(arguments)
+    prepare.write_rows(made.folder, made.problems.training_rows, [{"no": "test rows"}])
+    assert prepare.examples.trained_on(made.folder, len(texts)) == expected
+    assert not config_differences(kept, yaml.safe_load(yaml.safe_dump(plan(cfg).stored_config)))  # it may resume
 
 
 def test_a_file_of_conf_holds_texts_as_well(tmp_path):
@@ -117,7 +119,6 @@ def test_a_label_is_a_text_too():
 
 
 def test_a_sweep_leaves_the_text_alone(tmp_path):
-    root = Path(__file__).parents[2]
     text = "Ida plants ${seed}$ seeds, 'two' a day: ${"
     given = [
         "+experiment=one_shot",
@@ -126,8 +127,7 @@ def test_a_sweep_leaves_the_text_alone(tmp_path):
         "example.answer=7",
         "check=true",
     ]
-    command = [sys.executable, "run.py", "-m", *given, "seed=0,1", f"hydra.sweep.dir={tmp_path}"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    done = run("-m", *given, "seed=0,1", f"hydra.sweep.dir={tmp_path}")
     assert done.returncode == 0, done.stderr
     name = run_name("one_shot", None, given[2:4])
     assert re.findall(rf"{re.escape(name)}/seed([01]): the configuration is sound", done.stdout) == ["0", "1"]

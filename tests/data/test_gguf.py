@@ -90,9 +90,10 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("output", [None, "finer", "other"])
-def test_conversion_ties_copies_of_one_matrix_and_names_the_ends(output, cache):
+def test_conversion_ties_copies_of_one_matrix_and_names_the_ends(output, cache, capfd):
     kept = write(cache / "small.gguf", output)
     folder = gguf.local_folder(str(cache / "small.gguf"))
+    assert "model shards" not in capfd.readouterr().err  # a progress bar of transformers
     model = AutoModelForCausalLM.from_pretrained(folder)
     given, out = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     tied = output != "other"

@@ -1,4 +1,4 @@
-"""Which examples a run trains on, and how an answer is scored. The authors' files are read from ../shared/data."""
+"""Which examples a run trains on."""
 
 import hashlib
 import json
@@ -6,77 +6,63 @@ import shutil
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
+import authors_data
+import numpy as np
 import pytest
 
 from rlvr.cli import DataError
 from rlvr.config.compose import compose
 from rlvr.data import downloads, pools
 from rlvr.data import protocols as benchmarks
-from rlvr.grading import grade, last_boxed
 from rlvr.planning.plan import plan
-from rlvr.training.rewards import compute_score
-
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.exists(), reason="the authors' files are not beside the checkout")
 
 
-@needs_data
-def test_the_papers_ranks():
-    ranked = pools.ranking("dsr_sub", None, str(DATA))
-    assert [ranked[rank - 1] for rank in (1, 2, 13, 1209)] == [124, 267, 682, 789]
-    assert len(ranked) == 1209
+def test_ranks_are_by_variance_and_ties_keep_the_files_order(data_root):
+    ranked = pools.ranking("dsr_sub", None, str(data_root))
+    assert ranked[:16] == authors_data.FIRSTS and ranked[-1] == authors_data.LAST
+    history = json.loads((data_root / "train" / "acc_step_500.json").read_text())
+    deviations = np.array([np.std(values) for values in history.values()]).round(9)
+    assert ranked == [int(list(history)[i]) for i in np.argsort(-deviations, kind="stable")]
 
 
-@needs_data
-@pytest.mark.parametrize(
-    ("ranks", "file"),
-    [
-        ([1], "pi1_r128"),
-        ([2], "pi2_r128"),
-        ([13], "pi13_r128"),
-        ([1209], "pi1209_r128"),
-        ([1, 13], "merge_pi1_pi13_r128"),
-        ([1, 2, 13, 1209], "merge_pi1_pi2_pi13_pi1209_r128"),
-    ],
-)
-def test_training_rows_are_the_authors(ranks, file):
-    import pyarrow.parquet as pq
-
-    rows = pools.training_rows(pools.ranked_rows({"source": "dsr_sub", "ranking": None}, str(DATA), ranks), 128)
-    theirs = pq.read_table(DATA / "train" / f"{file}.parquet").to_pylist()
-    assert len(rows) == len(theirs) == 128
-    for our, their in zip(rows, theirs, strict=True):
-        their.pop("source_file", None)  # which file the authors merged a row from
-        assert {column: our[column] for column in their} == their
-        assert set(our) - set(their) == {"rank", "subject", "true_answer"}
+def test_training_rows_have_the_authors_columns(data_root):
+    pool, (first, second) = {"source": "dsr_sub", "ranking": None}, authors_data.FIRSTS[:2]
+    rows = pools.training_rows(pools.ranked_rows(pool, str(data_root), [1, 2]), 128)
+    assert [row["extra_info"]["index"] for row in rows] == [first] * 64 + [second] * 64
+    assert rows[0] == {
+        "data_source": "deepscaler",
+        "prompt": [{
+            "content": "A crate holds 400 pears, another 403. How many pears are there? "
+            "Let's think step by step and output the final answer within \\boxed{}.",
+            "role": "user",
+        }],
+        "ability": "math",
+        "reward_model": {"ground_truth": "803", "style": "rule"},
+        "extra_info": {"index": first, "split": "train"},
+        "rank": 1, "subject": "", "true_answer": "803",
+    }  # fmt: skip
 
 
-@needs_data
-def test_the_papers_simplified_prompt_and_sixteen_first():
-    cfg = compose("+experiment=one_shot", "pool=dsr_sub", "train_set=pi1_to_pi16", f"data_root={DATA}")
-    chosen = plan(cfg).problems.chosen
-    firsts = [124, 267, 531, 931, 212, 25, 568, 131, 649, 724, 875, 925, 682, 100, 291, 50]
-    assert [row["index"] for row in chosen] == firsts
-    cfg = compose("+experiment=one_shot", "pool=dsr_sub", "train_set=pi1_simplified", f"data_root={DATA}")
-    chosen = plan(cfg).problems.chosen
-    assert chosen[0]["prompt"] == "Calculate $\\sqrt[3]{2048}$." + pools.INSTRUCTION
-
-
-@needs_data
-def test_row_265_without_a_label():
-    cfg = compose("+experiment=full_set", "pool=dsr_sub", f"data_root={DATA}")
+def test_an_example_without_a_label_is_left_out_and_equal_examples_are_not(data_root):
+    cfg = compose("+experiment=full_set", "pool=dsr_sub", f"data_root={data_root}")
     problems = plan(cfg).problems
     chosen, notes = problems.chosen, problems.notes
-    assert len(chosen) == 1208 and 265 not in [row["index"] for row in chosen]
+    assert len(chosen) == 1208 and authors_data.UNLABELLED not in [row["index"] for row in chosen]
     assert notes == ["pool dsr_sub: example 265 has no label and is left out"]
-    same = [row for row in chosen if row["index"] in (136, 780, 899)]
+    same = [row for row in chosen if row["index"] in authors_data.REPEATED]
     assert len(same) == 3 and len({row["prompt"] for row in same}) == 1
-    rank = pools.ranking("dsr_sub", None, str(DATA)).index(265) + 1
-    cfg = compose("+experiment=one_shot", "pool=dsr_sub", f"train_set.ranks=[{rank}]", f"data_root={DATA}")
+    rank = pools.ranking("dsr_sub", None, str(data_root)).index(authors_data.UNLABELLED) + 1
+    cfg = compose("+experiment=one_shot", "pool=dsr_sub", f"train_set.ranks=[{rank}]", f"data_root={data_root}")
     with pytest.raises(DataError, match=rf"pi{rank} \(pool dsr_sub\): its label is empty"):
         plan(cfg).problems  # noqa: B018
+
+
+def test_a_training_set_by_ranks_and_one_in_own_words(data_root):
+    cfg = compose("+experiment=one_shot", "pool=dsr_sub", "train_set=pi1_to_pi16", f"data_root={data_root}")
+    assert [row["index"] for row in plan(cfg).problems.chosen] == authors_data.FIRSTS
+    cfg = compose("+experiment=one_shot", "pool=dsr_sub", "train_set=pi1_simplified", f"data_root={data_root}")
+    assert plan(cfg).problems.chosen[0]["prompt"] == "Calculate $\\sqrt[3]{2048}$." + pools.INSTRUCTION
 
 
 def test_math_in_the_authors_format(tmp_path):
@@ -155,22 +141,15 @@ def test_the_authors_files_are_downloaded_once_and_checked(tmp_path, monkeypatch
     assert downloads.data_file(None, "train/acc_step_500.json") == path  # no server any more
 
 
-@needs_data
 @pytest.mark.parametrize("folder", [".", "data"])
-def test_data_root_may_be_a_clone_of_the_authors_repository(folder, tmp_path):
+def test_data_root_may_be_a_clone_of_the_authors_repository(folder, tmp_path, data_root):
     for name, (place, _) in downloads.AUTHORS_FILES.items():
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(DATA / name, tmp_path / place)
-    root = str(tmp_path / folder)
-    assert pools.ranking("dsr_sub", None, root)[0] == 124
-    assert pools.load_pool("dsr_sub", root)[124]["answer"] == "12.8"
+        shutil.copy(data_root / name, tmp_path / place)
+    root, (first, *_) = str(tmp_path / folder), authors_data.FIRSTS
+    assert pools.ranking("dsr_sub", None, root)[0] == first
+    assert pools.load_pool("dsr_sub", root)[first]["answer"] == "803"
     assert len(benchmarks.load(benchmarks.select("minerva_math")[0], root)[0]) == 272
-
-
-@needs_data
-def test_the_files_here_are_those_that_a_download_must_match():
-    for name, (_, sha256) in downloads.AUTHORS_FILES.items():
-        assert hashlib.sha256((DATA / name).read_bytes()).hexdigest() == sha256, name
 
 
 def test_benchmarks_without_a_network_say_what_to_give(monkeypatch, tmp_path):
@@ -206,35 +185,3 @@ def test_a_batch_is_filled_in_blocks():
     rows = pools.training_rows(chosen, 8)
     assert [row["rank"] for row in rows] == [1, 1, 1, 2, 2, 2, 3, 3]
     assert len(pools.training_rows(chosen, 2)) == 3
-
-
-@pytest.mark.parametrize(
-    ("response", "gold", "expected"),
-    [
-        ("so \\boxed{12}", "12", (1.0, "correct")),
-        ("first \\boxed{3}, no: \\boxed{12}.", "12", (1.0, "correct")),
-        ("\\boxed{12} or rather \\boxed{13}", "12", (0.0, "wrong")),
-        ("\\boxed{\\frac{1}{2}}", "0.5", (1.0, "correct")),
-        ("\\boxed{012}", "12", (1.0, "correct")),
-        ("the answer is 12", "12", (0.0, "no_answer")),
-        ("\\boxed{12", "12", (0.0, "no_answer")),
-        ("\\boxed{}", "12", (0.0, "no_answer")),
-    ],
-)
-def test_grade(response, gold, expected):
-    assert grade(response, gold) == expected
-
-
-def test_last_boxed_matches_braces():
-    assert last_boxed("\\boxed{a{b}c} \\boxed{x") == "a{b}c"
-    assert last_boxed("nothing") is None
-
-
-def test_the_format_rule_rewards_any_answer_in_training_and_none_in_evaluation():
-    wrong = {"data_source": "train", "solution_str": "\\boxed{7}", "ground_truth": "12"}
-    assert compute_score(**wrong, rule="outcome")["score"] == 0
-    assert compute_score(**wrong, rule="format")["score"] == 1
-    assert compute_score(**wrong, rule="format")["acc"] == 0
-    assert compute_score(**wrong, extra_info={"split": "test"}, rule="format")["score"] == 0
-    unboxed = {**wrong, "solution_str": "it is 12"}
-    assert compute_score(**unboxed, rule="format")["score"] == 0

@@ -361,15 +361,22 @@ print(*[name for name in ("torch", "ray", "hydra", "verl", "transformers", "pand
 
 @pytest.mark.timeout(1500)
 def test_a_sweep_of_two_real_runs(tmp_path):
-    """Two runs of one step side by side; the same command then finds them; the estimate of a third seed is theirs."""
+    """Two runs of one step side by side, one on entropy alone, which needs no reward; the same command then finds them; the estimate of a third seed is theirs."""
     runs_dir = tmp_path / "runs"
-    arguments = [own_table(tmp_path, "one_shot", "no_loss", "precise_label"), "jobs=2", f"runs_dir={runs_dir}", *SMALL]
+    arguments = [
+        own_table(tmp_path, "one_shot", "entropy_only", "precise_label"),
+        "jobs=2",
+        f"runs_dir={runs_dir}",
+        *SMALL,
+    ]
     program = [sys.executable, "-m", "experiments.launch", *arguments]
     first = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
     assert first.returncode == 0, first.stdout + first.stderr
     assert "3 runs: 2 to start, 1 refused" in first.stdout
     found = [run_states.standing(folder) for folder in run_states.folders(runs_dir)]
     assert [(one.state, one.step, one.steps) for one in found] == [("finished", 1, 1)] * 2
+    (_, by_entropy) = metrics_lines(next(runs_dir.rglob("entropy_only*/seed0/metrics.jsonl")))
+    assert by_entropy["actor/grad_norm"] > 0
     again = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0 and "3 runs: 2 there already, 1 refused" in again.stdout
     newest = max(run_states.folders(runs_dir), key=lambda folder: folder.path.stat().st_mtime)

@@ -110,8 +110,8 @@ def test_a_job_of_the_users_own_may_have_any_name(tmp_path, monkeypatch):
     assert slurm.queued(tmp_path) == {Path("runs/a/seed0"): "77_3"}
 
 
-@pytest.mark.skipif(shutil.which("sbatch") is not None, reason="sbatch is installed")
-def test_without_slurm_it_is_said():
+def test_without_slurm_it_is_said(monkeypatch):
+    monkeypatch.setenv("PATH", "")
     with pytest.raises(ConfigError, match="no squeue on this machine; launch=local runs here"):
         slurm.queued(Path("runs"))
 
@@ -205,9 +205,7 @@ def test_two_runs_through_sbatch_are_requeued_and_finish(cluster, tmp_path, monk
     assert "2 runs: 2 there already" in launched()
 
 
-@pytest.mark.skipif(
-    "REAL_RUNS" not in os.environ, reason="trains: REAL_RUNS=1 pytest -n0 tests/experiments/test_slurm.py"
-)
+@pytest.mark.on_request("REAL_RUNS")
 @pytest.mark.timeout(2 * LIMIT_S)
 def test_a_job_of_two_nodes_starts_and_ends_its_own_ray(cluster, tmp_path, capsys):
     """Two data-parallel workers, one on each node; requeued once by SIGUSR2, it ends Ray, starts it again and goes on."""

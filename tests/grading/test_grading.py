@@ -1,7 +1,5 @@
-"""What scores and what does not: every rule by example, hostile input, and the labelled cases in ../shared/data."""
+"""What scores and what does not: every rule by example, and hostile input."""
 
-import csv
-import json
 import os
 import signal
 import subprocess
@@ -10,7 +8,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,8 +17,6 @@ from rlvr.grading.workers import workers
 from rlvr.training.rewards import compute_score, compute_scores
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = ROOT.parent / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.exists(), reason="the authors' files are not beside the checkout")
 CORRECT = (1.0, "correct")
 
 
@@ -159,6 +154,12 @@ def test_an_answer_outside_a_box_counts_only_where_the_caller_says_so():
     assert grade("The answer is $\\frac{1}{2}$.", "0.5", require_box=False) == CORRECT
 
 
+def test_a_box_that_is_empty_or_never_closed_is_no_answer():
+    for response in ("\\boxed{12", "\\boxed{}", "the answer is 12"):
+        assert grade(response, "12") == (0.0, "no_answer")
+    assert grade(boxed("13"), "12") == (0.0, "wrong")
+
+
 def test_an_empty_label_is_the_callers_error_and_never_a_reward():
     for gold in ("", "  ", "\\boxed{}"):
         assert grade(boxed(""), gold)[0] == 0
@@ -208,6 +209,16 @@ def test_a_test_row_is_judged_up_to_its_stop_text_and_a_training_row_to_its_end(
     assert compute_score("math500", runs_on, "7", {"split": "test"} | sampling)["score"] == 1
     assert compute_score("math500", runs_on, "7", {"split": "test", "sampling": {"n": 1}})["score"] == 0
     assert compute_score("train", runs_on, "8", {"index": 0})["score"] == 1
+
+
+def test_the_format_rule_rewards_any_answer_in_training_and_none_in_evaluation():
+    wrong = {"data_source": "train", "solution_str": "\\boxed{7}", "ground_truth": "12"}
+    assert compute_score(**wrong, rule="outcome")["score"] == 0
+    assert compute_score(**wrong, rule="format")["score"] == 1
+    assert compute_score(**wrong, rule="format")["acc"] == 0
+    assert compute_score(**wrong, extra_info={"split": "test"}, rule="format")["score"] == 0
+    unboxed = {**wrong, "solution_str": "it is 12"}
+    assert compute_score(**unboxed, rule="format")["score"] == 0
 
 
 # ------------------------------------------------------------------ hostile input
@@ -356,47 +367,16 @@ def test_the_last_box_is_a_part_of_the_text_with_matched_braces(text):
     assert last_boxed(f"{text} \\boxed{{{balanced}}}") == balanced
 
 
-# ------------------------------------------------------------------ real labels and labelled cases
+# ------------------------------------------------------------------ labels
 
 
-def golds():
-    for name in ("math500", "aime24", "aime25", "amc23", "minerva_math", "olympiadbench"):
-        for line in (DATA / "eval" / f"{name}.jsonl").read_text().splitlines():
-            row = json.loads(line)
-            if name in ("math500", "minerva_math"):
-                yield last_boxed(row["solution"])
-            elif name == "olympiadbench":
-                yield row["final_answer"][0].strip("$")
-            else:
-                yield str(row["answer"])
-    for row in pq.read_table(DATA / "train" / "dsr_sub.parquet").to_pylist():
-        yield row["reward_model"]["ground_truth"]
+LABELS = r"""12 | -\frac{7}{3} | 12.8 | 3\sqrt{2} | 2\pi | 1.5 \times 10^{-3} | 45^\circ | 60^{\circ} | \$4.50 | 30\% | 10,080
+\left( 2, \frac{\pi}{3} \right) | (1,2,3) | 1,-2 | \{1,2\} | (-\infty,4] | [0,1) \cup (2,3] | x \in [1,2) | 4 \text{ cm} | 6\text{ m}^2
+\text{Monday} | \text{odd} | \text{(C)} | p - q | x^3+2x-7 | y=3x+1 | f(x)=x^2 | \frac{1}{2 n+1} | 2^{n-1} | \binom{n}{2} | n! | 1-e^{-t}
+\begin{pmatrix} 1 \\ 2 \end{pmatrix} | 11_2 | 3+4i | \ln 2 | v_{0} t | \arctan\frac{1}{2} | A \cos(\omega t) | \frac{m g}{k}"""
 
 
-@needs_data
-def test_every_label_of_every_benchmark_answers_itself():
-    # One label of OlympiadBench lacks its last brace: no box can hold it.
-    labels = sorted(label for label in set(golds()) - {""} if label.count("{") == label.count("}"))
-    assert len(labels) > 1500
+def test_every_kind_of_label_answers_itself():
+    labels = [label.strip() for line in LABELS.splitlines() for label in line.split(" | ")]
     verdicts = grade_many([boxed(label) for label in labels], labels)
     assert [label for label, verdict in zip(labels, verdicts, strict=True) if verdict != CORRECT] == []
-
-
-@needs_data
-def test_labelled_cases_and_the_table_of_those_it_fails():
-    cases = [json.loads(line) for line in (DATA / "grader_cases.jsonl").read_text().splitlines()]
-    failures, false_positives = {}, []
-    for case in cases:
-        response = boxed(case["pred"]) if case["kind"] == "pair" else case["pred"]
-        strict = case["kind"] == "pair" or case.get("tag") == "box-required"
-        score, _ = grade(response, case["gold"], require_box=strict)
-        if bool(score) != case["expected"]:
-            failures[case["id"]] = case["tier"]
-            if score and case["tier"] == "core":
-                false_positives.append(case["id"])
-    core = sum(case["tier"] == "core" for case in cases)
-    assert false_positives == []
-    assert 1 - list(failures.values()).count("core") / core >= 0.95
-    assert 1 - len(failures) / len(cases) >= 0.89
-    with (Path(__file__).with_name("grader_failures.csv")).open() as file:
-        assert set(failures) == {int(row["id"]) for row in csv.DictReader(file)}

@@ -1,10 +1,9 @@
 """Which labels an answer can match: what is taken, what is rewritten with a note, what is refused."""
 
 import pytest
-from test_grading import golds, needs_data
 
 from rlvr.cli import DataError
-from rlvr.grading import check_label, check_labels, grade, natural_spellings
+from rlvr.grading import check_label, grade, natural_spellings
 
 
 @pytest.mark.parametrize(
@@ -68,14 +67,3 @@ def test_a_label_that_only_another_spelling_can_match_is_rewritten_with_a_note(l
 def test_a_label_with_two_meanings_is_refused(label, problem):
     with pytest.raises(DataError, match=problem):
         check_label(label)
-
-
-@needs_data
-def test_of_the_shipped_labels_only_the_two_broken_ones_are_refused():
-    labels = list(golds())
-    refused = [
-        label
-        for label, one in zip(labels, check_labels(labels, shipped=True), strict=True)
-        if isinstance(one, DataError)
-    ]
-    assert refused == ["", "\\frac{2 k n}{n+k-1}-2 \\frac{k!n!}{(k+n-1)!"]

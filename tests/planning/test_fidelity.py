@@ -170,7 +170,7 @@ def test_memory_of_a_gpu_adds_up():
             "no room for one answer",
         ),
         (["scale=tiny"], {"free_disk_gib": 0.03}, "raise retention.weights_every or scale.save_every"),
-        (["scale=smoke"], {"host_gib": 3}, "GiB of main memory, this machine has 3"),
+        (["scale=reduced"], {"host_gib": 12}, "GiB of main memory, this machine has 12"),
     ],
 )
 def test_what_may_not_fit_is_a_warning_with_the_key_to_change(overrides, machine, message):
@@ -189,7 +189,11 @@ def test_what_may_not_fit_is_a_warning_with_the_key_to_change(overrides, machine
             {"gpu_gib": 12},
             "the weights alone are 14 GiB",
         ),
-        (["scale=smoke", "hardware=eight_gpus"], {}, "tensor_model_parallel_size=2: .* smollm2_135m has 9: set it to"),
+        (
+            ["base_model=smollm2_135m", "hardware=eight_gpus"],
+            {},
+            "tensor_model_parallel_size=2: .* smollm2_135m has 9: set it to",
+        ),
         (["scale=paper", "base_model=qwen2_5_math_7b"], {"host_gib": 64}, "Adam's moments alone are 113 GiB"),
         (["scale=tiny"], {"free_disk_gib": 0.01}, "one checkpoint is 0.0 GiB, 0.0 are free"),
     ],

@@ -28,7 +28,7 @@ def test_every_command_of_it_knows_its_options():
         read(options[module], arguments.split())
 
 
-@pytest.mark.skipif(not os.environ.get("RLVR_TUTORIAL"), reason="RLVR_TUTORIAL=1 runs the tutorial: minutes")
+@pytest.mark.on_request("RLVR_TUTORIAL")
 @pytest.mark.timeout(3600)
 def test_the_commands_run_as_printed(tmp_path):
     for name in ("run.py", "conf"):

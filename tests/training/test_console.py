@@ -12,6 +12,7 @@ from rich.console import Console
 from rlvr.runs.evaluations import Evaluations
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.metrics_file import MetricsWriter
+from rlvr.training import progress
 from rlvr.training.console import report_failure, root_cause, summary_table
 from rlvr.training.progress import Follower, duration, status_text
 
@@ -86,6 +87,19 @@ def test_a_follower_without_a_terminal_prints_phases_and_every_tenth_step(tmp_pa
     lines = console.file.getvalue().splitlines()
     assert lines[0] == "starting Ray"
     assert [line.split("  ")[0] for line in lines[1:]] == ["step 0/11", "step 10/11", "step 11/11"]
+
+
+def test_a_follower_without_a_terminal_prints_slow_steps_one_by_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "PLAIN_S", 0.0)
+    folder = RunFolder(tmp_path)
+    console = screen()
+    follower = Follower(console, folder, of(11), benchmark="tiny500", poll_s=60)
+    writer = MetricsWriter(folder.metrics_path)
+    for step in range(3):
+        writer.write({"step": step, "train/reward": 0.5, "train/accuracy": 0.5})
+        follower._show()
+    lines = console.file.getvalue().splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["step 0/11", "step 1/11", "step 2/11"]
 
 
 def test_a_follower_draws_on_a_terminal_until_the_block_ends(tmp_path):

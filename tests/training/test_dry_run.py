@@ -15,7 +15,7 @@ from experiments.timings import apart
 from rlvr.config.schema import group_options
 
 TOKENIZER = Path(rlvr.tiny.__file__).parent / "model"
-SMALL = {"tiny": "tiny", "smollm2_135m": "smoke"}  # models that have a scale of their own, for a CPU or one GPU
+SMALL = {"tiny": "tiny", "smollm2_135m": "reduced"}  # models that have a scale of their own, for a CPU or one GPU
 PAPERS = [model for model in group_options("base_model") if model not in SMALL]
 PPO = "+experiment=ppo_one_shot"
 CPUS = [machine for machine in group_options("hardware") if machine.startswith("cpu")]

@@ -8,7 +8,6 @@ metrics are those of two workers on one node. LIMIT_S: Ray misses a node after a
 own error 8 s. Tolerance: gloo adds the gradients of two processes in the same order on one node and on two.
 """
 
-import os
 import secrets
 import socket
 import subprocess
@@ -26,9 +25,7 @@ from rlvr.runs.metrics_file import metrics_lines, read_metrics
 LIMIT_S = 60
 SMALL = ["scale.benchmarks=[tiny500]", "+benchmarks.tiny500.limit=8", "scale.prompts_per_step=4", "variant=small"]
 SMALL += ["scale.samples_per_prompt=4", "scale.steps=6", "scale.evaluate_every=6", "scale.save_every=2", "tracking=off"]
-pytestmark = pytest.mark.skipif(
-    "NODES" not in os.environ, reason="trains three times: NODES=2 pytest tests/training/test_nodes.py"
-)
+pytestmark = pytest.mark.on_request("NODES")
 
 
 def free_port() -> int:

@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+import command_line
 import pandas as pd
 import pytest
+import ray
 
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.metrics_file import read_metrics
@@ -22,13 +23,10 @@ pytestmark = pytest.mark.timeout(900)
 one_process = pytest.mark.xdist_group("finished")  # they share one run
 
 
-def command(*overrides):
-    return [sys.executable, "run.py", "+experiment=one_shot", *SMALL, *overrides]
-
-
-def run(*overrides, **environment):
+def run(*overrides, experiment="one_shot", **environment):
+    command = [sys.executable, "run.py", f"+experiment={experiment}", *SMALL, *overrides]
     environment = os.environ | environment
-    return subprocess.run(command(*overrides), cwd=ROOT, capture_output=True, text=True, timeout=600, env=environment)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, env=environment)
 
 
 def folder_of(runs: Path, name="one_shot") -> RunFolder:
@@ -110,52 +108,29 @@ def test_a_failing_reward_ends_the_run_with_its_cause(tmp_path):
     assert json.loads(folder_of(tmp_path).provenance_path.read_text())["status"] == "failed"
 
 
-@pytest.mark.parametrize(
-    ("experiment", "moved"),  # a metric that this mechanism must have moved
-    [("ppo_one_shot", "critic/value_loss"), ("majority_vote", "train/reward")],
-)
-def test_two_steps_of_every_mechanism(experiment, moved, tmp_path):
-    arguments = [f"+experiment={experiment}", *SMALL, "scale.steps=2", f"runs_dir={tmp_path}"]
-    done = subprocess.run([sys.executable, "run.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600)
+def test_ppo_on_two_workers(tmp_path):
+    """Two data-parallel processes, each with its part of the policy's and of the critic's batch."""
+    done = run("hardware=cpu_two_workers", "scale.steps=2", f"runs_dir={tmp_path}", experiment="ppo_one_shot")
     assert done.returncode == 0, done.stdout + done.stderr
-    metrics = read_metrics(folder_of(tmp_path, experiment).metrics_path)
-    assert metrics["step"].tolist() == [0, 1, 2]
-    assert metrics.loc[2, moved] > 0
-    rollouts = pd.read_parquet(folder_of(tmp_path, experiment).rollouts_path(2))
-    if experiment == "majority_vote":
-        votes = rollouts[rollouts["answer"].notna() & (rollouts["answer"] != "")].groupby("answer").size()
-        assert rollouts["reward"].sum() == votes.max()
-        assert rollouts.loc[rollouts["reward"] == 1, "answer"].nunique() == 1
-
-
-def test_two_workers_train_together(tmp_path):
-    """On entropy alone, a mechanism that needs no reward."""
-    arguments = [
-        "+experiment=entropy_only",
-        *SMALL,
-        "scale.steps=2",
-        "hardware=cpu_two_workers",
-        f"runs_dir={tmp_path}",
-    ]
-    done = subprocess.run([sys.executable, "run.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    folder = folder_of(tmp_path, "entropy_only")
+    folder = folder_of(tmp_path, "ppo_one_shot")
     metrics = read_metrics(folder.metrics_path)
-    assert metrics["step"].tolist() == [0, 1, 2] and metrics.loc[2, "actor/kl"] > 0
+    assert metrics["step"].tolist() == [0, 1, 2]
+    assert metrics.loc[2, ["critic/value_loss", "actor/kl"]].gt(0).all()
     assert len(pd.read_parquet(folder.rollouts_path(2))) == 16
 
 
 @one_process
-def test_verls_own_agent_loop_samples_each_benchmark_in_its_own_way(finished, tmp_path):
+def test_verls_own_agent_loop_and_a_majority_vote(finished, tmp_path):
     """The per-request path that GPU runs take, on a CPU: same run folder, greedy and sampled benchmarks in one pass."""
     done = run(
         f"runs_dir={tmp_path}",
         "actor_rollout_ref.rollout.agent.agent_loop_manager_class=null",
         "reward.num_workers=1",
         "scale.steps=1",
+        experiment="majority_vote",
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    folder = folder_of(tmp_path)
+    folder = folder_of(tmp_path, "majority_vote")
     assert read_metrics(folder.metrics_path)["step"].tolist() == [0, 1]
     greedy, sampled = (pd.read_parquet(folder.eval_path(name, 0)) for name in ("tiny500", "tiny500_avg2"))
     batched = pd.read_parquet(folder_of(finished[0]).eval_path("tiny500", 0))
@@ -163,6 +138,10 @@ def test_verls_own_agent_loop_samples_each_benchmark_in_its_own_way(finished, tm
     assert len(sampled) == 16 and sorted(set(sampled["sample"])) == [0, 1]
     first, second = (sampled[sampled["sample"] == k].set_index("id")["response"] for k in (0, 1))
     assert (first != second.loc[first.index]).any()
+    rollouts = pd.read_parquet(folder.rollouts_path(1))
+    votes = rollouts[rollouts["answer"].notna() & (rollouts["answer"] != "")].groupby("answer").size()
+    assert rollouts["reward"].sum() == votes.max()
+    assert rollouts.loc[rollouts["reward"] == 1, "answer"].nunique() == 1
 
 
 @pytest.mark.parametrize(
@@ -176,12 +155,9 @@ def test_verls_own_agent_loop_samples_each_benchmark_in_its_own_way(finished, tm
 )
 def test_what_cannot_run_is_refused_in_one_line_before_ray_starts(overrides, message, tmp_path):
     where = [] if any(o.startswith("runs_dir") for o in overrides) else [f"runs_dir={tmp_path}"]
-    started = time.monotonic()
-    done = run(*where, *overrides)
-    assert done.returncode == 1
-    assert message in done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    assert time.monotonic() - started < 60  # Ray alone takes longer to start and to stop
+    done = command_line.run("+experiment=one_shot", *SMALL, *where, *overrides)
+    assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1
+    assert not ray.is_initialized()
 
 
 def test_corrupt_weights_are_refused_before_ray_starts(tmp_path):
@@ -189,6 +165,6 @@ def test_corrupt_weights_are_refused_before_ray_starts(tmp_path):
     model.mkdir()
     for file in (ROOT / "rlvr" / "tiny" / "model").iterdir():
         (model / file.name).write_bytes(file.read_bytes()[: 100_000 if file.suffix == ".safetensors" else None])
-    done = run(f"runs_dir={tmp_path}", f"base_model.path={model}")
-    assert done.returncode == 1
-    assert "corrupt weights file" in done.stderr
+    done = command_line.run("+experiment=one_shot", *SMALL, f"runs_dir={tmp_path}", f"base_model.path={model}")
+    assert done.returncode == 1 and "corrupt weights file" in done.stderr
+    assert not ray.is_initialized()

@@ -61,9 +61,7 @@ HARDWARE += [f"{ROLLOUT}.enforce_eager=true", f"+{ROLLOUT}.engine_kwargs.vllm.en
 HARDWARE += ['+ray_kwargs.ray_init.runtime_env.env_vars.CUDA_VISIBLE_DEVICES="0"']
 
 pytestmark = [
-    pytest.mark.skipif(
-        PYTHON is None, reason="RLVR_VLLM_PYTHON names no interpreter with vLLM: see this file's docstring"
-    ),
+    pytest.mark.on_request("RLVR_VLLM_PYTHON"),
     pytest.mark.timeout(3600),
     pytest.mark.xdist_group("vllm"),  # they share one run
 ]
