@@ -1,9 +1,9 @@
 """Figures: one manifest each, as PNG, PDF and SVG; and a run's own figure.
 
-A colour is a curve, everywhere: ours saturated, the paper's light. At scale=paper both share their axes. At another scale, where
-steps and heights mean something else, each panel is a pair, paper | ours; panels without runs of ours are left out. Every seed
-is a thin line. Of more than three there is a band too: around accuracies their 95 % interval (rlvr.stats), around other
-quantities the range over seeds. Without runs a figure shows the paper's curves only.
+Each curve keeps its colour in all figures: ours saturated, the paper's light. At scale=paper both share their axes. At other
+scales steps and accuracies are not comparable, so each panel is a pair, paper | ours; panels without runs of ours are left out. Every
+seed is a thin line. With more than three seeds there is a band: the 95 % interval of accuracies (rlvr.stats), the range over seeds
+of other quantities. Without runs a figure shows only the paper's curves.
 """
 
 from __future__ import annotations

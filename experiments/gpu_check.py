@@ -168,7 +168,7 @@ PACKAGES = dict.fromkeys(("parity", "runs", "resume"), ("verl", "ray"))
 
 
 def lacks(part: str, options: Options) -> list[str]:
-    """What a part needs and this machine has not, each with what to do about it."""
+    """The missing requirements of a part, each with how to install it."""
     import torch
 
     found = []

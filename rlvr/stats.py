@@ -93,7 +93,7 @@ def mean_intervals(*parts: Part, share: bool = True) -> tuple[NDArray, NDArray, 
     values are 0 or 1. It says nothing about other training seeds.
     Several seeds: t on the variance components of the crossed design of seeds and problems, with Satterthwaite's degrees of
     freedom; it covers other seeds and other problems. Two seeds are few: it then covers 87 to 97 times in 100.
-    share=False: values that are no shares, such as tokens; t, also with one seed (NaN where it has one problem).
+    share=False: values outside [0, 1], such as tokens; t, also with one seed (NaN where it has one problem).
     """
     arrays = [np.asarray(part.values, float) for part in parts]
     weights = np.array([part.weight for part in parts]) / sum(part.weight for part in parts)

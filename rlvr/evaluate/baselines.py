@@ -45,7 +45,7 @@ def evaluate(
     data_root: str | None,
     screen: Console,
 ) -> int:
-    """Evaluate every baseline, then print their table and the split of the trained model's gain; returns the exit code.
+    """Evaluate every baseline; print their table and what the trained model's gain consists of. Returns the exit code.
 
     `tasks_of(models)` gives their benchmarks (rlvr.evaluate.evaluated_models).
     """

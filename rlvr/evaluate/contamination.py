@@ -2,9 +2,9 @@
 
     python -m rlvr.evaluate run=<folder> contamination=true [benchmarks=math500]
 
-A question counts as known when the model writes the rest word for word. No template is put around the beginning. One line a
-question goes to <run>/contamination/<benchmark>.json: whether it is known, and how many words of the rest were right before
-the first that was not. Source of the probe: arXiv 2509.21882 and the contamination checks that it cites.
+A question counts as known if the model writes the rest word for word. The beginning is given without a template. For each
+question <run>/contamination/<benchmark>.json says whether it is known, and how many words of the rest were right before the
+first wrong one. Source of the probe: arXiv 2509.21882 and the contamination checks that it cites.
 """
 
 from __future__ import annotations

@@ -30,13 +30,11 @@ State = Literal["new", "unfinished", "finished"]
 
 
 MIN_FREE_BYTES = 512 * 2**20
-
-
 PROBE_BYTES = 2**24
 
 
 def step_files(folder: Path) -> dict[int, Path]:
-    """The files step<k>.parquet of a folder by step, rising; what else lies there, a copy by hand perhaps, is passed over."""
+    """The files step<k>.parquet of a folder by step, rising; other files are ignored."""
     named = ((re.fullmatch(r"step(\d+)\.parquet", path.name), path) for path in folder.glob("step*.parquet"))
     return dict(sorted((int(name[1]), path) for name, path in named if name))
 

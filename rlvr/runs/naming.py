@@ -1,13 +1,13 @@
-"""What a run is called: its experiment and what was overridden, said once for run.py, the launcher and the tables.
+"""The name of a run: its experiment and what was overridden. run.py, the launcher and the tables all use it.
 
     one_shot                          +experiment=one_shot
     one_shot-train_set.ranks=3_7      +experiment=one_shot train_set.ranks=[3,7]
     one_shot-example.file=3f2a9c1d    +experiment=one_shot example.file=problems/mine.yaml
     one_shot-long                     +experiment=one_shot variant=long scale.steps=240
 
-A name is for people. What a run *is*, tables read from its configuration: `experiment_name` and `overrides`. A file of data
-counts by what it holds (8 digits of its SHA-256), however its path was typed and wherever it lies. A reward of your own counts
-by its place, for it may be mended while its run is under way.
+Tables identify runs by their configuration (`experiment_name` and `overrides`), not by their folder's name. A file of data is
+identified by its content (8 digits of its SHA-256), so its path may change. A user's own reward is identified by its path, because
+it may be corrected while the run goes on.
 """
 
 import hashlib
