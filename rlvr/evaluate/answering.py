@@ -24,7 +24,9 @@ from rlvr.runs import samples
 if TYPE_CHECKING:
     from rlvr.evaluate.inference_engines import Engine, OnProgress
 
-CHUNK = 4096  # requests that are generated and stored together: an interruption loses at most so many
+# Requests that are generated and stored together: an interruption loses at most so many. Of a large model it is one batch, which
+# can take half an hour on a CPU.
+CHUNK = 4096
 
 
 @dataclass(eq=False)
@@ -171,7 +173,8 @@ def _evaluate(
         lacking = [(task, e, i) for e in task.examples for i in range(task.protocol.k) if (e["id"], i) not in have]
         on_progress(task.requests - len(lacking), 0)
         missing += lacking
-    for answer, size, generates in ((_generate, CHUNK, True), (_score_choices, CHUNK // 4, False)):
+    together = engine.batch or CHUNK
+    for answer, size, generates in ((_generate, together, True), (_score_choices, CHUNK // 4, False)):
         requests = [request for request in missing if request[0].generates == generates]
         for start in range(0, len(requests), size):
             chunk = requests[start : start + size]

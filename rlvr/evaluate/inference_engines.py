@@ -99,6 +99,7 @@ class TorchEngine:
     """
 
     name = "torch"
+    batch: int | None  # answers of a large model that are decoded together
 
     def __init__(self, path: str, device: str, dtype: str, rows: int | None):
         import transformers
@@ -112,6 +113,7 @@ class TorchEngine:
         self.eos = end_tokens(self.model, lambda: self.tokenizer)
         # A large model's cores share a batch: each batch reads all weights for every token, and they fit into no cache.
         self.large = self.model.num_parameters() >= LARGE_PARAMETERS
+        self.batch = MOST_ROWS_OF_LARGE if self.large else None
         workers = _cores() if device == "cpu" and not self.large else 1
         self.generators = [Generator(self.model, self.eos, rows or MOST_ROWS) for _ in range(workers)]
 
@@ -215,6 +217,7 @@ class VllmEngine:
     """vLLM's offline engine. The weights of a further checkpoint go through its own loader, in its worker process."""
 
     name = "vllm"
+    batch: int | None = None
 
     def __init__(self, path: str, dtype: str, seed: int):
         if find_spec("vllm") is None:

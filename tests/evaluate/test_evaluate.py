@@ -122,6 +122,24 @@ def test_an_interrupted_evaluation_goes_on_and_ends_as_an_uninterrupted_one(run,
     assert not list((run.eval_dir / "a/partial").glob("*.parquet"))
 
 
+def test_answers_of_a_large_model_are_stored_batch_by_batch(run, monkeypatch):
+    """A batch of a large model can take half an hour on a CPU: an interruption in the second one keeps the first."""
+    monkeypatch.setattr(inference_engines, "LARGE_PARAMETERS", 1)
+    monkeypatch.setattr(inference_engines, "MOST_ROWS_OF_LARGE", 5)
+    generate, calls = inference_engines.TorchEngine.generate, []
+
+    def interrupted(engine, prompts, *more):
+        calls.append(len(prompts))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return generate(engine, prompts, *more)
+
+    monkeypatch.setattr(inference_engines.TorchEngine, "generate", interrupted)
+    assert command(run, "steps=0") == 130
+    assert command(run, "steps=0") == 0
+    assert calls == [5, 5, 5, 2]  # 12 answers in all
+
+
 def test_other_reflection_words_need_no_new_answers(run, capsys):
     assert command(run, "steps=0") == 0
     before = samples_of(run, "a", 0)
