@@ -4,7 +4,7 @@
 
 One line for each finished run of `experiment` at scale=tiny: how many of its training answers of steps 1 to `steps` are right, which
 share of these reason (rlvr/tiny/habits.py; all others are shortcuts), and the accuracy on `tiny500` at the last step. Prints the test
-that experiments/PREDICTIONS.md fixed before the runs: Mann-Whitney of the share, between runs that end high and runs that end low.
+that experiments/PREDICTIONS.md fixed before the runs (runs that `out` has already stay where their folder is gone): Mann-Whitney of the share, between runs that end high and runs that end low.
 """
 
 import sys
@@ -50,7 +50,11 @@ def tabulate(options: Options) -> None:
     if not folders:
         raise ConfigError(f"runs={options.runs}: no finished run of {options.experiment} at scale=tiny")
     lines = [{"seed": int(f.path.name.removeprefix("seed")), **line_of(f, options.steps)} for f in folders]
-    table = pd.DataFrame(lines).sort_values("seed")
+    table = pd.DataFrame(lines)
+    if options.out.exists():
+        before = pd.read_csv(options.out)
+        table = pd.concat([before[~before["seed"].isin(table["seed"])], table])
+    table = table.sort_values("seed")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(options.out, index=False, float_format="%.4g", lineterminator="\n")
     high = table["tiny500"] >= HIGH
