@@ -97,13 +97,13 @@ class RunFolder:
         return max((line["step"] for line in metrics_lines(self.metrics_path)), default=-1)
 
     def resume_step(self) -> int:
-        """The step to resume from: the newest resumable checkpoint whose metrics line is complete, 0 without any.
+        """The step to resume from: the newest resumable checkpoint whose training metrics are on disk, 0 without any.
 
-        verl saves a checkpoint before it evaluates and writes that step's metrics; a crash in between must not leave a
-        hole in the curve.
+        They are in metrics.jsonl, or, while the step is evaluated, in `unevaluated_path`. A crash must not leave a hole in the curve.
         """
         last = self.last_step()
-        return max((step for step in self.checkpoint_steps() if step <= last and self.is_resumable(step)), default=0)
+        known = (step for step in self.checkpoint_steps() if step <= last or self.unevaluated_path(step).exists())
+        return max(filter(self.is_resumable, known), default=0)
 
     def checkpoint_steps(self) -> list[int]:
         """Steps of which a checkpoint, or its weights only, is on disk."""
@@ -112,6 +112,10 @@ class RunFolder:
 
     def checkpoint_path(self, step: int) -> Path:
         return self.checkpoints_dir / f"global_step_{step}"
+
+    def unevaluated_path(self, step: int) -> Path:
+        """The line of metrics.jsonl of a checkpoint's step, as it is before the step's evaluation."""
+        return self.checkpoint_path(step) / "metrics.json"
 
     def weights_path(self, step: int) -> Path:
         """The Hugging Face folder of a checkpoint."""

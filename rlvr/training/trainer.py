@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 import transfer_queue as tq
+from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
@@ -26,6 +27,7 @@ from rlvr.grading.reward_rules import vote
 from rlvr.runs import retention, samples
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.metrics_file import MetricsWriter
+from rlvr.runs.plain_files import read_json, write_json
 from rlvr.training import first_step_check
 from rlvr.verl_torch import private_names, stop_texts
 
@@ -75,6 +77,7 @@ class RunFolderTrainer(PPOTrainerSync):
     def __init__(self, config, queue: Future):
         super().__init__(config)
         self.queue = queue
+        self.trained: tuple[KVBatchMeta, dict] | None = None  # the last step of this process and verl's metrics of it
         self.folder = RunFolder(config.run_dir)
         train = pq.read_table(self.folder.data_dir / "train.parquet", columns=["extra_info", "rank", "subject"])
         self.examples = {row["extra_info"]["index"]: row for row in train.to_pylist()}
@@ -84,8 +87,8 @@ class RunFolderTrainer(PPOTrainerSync):
         super()._load_checkpoint()
         resumed = self.global_steps > 0
         self.metrics_writer = MetricsWriter(self.folder.metrics_path, resume_at=self.global_steps if resumed else None)
-        if resumed:
-            self.config.trainer.val_before_train = False  # the metrics up to this step are there already
+        if resumed:  # evaluate first when the run ended during this step's evaluation
+            self.config.trainer.val_before_train = self.metrics_writer.last_step < self.global_steps
 
     def _phase(self, text: str) -> None:
         self.folder.phase_path.write_text(text)
@@ -97,11 +100,24 @@ class RunFolderTrainer(PPOTrainerSync):
         with marked_timer("gen", self.timing_raw):
             return super()._submit_batch_to_rollout(batch)
 
+    def step(self, metrics, timing_raw):
+        batch = super().step(metrics, timing_raw)
+        self.trained = batch, metrics
+        return batch
+
     # ------------------------------------------------------------------ evaluation
 
     def _validate(self) -> dict[str, float]:
-        """Answer every benchmark; writes eval/<benchmark>/step*.parquet and returns eval/<benchmark>/<metric>."""
+        """Answer every benchmark; writes eval/<benchmark>/step*.parquet and returns eval/<benchmark>/<metric>.
+
+        The step's training metrics go to the checkpoint first: a run that ends during a long evaluation resumes from there.
+        """
         started = time.perf_counter()
+        unevaluated = self.folder.unevaluated_path(self.global_steps)
+        if self.trained:
+            self._add_training_metrics(*self.trained, self.timing_raw)
+            if self.folder.is_resumable(self.global_steps):
+                write_json(unevaluated, self._line(self.trained[1]))
         self._phase("evaluating")
         columns: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
         for rows in self.val_dataloader:
@@ -127,8 +143,11 @@ class RunFolderTrainer(PPOTrainerSync):
             metrics[f"eval/{benchmark}/accuracy"] = float(np.mean(rows["score"]))
             for name in ("boxed", "truncated", "response_tokens"):
                 metrics[f"eval/{benchmark}/{name}"] = float(np.mean(rows[name]))
-        if self.global_steps == 0:
-            self.metrics_writer.write({"step": 0, **metrics, "time/eval_s": time.perf_counter() - started})
+        if not self.trained:  # the base model, or a step whose evaluation was interrupted
+            line = read_json(unevaluated) if self.global_steps else {"step": 0}
+            metrics |= {name: value for name, value in line.items() if name != "step"}
+            took = time.perf_counter() - started
+            self.metrics_writer.write({"step": self.global_steps, **metrics, "time/eval_s": took})
         self._phase("training")
         return metrics
 
@@ -204,19 +223,36 @@ class RunFolderTrainer(PPOTrainerSync):
         tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=tu.get_tensordict(written))
 
     def _compute_metrics(self, batch, metrics, timing_raw, global_steps, epoch):
-        super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
+        if "train/accuracy" not in metrics:  # a step without evaluation
+            self._add_training_metrics(batch, metrics, timing_raw)
+        if "testing" in timing_raw:
+            metrics["timing_s/testing"] = timing_raw["testing"]
+        self.metrics_writer.write(self._line(metrics))
+        if self.folder.is_resumable(global_steps):  # a checkpoint of this step, now with its metrics
+            retention.apply(self.folder, self.config.retention, self.config.scale.save_every)
+
+    def _line(self, metrics: dict) -> dict[str, float]:
+        """A step's line of metrics.jsonl."""
+        line = {"step": self.global_steps}
+        line |= {key: float(value) for key, value in metrics.items() if key.startswith(("train/", "eval/"))}
+        return line | {ours: float(metrics[verls]) for verls, ours in VERL_NAMES.items() if verls in metrics}
+
+    def _add_training_metrics(self, batch, metrics, timing_raw) -> None:
+        """Write the step's responses, and add verl's metrics and train/<metric> to `metrics`."""
+        step = self.global_steps
+        super()._compute_metrics(batch, metrics, timing_raw, step, (step - 1) // self.steps_per_epoch)
         columns = defaultdict(list)
         groups = defaultdict(list)
-        for row in self._samples(batch, global_steps):
+        for row in self._samples(batch, step):
             groups[row["uid"]].append(row["reward"])
             for key, value in row.items():
                 columns[key].append(value)
-        samples.write(self.folder.rollouts_path(global_steps), columns)
+        samples.write(self.folder.rollouts_path(step), columns)
         learns_from_rewards = self.config.loss.policy != "none"
         own_reward = (
             self.config.reward_rule.file is not None
         )  # a reward of 0 has no fixed meaning in a user's own reward
-        if global_steps == 1 and learns_from_rewards and self.config.scale.fail_fast and not own_reward:
+        if step == 1 and learns_from_rewards and self.config.scale.fail_fast and not own_reward:
             first_step_check.check(columns)
         metrics["train/accuracy"] = float(np.mean(columns["score"]))
         for name in ("reward", "boxed", "truncated", "response_tokens"):
@@ -225,12 +261,6 @@ class RunFolderTrainer(PPOTrainerSync):
             f"train/grade_{reason}": columns["reason"].count(reason) / len(columns["reason"]) for reason in REASONS
         }
         metrics["train/signal_groups"] = float(np.mean([len(set(rewards)) > 1 for rewards in groups.values()]))
-        line = {"step": global_steps}
-        line |= {key: float(value) for key, value in metrics.items() if key.startswith(("train/", "eval/"))}
-        line |= {ours: float(metrics[verls]) for verls, ours in VERL_NAMES.items() if verls in metrics}
-        self.metrics_writer.write(line)
-        if self.folder.is_resumable(global_steps):  # a checkpoint of this step, now with its metrics
-            retention.apply(self.folder, self.config.retention, self.config.scale.save_every)
 
 
 def _plain_column(data, name: str) -> list:

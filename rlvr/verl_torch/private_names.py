@@ -33,6 +33,7 @@ OVERRIDDEN = (
     Name("training.replay_buffer", REPLAY, "_sync_metadata_from_transfer_queue", "", "failed groups end the run"),
     Name("training.trainer", TRAINER, "_load_checkpoint", "", "opens metrics.jsonl at the resumed step"),
     Name("training.trainer", TRAINER, "_submit_batch_to_rollout", "batch", "times the rollout"),
+    Name("training.trainer", TRAINER, "step", "metrics timing_raw", "keeps the batch until the evaluation"),
     Name("training.trainer", TRAINER, "_validate", "", "evaluates benchmark by benchmark and keeps all answers"),
     Name("training.trainer", TRAINER, "_compute_advantage", "batch metrics", "sets the votes of reward_rule=majority"),
     Name("training.trainer", TRAINER, "_compute_metrics", "batch metrics timing_raw global_steps epoch", "writes a step"),

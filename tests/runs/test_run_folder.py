@@ -20,7 +20,7 @@ from rlvr.runs import provenance, samples
 from rlvr.runs.config_changes import RunConflict, config_differences
 from rlvr.runs.folder import RunFolder, open_run
 from rlvr.runs.metrics_file import MetricsWriter, metrics_lines, read_metrics
-from rlvr.runs.plain_files import DamagedFile, RunFolderError
+from rlvr.runs.plain_files import DamagedFile, RunFolderError, write_json
 
 
 def config(run_dir, **changes):
@@ -180,6 +180,9 @@ def test_resume_skips_a_checkpoint_whose_metrics_line_is_missing(tmp_path):
     for step in range(40):  # killed after the checkpoint of step 40, before its line
         writer.write({"step": step})
     assert folder.resume_step() == 20
+    write_json(folder.unevaluated_path(40), {"step": 40})  # killed during the evaluation of step 40
+    assert folder.resume_step() == 40
+    folder.unevaluated_path(40).unlink()
     writer.write({"step": 40})
     assert folder.resume_step() == 40
 

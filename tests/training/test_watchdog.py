@@ -49,7 +49,6 @@ ROLES = (
 ROLES += ("ray::IDLE", "ray::TaskRunner", "ray::TransferQueueController", "ray::TorchServer", "ray::WorkerDict")
 ROLES += ("ray::SimpleStorageUnit",)
 RANDOM = random.Random(os.environ.get("SEED", "1"))
-# A checkpoint counts once it is whole and its step's metrics are written, which is after that step's evaluation.
 THRICE = "ray::SimpleStorageUnit@training+ray::WorkerDict@saving+run.py@evaluating"
 KILLS = os.environ.get("KILL", THRICE).split(",")
 if "N" in os.environ:
@@ -122,6 +121,8 @@ def test_a_dead_process_ends_the_run_and_the_run_goes_on(kills, tmp_path, reques
         begun_at = folder.resume_step()
         ends_or_goes_on(started(tmp_path, root, 12), folder, role, moment or "training")
         assert folder.resume_step() >= begun_at
+        if moment == "evaluating":  # the checkpoint of that step holds its training metrics
+            assert folder.resume_step() >= folder.last_step()
     at = folder.resume_step()
     assert started(tmp_path, root, 16).wait(600) == 0, (tmp_path / "output").read_text()
     if at:
