@@ -30,7 +30,7 @@ from jinja2 import Environment, FileSystemLoader
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from analysis import claims, figures, headers, needed_runs, table_files
+from analysis import claims, figures, headers, needed_runs, table_files, text_numbers
 from analysis.manifests import Manifest, check_columns, load_manifests
 from analysis.page_answers import in_link, store_responses, store_run, stored_path, untrained
 from analysis.page_values import (
@@ -204,6 +204,8 @@ def report(options: Options) -> None:
         judged = claims.judge(claims.read(manifests), manifests, Estimator(committed))
         claims.between_markers(README, claims.short_markdown(judged))
         claims.between_markers(RESULTS_PAGE, claims.markdown(judged))
+        for page in (README, RESULTS_PAGE):
+            text_numbers.fill(page, committed)
         return
     own = chosen(options.table, manifests)
     scales.check_scale(options.scale)
