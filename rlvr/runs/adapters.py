@@ -1,7 +1,7 @@
-"""LoRA adapters of a checkpoint, merged into the weights that everything else reads.
+"""Merges the LoRA adapters of a checkpoint into its weights, so that transformers and vLLM can load them.
 
-verl writes the state of a model with adapters into its Hugging Face folder as it is (`...q_proj.base_layer.weight`,
-`...lora_A.default.weight`), which nothing loads; their scale lies beside it, in lora_train_meta.json.
+verl saves base weights and adapters side by side in the Hugging Face folder (`...q_proj.base_layer.weight`,
+`...lora_A.default.weight`), a format that nothing loads. It stores the adapters' scale in lora_train_meta.json.
 """
 
 import shutil
@@ -15,9 +15,9 @@ INDEX = "model.safetensors.index.json"
 
 
 def merge(weights: Path) -> None:
-    """Make `weights`, a checkpoint's Hugging Face folder, that of a plain model: W + alpha / r B A, computed in float32.
+    """Replace `weights`, a checkpoint's Hugging Face folder, by one of a plain model: W + alpha / r B A, computed in float32.
 
-    Nothing happens to a folder without adapters; safe to call again and after a crash at any point.
+    A folder without adapters stays as it is. Safe to call again, also after a crash at any point.
     """
     from safetensors import safe_open
     from safetensors.torch import save_file

@@ -1,5 +1,6 @@
-"""May this configuration go on with the run that a folder holds? Two starts may differ in MAY_DIFFER; a run may grow (MAY_GROW);
-any other difference is a RunConflict.
+"""Decides whether a configuration may resume the run in a folder.
+
+Two starts of a run may differ in MAY_DIFFER. A run may get more steps (MAY_GROW). Any other difference is a RunConflict.
 """
 
 from __future__ import annotations
@@ -16,13 +17,12 @@ from rlvr.runs.plain_files import RunFolderError
 if TYPE_CHECKING:
     from rlvr.runs.folder import RunFolder
 
-# What two starts of one run may differ in. Paths inside the run folder may move with it. The problems that are read from a file
-# are compared themselves (train_set.examples; data/*.parquet, rlvr/data/prepare.py).
+# Keys in which two starts of one run may differ. A path to a file of problems may change, because the problems themselves are
+# compared (train_set.examples; data/*.parquet, rlvr/data/prepare.py).
 MAY_DIFFER = (*(key for key, may_differ in MACHINE.items() if may_differ), "trainer.logger", "example.file")
-# A reward of the user's own may lie elsewhere; its text is compared (data/reward.py, rlvr/training/train_run.py).
+# A user's own reward file may move; its text is compared (data/reward.py, rlvr/training/train_run.py).
 OWN_REWARD = ("reward_rule.file", "reward.custom_reward_function.reward_kwargs.file")
-# What may change on a run that is there, to no fewer steps than it has; it then goes on from its last checkpoint. With the
-# keys that follow it.
+# A key that may grow, but not below the steps that are done, and the keys that follow from it.
 MAY_GROW = {"scale.steps": ("trainer.total_training_steps", "trainer.total_epochs")}
 MAX_SHOWN = 8
 
@@ -32,9 +32,9 @@ class RunConflict(RunFolderError):
 
 
 def refuse_other_config(folder: RunFolder, config: dict) -> dict[str, tuple[Any, Any]]:
-    """RunConflict when the folder holds a run whose config differs from this one, resolved and plain.
+    """Raise RunConflict if the folder holds a run with another config. `config`: resolved, of dicts, lists and scalars.
 
-    What only grew is returned: dotted key -> (old value, new value).
+    Returns the keys that have grown: dotted key -> (old value, new value).
     """
     if folder.state == "new":
         return {}
@@ -53,13 +53,13 @@ def refuse_other_config(folder: RunFolder, config: dict) -> dict[str, tuple[Any,
         )
     if grown and folder.state == "finished" and not folder.resume_step():
         raise RunConflict(
-            f"{folder.path}: has no checkpoint to go on from, so it cannot grow ({', '.join(grown)}): give variant=<name>"
+            f"{folder.path}: has no checkpoint to resume from, so {', '.join(grown)} cannot grow: give variant=<name>"
         )
     return grown
 
 
 def may_grow(config: Mapping) -> dict[str, Any]:
-    """The values of MAY_GROW in a configuration, those that it has."""
+    """The values of the MAY_GROW keys that a configuration has."""
     flat = _flat(config)
     return {key: flat[key] for key in MAY_GROW if key in flat}
 
@@ -67,7 +67,7 @@ def may_grow(config: Mapping) -> dict[str, Any]:
 def _grown(
     old: Mapping, new: Mapping, differences: Mapping[str, tuple[Any, Any]], done: int
 ) -> dict[str, tuple[Any, Any]]:
-    """The keys of MAY_GROW that differ and do not end before the steps `done`, where the overrides differ in nothing else."""
+    """The MAY_GROW keys that differ, if their new values are at least `done` steps and no other override differs."""
     grown = {key: differences[key] for key in MAY_GROW if key in differences}
     if not all(isinstance(value, int) and value >= done for _, value in grown.values()):
         return {}
@@ -76,7 +76,7 @@ def _grown(
 
 
 def _overrides(config: Mapping) -> dict[str, str]:
-    """What a run overrides, by key, as far as it matters to the run."""
+    """The overrides of a run by key, without those in which two starts may differ."""
     given = (str(override).partition("=") for override in config.get("overrides") or [])
     return {key: value for key, _, value in given if key not in OWN_REWARD and not _may_differ(key)}
 
@@ -86,11 +86,11 @@ def _may_differ(key: str) -> bool:
 
 
 def config_differences(old: Mapping, new: Mapping) -> dict[str, tuple[Any, Any]]:
-    """Dotted key -> (old value, new value) for all keys that matter to a run; an absent value is "(none)".
+    """Dotted key -> (old value, new value) for all keys that matter to a run; a missing value is "(none)".
 
-    A null that the other does not have is no difference: an option that came later and is not used.
+    null on one side and no key on the other are equal: the option was added later and is not used.
     """
-    # An override of a file says what the file holds, so the path need not be the same.
+    # Files of data are compared by their content, so their paths may differ.
     by_content = {key for key in _overrides(old).keys() & _overrides(new).keys() if holds_data(key)}
     old, new = (
         _flat({**config, "overrides": [f"{key}={value}" for key, value in _overrides(config).items()]})
@@ -105,14 +105,14 @@ def config_differences(old: Mapping, new: Mapping) -> dict[str, tuple[Any, Any]]
 
 
 def in_this_copy(path: str) -> str:
-    """Map a path inside another checkout's rlvr/ to this one, where that file is here too; other texts stay as they are."""
+    """Map a path inside another checkout's rlvr/ to this checkout, if the file exists here too; return other texts unchanged."""
     _, found, inside = path.rpartition("/rlvr/")
     here = Path(__file__).parents[1] / inside
     return str(here) if found and inside and here.exists() else path
 
 
 def _flat(config: Mapping) -> dict[str, Any]:
-    """Leaves by dotted key; where the run folder and this package are is taken out of every path."""
+    """Leaves by dotted key. Paths are made independent of where the run folder and this package are."""
     place = str(config.get("run_dir", ""))
     leaves: dict[str, Any] = {}
 

@@ -1,4 +1,4 @@
-"""What is stored of a benchmark: the one reader of evaluation files, problem by problem at each evaluated step."""
+"""Reads the evaluation files of a benchmark: the right answers to each problem at each evaluated step."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Evaluations:
         return self.correct[int(np.flatnonzero(self.steps == step)[0])]
 
     def of_subject(self, subject: str | None) -> Evaluations:
-        """Its problems of one subject; None: all."""
+        """Only the problems of one subject; None: all problems."""
         if subject is None:
             return self
         kept = np.flatnonzero(self.subjects == subject)
@@ -57,9 +57,9 @@ class Evaluations:
 
 
 def evaluations(folder: RunFolder, benchmark: str, summed: Sequence[str] = ()) -> Evaluations | None:
-    """What is stored of a benchmark, with the sums of these columns; None when nothing is.
+    """Read all evaluations of a benchmark, with the sums of the columns `summed`; None if there are none.
 
-    DamagedFile when a file cannot be read, or has other problems than the first.
+    Raises DamagedFile if a file cannot be read or has other problems than the first.
     """
     files = step_files(folder.eval_dir / benchmark)
     correct: list[NDArray] = []
@@ -69,7 +69,7 @@ def evaluations(folder: RunFolder, benchmark: str, summed: Sequence[str] = ()) -
     rows = first = subjects = np.array([])
     for place, file in enumerate(files.values()):
         columns = samples.read(file, ["id", "subject", "score", *summed])
-        if columns["id"] != ids:  # the rows of one problem are found again only where the order is another
+        if columns["id"] != ids:  # rows of a problem are searched again only if the order has changed
             ids, rows = columns["id"], rows_of_problems(columns["id"])
             found = [ids[row] for row in rows[:, 0]]
             if not correct:
@@ -85,7 +85,7 @@ def evaluations(folder: RunFolder, benchmark: str, summed: Sequence[str] = ()) -
 
 
 def rows_of_problems(ids: ArrayLike) -> NDArray:
-    """The rows of each problem: "problems samples", in the order of the ids. ValueError when they differ in number."""
+    """The rows of each problem: "problems samples", sorted by id. Raises ValueError if problems have different numbers of rows."""
     found = np.asarray(ids, object).astype(str)
     problems = len(set(found.tolist()))
     if len(found) % problems == 0:
@@ -98,14 +98,14 @@ def rows_of_problems(ids: ArrayLike) -> NDArray:
 
 
 class Score(NamedTuple):
-    """Accuracy with its 95 % interval over so many problems."""
+    """Accuracy with its 95 % interval over the problems, and their number."""
 
     accuracy: Interval
     problems: int
 
 
 def scores(folder: RunFolder, step: int, benchmarks: Sequence[str]) -> dict[str, Score]:
-    """The score of every benchmark of these that is evaluated at this step."""
+    """The scores of those benchmarks that were evaluated at this step."""
     found = {}
     for benchmark in benchmarks:
         of_it = evaluations(folder, benchmark)

@@ -1,11 +1,11 @@
-"""The run folder: plain files, the only contract between training and analysis. Loads neither torch, ray nor verl.
+"""The run folder: plain files, the only interface between training and analysis. Imports neither torch, ray nor verl.
 
     runs/<scale>/<base_model>/<experiment[-variant]>/seed<k>/
       config.yaml  provenance.json  fidelity.json  metrics.jsonl  run.log  figure.png
       rollouts/step000001.parquet   eval/<benchmark>/step000000.parquet   checkpoints/   data/
 
-A finished run is not run again, an unfinished one is resumed, a run may grow, any other changed config is refused
-(`config_changes`). Reading needs only `RunFolder(path)`; a process that trains opens the folder with `open_run`, which also locks it.
+A finished run is not run again. An unfinished run is resumed. A run may get more steps; any other change of its config is refused
+(`config_changes`). To read, use `RunFolder(path)`. A process that trains opens the folder with `open_run`, which also locks it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PROBE_BYTES = 2**24
 
 
 def step_files(folder: Path) -> dict[int, Path]:
-    """The files step<k>.parquet of a folder by step, rising; other files are ignored."""
+    """The files step<k>.parquet of a folder, sorted by step; other files are ignored."""
     named = ((re.fullmatch(r"step(\d+)\.parquet", path.name), path) for path in folder.glob("step*.parquet"))
     return dict(sorted((int(name[1]), path) for name, path in named if name))
 
@@ -49,7 +49,7 @@ class RunFolder:
         self.fidelity_path = self.path / "fidelity.json"  # rlvr/planning/fidelity.py
         self.metrics_path = self.path / "metrics.jsonl"
         self.log_path = self.path / "run.log"
-        self.phase_path = self.path / "phase"  # what a run is doing before its first step, in a few words
+        self.phase_path = self.path / "phase"  # what the run is doing, in a few words
         self.lock_path = self.path / "lock"
         self.figure_path = self.path / "figure.png"
         self.data_dir = self.path / "data"
@@ -65,7 +65,7 @@ class RunFolder:
         return self.eval_dir / benchmark / f"step{step:06d}.parquet"
 
     def baseline_path(self, name: str) -> Path:
-        """The folder of one of the untrained model's baselines (rlvr.evaluate.baselines)."""
+        """The folder of a baseline of the untrained model (rlvr.evaluate.baselines)."""
         return self.path / "baselines" / name
 
     def config(self) -> dict:
@@ -78,13 +78,13 @@ class RunFolder:
         return "finished" if self.ending() == "finished" else "unfinished"
 
     def ending(self) -> str:
-        """The status in provenance.json, as the run wrote it: one that was killed says "running" for ever."""
+        """The status in provenance.json, as the run wrote it. A run that was killed stays at "running"."""
         if not self.provenance_path.exists():
             return "unfinished"
         return read_json(self.provenance_path).get("status") or "unfinished"
 
     def status(self) -> str:
-        """new, running, finished, failed, interrupted, unfinished, or died: it says that it runs, and no process holds its lock."""
+        """new, running, finished, failed, interrupted, unfinished, or died (status "running", but no process holds the lock)."""
         if not self.config_path.exists():
             return "new"
         ending = self.ending()
@@ -93,20 +93,20 @@ class RunFolder:
         return "died" if ending == "running" else ending
 
     def last_step(self) -> int:
-        """The last step with a complete metrics line, -1 without any."""
+        """The last step with a complete metrics line, or -1."""
         return max((line["step"] for line in metrics_lines(self.metrics_path)), default=-1)
 
     def resume_step(self) -> int:
-        """The step to resume from: the newest resumable checkpoint whose training metrics are on disk, 0 without any.
+        """The step to resume from: the newest resumable checkpoint whose training metrics are on disk, or 0.
 
-        They are in metrics.jsonl, or, while the step is evaluated, in `unevaluated_path`. A crash must not leave a hole in the curve.
+        The metrics are in metrics.jsonl or, during the step's evaluation, in `unevaluated_path`. So a crash leaves no gap in the curve.
         """
         last = self.last_step()
         known = (step for step in self.checkpoint_steps() if step <= last or self.unevaluated_path(step).exists())
         return max(filter(self.is_resumable, known), default=0)
 
     def checkpoint_steps(self) -> list[int]:
-        """Steps of which a checkpoint, or its weights only, is on disk."""
+        """Steps with a checkpoint, or with its weights only, on disk."""
         named = (re.fullmatch(r"global_step_(\d+)", path.name) for path in self.checkpoints_dir.glob("global_step_*"))
         return sorted(int(name[1]) for name in named if name)
 
@@ -114,7 +114,7 @@ class RunFolder:
         return self.checkpoints_dir / f"global_step_{step}"
 
     def unevaluated_path(self, step: int) -> Path:
-        """The line of metrics.jsonl of a checkpoint's step, as it is before the step's evaluation."""
+        """The step's line of metrics.jsonl without its evaluation, stored before the evaluation begins."""
         return self.checkpoint_path(step) / "metrics.json"
 
     def weights_path(self, step: int) -> Path:
@@ -122,21 +122,21 @@ class RunFolder:
         return self.checkpoint_path(step) / "actor" / "huggingface"
 
     def is_resumable(self, step: int) -> bool:
-        """Whether the optimiser and the place in the data are there too; verl writes data.pt after all else."""
+        """Whether optimiser state and data position are there too. verl writes data.pt last."""
         return (self.checkpoint_path(step) / "data.pt").exists()
 
     def check_checkpoint(self, step: int) -> None:
-        """DamagedFile when a file that training resumes from has lost its end: torch's files are zip archives."""
+        """Raise DamagedFile if a file of the checkpoint is truncated. torch's files are zip archives."""
         checkpoint = self.checkpoint_path(step)
         for file in sorted(checkpoint.rglob("*.pt")):
             if not zipfile.is_zipfile(file):
                 raise DamagedFile(
-                    f"{file}: cannot be read (cut off, or no checkpoint): remove {checkpoint}, and the same command goes "
-                    "on from the checkpoint before it, else from the beginning"
+                    f"{file}: cannot be read (truncated, or not a checkpoint): remove {checkpoint}; the same command then "
+                    "resumes from the checkpoint before it, or starts again"
                 )
 
     def rewind(self, step: int) -> None:
-        """Remove what a crashed attempt wrote after `step`, so that the files of a resumed run agree."""
+        """Remove what a crashed attempt wrote after `step`."""
         for later in self.checkpoint_steps():
             if later > step:
                 shutil.rmtree(self.checkpoint_path(later))
@@ -146,7 +146,7 @@ class RunFolder:
                     file.unlink()
 
     def cannot_write(self) -> str | None:
-        """Why nothing can be written here now (a full disk, one that is read-only), in one line; None: it can."""
+        """Why the folder cannot be written now (disk full or read-only), in one line; None if it can."""
         probe = self.path / ".probe"
         try:
             with open(probe, "wb") as file:
@@ -160,7 +160,7 @@ class RunFolder:
                 probe.unlink()
 
     def lock(self) -> None:
-        """Keep every other process out until `release` or the end of this process."""
+        """Lock the folder against other processes until `release` or the end of this process."""
         self._held.enter_context(locked(self.lock_path, "process"))
 
     def release(self) -> None:
@@ -174,11 +174,11 @@ class RunFolder:
 
 
 def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTES) -> RunFolder:
-    """Claim the run folder for `config`; its `state` then says what to do: run, resume, or nothing (finished).
+    """Open and lock the run folder for `config`. Its `state` then says what to do: run, resume, or nothing (finished).
 
-    `config` is resolved and plain (dicts, lists, scalars). A folder that is new gets its config.yaml, and one whose run
-    grows the new one. Unless finished, the folder is locked until `release` (or the end of a `with` block).
-    Raises what `check_place` raises, and RunFolderError when the folder is in use.
+    `config` is resolved, of dicts, lists and scalars. config.yaml is written if the folder is new or the run has grown.
+    The folder stays locked until `release` or the end of a `with` block; a finished one is not locked.
+    Raises what `check_place` raises, and RunFolderError if the folder is in use.
     """
     folder = RunFolder(path)
     if not check_place(folder, config, min_free_bytes) and folder.state == "finished":
@@ -190,7 +190,7 @@ def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTE
             f"{folder.path}: cannot write ({error.strerror}): give another runs_dir=<folder>"
         ) from None
     try:
-        grown = check_place(folder, config, min_free_bytes)  # again: another process may have had the folder until now
+        grown = check_place(folder, config, min_free_bytes)  # again: another process may have changed the folder
         if grown and folder.state == "finished":
             write_json(folder.provenance_path, read_json(folder.provenance_path) | {"status": "unfinished"})
         if grown or folder.state == "new":
@@ -203,10 +203,10 @@ def open_run(path: str | Path, config: dict, min_free_bytes: int = MIN_FREE_BYTE
 
 
 def check_place(folder: RunFolder, config: dict, min_free_bytes: int = MIN_FREE_BYTES) -> dict:
-    """Whatever would keep a start with this config out of the folder, but for another process that works in it.
+    """Check that a run with this config can use the folder, apart from the lock. Returns the keys that have grown.
 
-    Returns what of the run has grown (config_changes). RunConflict for a run of another config; RunFolderError when the folder
-    holds other files, cannot be written, or its disk is full.
+    Raises RunConflict for a run of another config, and RunFolderError if the folder holds other files, cannot be written, or its
+    disk is full.
     """
     grown = refuse_other_config(folder, config)
     if folder.state == "finished" and not grown:
@@ -214,7 +214,7 @@ def check_place(folder: RunFolder, config: dict, min_free_bytes: int = MIN_FREE_
     if folder.state == "new" and folder.path.is_dir():
         if left := sorted(f.name for f in folder.path.iterdir() if f.name not in ("lock", "run.log", "phase")):
             raise RunFolderError(
-                f"{folder.path}: holds {', '.join(left[:3])} but no config.yaml, so what made them is unknown: "
+                f"{folder.path}: holds {', '.join(left[:3])} but no config.yaml, so it is not a run folder: "
                 "move the folder away, or give variant=<name>"
             )
     place = existing(folder.path)
@@ -234,7 +234,7 @@ def check_place(folder: RunFolder, config: dict, min_free_bytes: int = MIN_FREE_
 
 
 def existing(path: Path) -> Path:
-    """The path itself, or the nearest place above it that is there."""
+    """The path, or its nearest parent that exists."""
     path = path.resolve()
     while not path.exists():
         path = path.parent

@@ -1,6 +1,6 @@
-"""A user's text on its way through Hydra and OmegaConf, where `${` begins an interpolation and `???` is a missing value.
+"""Protects a user's text from Hydra and OmegaConf, where `${` begins an interpolation and `???` is a missing value.
 
-A text is protected where it enters a configuration (the command line, a file of examples) and turned back where it leaves one
+A text is protected where it enters a configuration (command line, file of examples) and restored where it leaves it
 (training rows, config.yaml, names). The protection is an invisible character between `$` and `{`, and after `???`.
 """
 
@@ -8,18 +8,18 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-MARK = "\u2060"  # WORD JOINER; a text that has it there already gets one more
+MARK = "\u2060"  # WORD JOINER; a text that already has one there gets another
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 _SWEEP = re.compile(rf"(?:{_QUOTED.pattern})(?:\s*,\s*(?:{_QUOTED.pattern}))*", re.DOTALL)
 
 
 def protected(value: Any) -> Any:
-    """A text, or the texts of a mapping or list, in a form that OmegaConf leaves alone."""
+    """A text, or all texts of a mapping or list, in a form that OmegaConf does not interpret."""
     return _each(value, lambda text: re.sub(rf"(\${MARK}*)(?={{)|(\A\?{{3}}{MARK}*\Z)", rf"\g<0>{MARK}", text))
 
 
 def as_written(value: Any) -> Any:
-    """What was protected, as the user wrote it; other texts stay as they are."""
+    """The inverse of `protected`: texts as the user wrote them."""
     return _each(value, lambda text: re.sub(rf"(\${MARK}*){MARK}(?={{)|(\A\?{{3}}{MARK}*){MARK}\Z", r"\1\2", text))
 
 
@@ -32,19 +32,19 @@ def _each(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def for_hydra(text: str) -> str:
-    """A text of the command line as Hydra's grammar writes it, protected. One in quotes, or several with commas, has them already."""
+    """A protected text in Hydra's grammar. A text that is already quoted, or several quoted ones with commas, keep their quotes."""
     if not _SWEEP.fullmatch(text):
         return in_quotes(protected(text))
     return _QUOTED.sub(lambda match: in_quotes(protected(without_quotes(match[0]))), text)
 
 
 def in_quotes(text: str) -> str:
-    """A text in Hydra's quotes, where a backslash counts only before a quote and at the end."""
+    """A text in Hydra's quotes. A backslash is special only before a quote and at the end."""
     return "'" + re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + (match[2] and "\\'"), text) + "'"
 
 
 def without_quotes(text: str) -> str:
-    """The way back from `in_quotes`; a text that is not in quotes stays as it is."""
+    """The inverse of `in_quotes`; a text without quotes is returned unchanged."""
     if not _QUOTED.fullmatch(text):
         return text
     return re.sub(rf"(\\+)({text[0]}|\Z)", lambda match: match[1][: len(match[1]) // 2] + match[2], text[1:-1])

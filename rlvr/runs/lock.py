@@ -13,17 +13,17 @@ from filelock import FileLock, Timeout
 
 from rlvr.runs.plain_files import RunFolderError
 
-# The holder of a lock touches its file every TOUCH_S seconds. A file that was not touched for SILENT_S has no holder.
+# The holder of a lock touches the file every TOUCH_S seconds. If the file was not touched for SILENT_S, the lock is abandoned.
 TOUCH_S = 2.0
 SILENT_S = 10.0
 
 
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock file that the kernel drops with this process, kill -9 included (flock; on NFS by its lock service).
+    """Hold a lock file. The kernel releases it when this process ends, also after kill -9 (flock; on NFS by its lock service).
 
-    Not every shared disk tells its hosts of each other's locks, so the holder also touches the file every few seconds, and
-    empties it when done. RunFolderError when another process, a `what`, has it.
+    Some shared disks do not show locks to other hosts. So the holder also touches the file every few seconds and empties it at
+    the end. Raises RunFolderError if another process (a `what`) holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, blocking=False, thread_local=False)
@@ -61,7 +61,7 @@ def _touch(path: Path, done: threading.Event) -> None:
 
 
 def _is_touched(path: Path) -> bool:
-    """Whether somebody touches a file, seen by its own times alone: clocks of two hosts differ. Takes SILENT_S when not."""
+    """Whether another process touches the file. Compares the file's own times only, because clocks of hosts differ. Waits SILENT_S."""
     before, deadline = _changed(path), time.monotonic() + SILENT_S
     while time.monotonic() < deadline:
         time.sleep(TOUCH_S / 4)
@@ -71,12 +71,12 @@ def _is_touched(path: Path) -> bool:
 
 
 def _changed(path: Path) -> int:
-    with open(path) as file:  # opened, for NFS keeps the times of a file that is not for up to a minute
+    with open(path) as file:  # NFS caches the times of a file for up to a minute unless it is opened
         return os.fstat(file.fileno()).st_mtime_ns
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living process holds a lock file. Writes nothing; the lock asked for is a shared one, given back at once."""
+    """Whether a living process holds the lock file. Writes nothing: it takes a shared lock and releases it at once."""
     if not path.exists():
         return False
     with open(path, errors="replace") as file:
@@ -84,5 +84,5 @@ def is_locked(path: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
-        # Held by a host whose locks are not seen here, unless clocks are further apart than this.
+        # Held by another host whose locks are not visible here, unless the clocks differ by more than SILENT_S.
         return _elsewhere(file.read(200)) and abs(time.time() - os.fstat(file.fileno()).st_mtime) < SILENT_S

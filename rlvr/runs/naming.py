@@ -17,8 +17,8 @@ from pathlib import Path
 
 from rlvr.runs.free_text import as_written, without_quotes
 
-# Keys that do not change what is studied. PLACE: choices that have a folder of their own. MACHINE: where and how a run runs, and
-# whether two starts of one run may differ in the key and all below it.
+# Keys that do not change what is studied. PLACE: keys that have a folder level of their own. MACHINE: keys of where and how a run
+# is run; True: two starts of one run may differ in the key and in all keys below it.
 PLACE = ("experiment", "scale", "base_model", "seed", "variant")
 MACHINE = {"hardware": False, "retention": False, "transfer_queue": False, "trainer": False, "hydra": False, "runs_dir": True,
            "run_dir": True, "data_root": True, "tracking": True, "check": True, "all": True, "watchdog": True, "ray": True,
@@ -27,7 +27,7 @@ LONGEST = 120
 
 
 def science(overrides: Iterable[str]) -> list[str]:
-    """The overrides of a command line that change what is studied, as `key=value` by rising key; a repeated key counts once."""
+    """The overrides of a command line that change what is studied, as `key=value`, sorted by key. The last value of a key counts."""
     kept: dict[str, str] = {}
     for override in overrides:
         key, equals, value = str(override).lstrip("+").partition("=")
@@ -40,7 +40,7 @@ def science(overrides: Iterable[str]) -> list[str]:
 
 
 def run_name(experiment: str, variant: str | None = None, overrides: Iterable[str] = ()) -> str:
-    """The folder of a run: the experiment, then its variant where one is given, else what `science(overrides)` says."""
+    """The folder name of a run: the experiment, then its variant or else `science(overrides)`."""
     if variant:
         return f"{experiment}-{variant}"
     own = [f"{key}={_readable(key, value)}" for key, _, value in (o.partition("=") for o in science(overrides))]
@@ -56,7 +56,7 @@ def holds_data(key: str) -> bool:
 
 
 def _told_apart(key: str, value: str) -> str:
-    """A file's path as what tells the file from others; other values, and a path that leads nowhere, as they are."""
+    """For a file's path, what identifies the file; other values and paths of missing files are returned unchanged."""
     path = Path(value).expanduser()
     if holds_data(key) and path.is_file():
         return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
@@ -67,7 +67,7 @@ def _told_apart(key: str, value: str) -> str:
 
 
 def _readable(key: str, value: str) -> str:
-    if key in ("example.question", "example.answer"):  # a text, of which no piece would be a name
+    if key in ("example.question", "example.answer"):  # a free text is no name
         return _digest(value)
     if key.endswith(".file") and Path(value).is_absolute():
         value = f"{Path(value).name}-{_digest(value)}"

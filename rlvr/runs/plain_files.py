@@ -1,4 +1,4 @@
-"""Files of a run folder, read and written as a whole. A file that cannot be read is a DamagedFile, whoever reads it."""
+"""Reads and writes whole files of a run folder. A file that cannot be read raises DamagedFile."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import yaml
 
 from rlvr.cli import ConfigError
 
-# Reads a configuration in 8 ms instead of 55; whole sweeps are read at once.
+# Reads a configuration in 8 ms instead of 55; a sweep has many.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -23,7 +23,7 @@ class DamagedFile(RunFolderError):
 
 
 def parsed(path: Path, parse: Callable[[Path], Any]) -> Any:
-    """What a file of a run folder says. DamagedFile when it is there and cannot be read, FileNotFoundError without it."""
+    """Parse a file of a run folder. Raises DamagedFile if it cannot be read, FileNotFoundError if it is missing."""
     try:
         return parse(path)
     except (FileNotFoundError, DamagedFile):
@@ -47,7 +47,7 @@ def write_json(path: Path, record: Mapping) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace the file as a whole: after a crash it is the old one or the new one."""
+    """Replace the file as a whole: after a crash it has the old text or the new one."""
     temporary = path.with_name(f".{path.name}.tmp")
     with open(temporary, "w") as file:
         file.write(text)

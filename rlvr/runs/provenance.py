@@ -1,7 +1,7 @@
 """provenance.json of a run folder: what ran, from which code, with which versions, on which machine, and how it ended.
 
-`begin` before training, `end` after it. A run killed without a word keeps the status "running": together with the lock
-of the folder that reads as unfinished. Fields that cannot be known here (no git, no nvidia-smi) are null or empty.
+Call `begin` before training and `end` after it. A run that was killed keeps the status "running"; without a lock on its folder
+it counts as unfinished. Unknown fields (no git, no nvidia-smi) are null or empty.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Ending = Literal["finished", "failed", "interrupted"]
 
 
 class Change(TypedDict):
-    """After `step` a run went on with `new` for `key`, until then it was `old`."""
+    """From `step` on, `key` has the value `new` instead of `old`."""
 
     step: int
     key: str
@@ -33,9 +33,9 @@ class Change(TypedDict):
 
 
 def begin(folder: RunFolder, step: int = 0, changed: Sequence[Change] = ()) -> None:
-    """Record a start; in a folder that has a record, a resume at `step` (0: from the beginning).
+    """Record a start, or, if the folder has a record, a resume at `step` (0: from the beginning).
 
-    changed: what the run goes on with that differs; what grew since the start before is added.
+    changed: changes to record. Values that have grown since the start before are added.
     """
     growing = may_grow(folder.config())
     start = {"command": sys.argv, "start": now(), "git": git_state(), "hardware": hardware(), "may_grow": growing}
@@ -56,14 +56,14 @@ def begin(folder: RunFolder, step: int = 0, changed: Sequence[Change] = ()) -> N
 
 
 def end(folder: RunFolder, status: Ending, error: str | None = None) -> None:
-    """Record how the run ended; `error` is the cause in one line."""
+    """Record how the run ended; `error` is the cause, in one line."""
     record = read_json(folder.provenance_path)
     record |= {"status": status, "end": now(), "error": error}
     write_json(folder.provenance_path, record)
 
 
 def changes(folder: RunFolder) -> list[Change]:
-    """What a run went on with that differs from what it began with, oldest first."""
+    """The changes of a run since its first start, oldest first."""
     return read_json(folder.provenance_path).get("changed", []) if folder.provenance_path.exists() else []
 
 
@@ -107,7 +107,7 @@ def _cpu_model() -> str:
 
 
 def _output(*command: str) -> str | None:
-    """What a command prints, None where it does not exist or fails."""
+    """The output of a command; None if it does not exist or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,12 +1,12 @@
-"""Which checkpoints of a run stay on disk: the newest resumable ones whole, of the others the weights that evaluation reads.
+"""Decides which checkpoints stay on disk: the newest resumable ones whole, of the others only the weights for evaluation.
 
     checkpoints/global_step_<k>/data.pt                 present as long as the checkpoint can be resumed from
     checkpoints/global_step_<k>/actor/*.pt  critic/     sharded weights, optimiser, random state: 12 bytes a parameter each
     checkpoints/global_step_<k>/actor/huggingface/      what `transformers` and vLLM load
 
 The authors keep everything, about 2.5 TB for a run of 100 checkpoints. verl's own limit (`max_actor_ckpt_to_keep`) deletes
-a checkpoint with its weights, so it stays off and this module decides. It acts after a step's metrics are on disk: until
-then the checkpoint before is the one to resume from.
+a checkpoint with its weights, so it is off. Checkpoints are deleted after a step's metrics are on disk: until then a run resumes
+from the checkpoint before.
 """
 
 import shutil
@@ -20,7 +20,7 @@ from rlvr.runs.plain_files import read_json, write_json
 
 
 def apply(folder: RunFolder, retention: DictConfig, save_every: int) -> None:
-    """Thin out the checkpoints of a run to what `retention` says; safe to call again and after a crash at any point."""
+    """Delete what `retention` does not keep of the checkpoints of a run. Safe to call again, also after a crash at any point."""
     steps = folder.checkpoint_steps()
     resumable = [step for step in steps if folder.is_resumable(step)]
     kept = resumable if retention.states is None else resumable[-retention.states :]
@@ -36,7 +36,7 @@ def apply(folder: RunFolder, retention: DictConfig, save_every: int) -> None:
 
 
 def strip_state(checkpoint: Path) -> None:
-    """Delete all of a checkpoint but its Hugging Face folder; `data.pt` first, which says that it can be resumed from."""
+    """Delete a checkpoint except its Hugging Face folder; first `data.pt`, which marks it as resumable."""
     (checkpoint / "data.pt").unlink(missing_ok=True)
     for item in [*checkpoint.glob("*"), *checkpoint.glob("actor/*")]:
         if item.name in ("actor", "huggingface"):
@@ -48,7 +48,7 @@ def strip_state(checkpoint: Path) -> None:
 
 
 def convert_weights(weights: Path, dtype: str) -> None:
-    """Store the floating-point tensors of a Hugging Face folder in `dtype` (bfloat16 or float32), a file at a time."""
+    """Convert the tensors of a Hugging Face folder to `dtype` (bfloat16 or float32), one file at a time."""
     import torch
     from safetensors import safe_open
     from safetensors.torch import save_file
@@ -66,5 +66,5 @@ def convert_weights(weights: Path, dtype: str) -> None:
         temporary.replace(file)
     config = weights / "config.json"
     described = read_json(config)
-    if described.get("dtype") != dtype:  # in which type to load what is stored
+    if described.get("dtype") != dtype:
         write_json(config, described | {"dtype": dtype})

@@ -1,9 +1,10 @@
-"""The one schema of a response: training rollouts, evaluation during training and evaluation afterwards write these columns.
+"""The columns of a stored response, the same for training rollouts and for evaluations during and after training.
 
-    rollouts/step<k>.parquet           benchmark "train"; id is the example's index in the pool, uid the group it was drawn in
-    eval/<benchmark>/step<k>.parquet   id is the problem's own; uid the same; rank 0
+    rollouts/step<k>.parquet           benchmark: "train"; id: the example's index in the pool; uid: its group
+    eval/<benchmark>/step<k>.parquet   id and uid: the problem's id; rank: 0
 
-`score` is the outcome in [0, 1] whatever is rewarded, `reason` why (rlvr.grading.REASONS), `answer` the text of the last box.
+`score` is the grade in [0, 1], whatever the reward rule; `reason` its reason (rlvr.grading.REASONS); `answer` the text of the last
+\\boxed{}.
 """
 
 import os
@@ -23,11 +24,11 @@ SCHEMA = {
     "truncated": "bool_", "response_tokens": "int64", "repetition": "float64", "reflection": "bool_",
     "loglikelihoods": "list", "score_acc": "float64",
 }  # fmt: skip
-CHOICES = ("loglikelihoods", "score_acc")  # null where an answer was generated, not chosen
+CHOICES = ("loglikelihoods", "score_acc")  # null if the answer was generated, not chosen from options
 
 
 def table(columns: Mapping[str, Sequence]) -> "pa.Table":
-    """Columns as a table of the schema. ValueError for a column that is missing, unknown or of another length."""
+    """A table of the schema from its columns. Raises ValueError for a column that is missing, unknown or of another length."""
     import pyarrow as pa
 
     rows = len(columns["id"])
@@ -39,7 +40,7 @@ def table(columns: Mapping[str, Sequence]) -> "pa.Table":
 
 
 def write(path: Path, columns: "Mapping[str, Sequence] | pa.Table") -> Path:
-    """Write a samples file as a whole or not at all."""
+    """Write a file of responses, as a whole or not at all."""
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,9 +51,9 @@ def write(path: Path, columns: "Mapping[str, Sequence] | pa.Table") -> Path:
 
 
 def read(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
-    """Columns of a samples file: numbers as arrays, texts as lists. `optional` ones are left out where a file lacks them.
+    """Read columns of a file of responses: numbers as arrays, texts as lists. Missing `optional` columns are left out.
 
-    KeyError for a name that the file lacks, DamagedFile for a file that is no samples file.
+    Raises KeyError for a missing column, DamagedFile for a file that cannot be read.
     """
     import pyarrow.parquet as pq
 
@@ -70,7 +71,7 @@ def read(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
-    """All rows of a samples file, every column."""
+    """All rows of a file of responses, with all columns."""
     import pyarrow.parquet as pq
 
     return pq.read_table(path).to_pylist()

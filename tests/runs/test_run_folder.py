@@ -285,7 +285,7 @@ def test_a_finished_run_without_a_checkpoint_does_not_grow(tmp_path):
         provenance.begin(folder)
         MetricsWriter(folder.metrics_path).write({"step": 60})
         provenance.end(folder, "finished")
-    with pytest.raises(RunConflict, match="no checkpoint to go on from"):
+    with pytest.raises(RunConflict, match="no checkpoint to resume from"):
         open_run(tmp_path, of_steps(tmp_path, 240))
     assert folder.last_step() == 60
 
