@@ -39,9 +39,9 @@ def test_experiments_scales_and_machines_of_a_page_exist(page):
 
 
 def test_readmes_table_names_experiments_and_models():
-    rows = re.findall(r"^\| (?:Table|rows|Tables)[^|]*\| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    words = {word for row in rows for code in re.findall(r"`([^`]+)`", row) for word in [code.split()[0]]}
-    named = {word for word in words if re.fullmatch(r"[a-z0-9_]+", word)} - {"rlvr.evaluate"}
+    tables = re.findall(r"^\|.*`\+experiment=`.*\n((?:\|.*\n)+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    words = {word for table in tables for code in re.findall(r"`([^`]+)`", table) for word in code.split()}
+    named = {word.removeprefix("base_model=") for word in words} - {"scale=paper"}
     assert len(named) > 25
     assert named <= {*experiments(), *group_options("base_model")}
 
