@@ -156,4 +156,4 @@ def test_every_machine_gets_its_workers(built, case):
             "EngineWithValueHead" if role == "critic" else "EngineWithLMHead"
         )
         assert ranks == found["ranks"]
-        assert budget >= found["longest"]
+        assert cpu or budget >= found["longest"]  # on a CPU a longer answer is a micro-batch of its own
