@@ -27,6 +27,20 @@ def test_numbers_are_those_of_the_runs_and_the_rest_of_the_page_stays(runs, tmp_
     assert page.read_text().count("<!--/-->") == 3
 
 
+def test_seeds_that_end_high_are_told_from_the_others(runs, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("<!--acc one_shot show=ends-->?<!--/--> <!--acc one_shot_pi13 show=ends-->?<!--/-->")
+    text_numbers.fill(page, runs)
+    ends = [
+        100 * run.scores["tiny500"].correct[-1].mean() for run in runs if run.id.startswith("tiny/tiny/one_shot/seed")
+    ]
+    high = [end for end in ends if end >= 53.2]  # halfway between the base model and the pool's runs
+    assert (
+        f"{len(high)} of {len(ends)} seeds end at {min(high):.1f} to {max(high):.1f}, the others at" in page.read_text()
+    )
+    assert ">all " in page.read_text()
+
+
 @pytest.mark.parametrize(
     "text, names",
     [
