@@ -62,11 +62,12 @@ def _mean(values: Sequence[float]) -> str:
 
 
 def _range(values: Sequence[float]) -> str:
-    return f"{min(values):.1f} to {max(values):.1f}"
+    return _each([min(values), max(values)]).replace(", ", " to ") if len(values) > 1 else _each(values)
 
 
 def _ends(values: Sequence[float], line: float) -> str:
     high, low = [v for v in values if v >= line], [v for v in values if v < line]
     if not high or not low:
         return f"all {len(values)} seeds end at {_range(values)}"
-    return f"{len(high)} of {len(values)} seeds end at {_range(high)}, the others at {_range(low)}"
+    verb, others = "ends" if len(high) == 1 else "end", "other" if len(low) == 1 else "others"
+    return f"{len(high)} of {len(values)} seeds {verb} at {_range(high)}, the {others} at {_range(low)}"
