@@ -28,7 +28,7 @@ def check(plan: Plan, here: bool) -> list[str]:
             label = row["reward_model"]["ground_truth"]
             rewards.compute_score("train", f"\\boxed{{{label}}}", label, row["extra_info"], **plan.own_reward)
         notes = problems.notes + prompt_lengths.check(plan.model, problems, plan.prompt_tokens, plan.devices.engine)
-    notes += machine.processor_notes(plan.devices, machine.processor_flags())
+    notes += machine.processor_notes(plan.devices)
     if plan.workload and plan.needs:
         notes += resources.warnings(plan.workload, plan.needs, plan.machine)
     return notes

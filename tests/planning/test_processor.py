@@ -17,20 +17,28 @@ def devices(hardware: str) -> machine.Devices:
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("speed", "note"),
     [
-        (("avx512f", "avx512_bf16", "amx_bf16"), None),
-        (("avx2", "avx512f", "avx512_bf16"), "no AMX.* about 1.6 times slower than in fp32.*hardware=cpu is faster"),
-        (("avx2",), "about 8 times slower"),
-        ((), "about 8 times slower"),
+        (5.2, "^bf16: this processor multiplies matrices 5.2 times as fast as in fp32"),
+        (0.25, "^warning: hardware=cpu_bf16: .* in bf16 4 times slower than in fp32.*hardware=cpu is faster"),
     ],
 )
-def test_a_processor_without_bf16_is_said_to_be_slower(flags, said):
-    notes = machine.processor_notes(devices("cpu_bf16"), frozenset(flags))
-    assert len(notes) == (said is not None)
-    if said is not None:
-        assert re.search(said, notes[0])
+def test_the_speed_of_bf16_is_told(speed, note, monkeypatch):
+    monkeypatch.setattr(machine, "bf16_speed", lambda: speed)
+    (found,) = machine.processor_notes(devices("cpu_bf16"))
+    assert re.search(note, found)
+
+
+def test_the_estimate_takes_the_measured_speed(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "bf16_speed", lambda: 3.0)
+    monkeypatch.setattr(machine, "fp32_flops", lambda: 1e11)
+    flops = [machine.this_machine(devices(hardware), tmp_path).cpu_flops for hardware in ("cpu", "cpu_bf16")]
+    assert flops == [1e11, pytest.approx(3e11)]
+
+
+def test_the_speed_of_bf16_is_measured():
+    assert 0.01 < machine.bf16_speed() < 100
 
 
 def test_fp32_is_told_nothing():
-    assert machine.processor_notes(devices("cpu"), frozenset()) == []
+    assert machine.processor_notes(devices("cpu")) == []
