@@ -1,13 +1,12 @@
-"""Functions from a Python file of the user's own, a reward or a grader, in a process of their own with a time limit.
+"""Functions from a user's Python file, a reward or a grader, in a process of their own with a time limit.
 
-Whatever the file does (raise, loop, print, `sys.exit`, end its process) is an error that names it, never the end of ours.
-The process is a program of its own, as the graders' workers are (`workers.py`); it ends with whoever started it.
+Whatever the file does (raise, loop, print, `sys.exit`, end its process), the caller gets an error that names it and goes on.
+The process ends when its parent ends.
 """
 
 import json
 import math
 import os
-import select
 import subprocess
 import sys
 import time
@@ -21,17 +20,17 @@ from typing import Any
 
 from rlvr.cli import ConfigError, DataError
 from rlvr.grading.extract import BoxedResponse
+from rlvr.grading.json_process import JsonProcess
 from rlvr.grading.workers import Verdict
 
 START_LIMIT_S = 120.0  # to import the file and what it needs
-LIMIT_S = 30.0  # for one call, where nothing else is asked for
-
+LIMIT_S = 30.0  # for one call, by default
 
 Grader = Callable[[Sequence[BoxedResponse], Sequence[str]], list[Verdict]]
 
 
 class UserFunctionError(Exception):
-    """What one call of a user's function came to instead of a value."""
+    """A call of a user's function returned no value; the message says why."""
 
 
 @lru_cache
@@ -40,78 +39,58 @@ def load_function(
 ) -> Callable[..., Any]:
     """`function` of the Python file `file`, for calls with plain data. ConfigError when it cannot be imported or has none.
 
-    `key` is the configuration key that named it, `arguments` what the function takes, as "(response, label, info)", `limit_s` how long a call
-    may take. A call
-    returns plain data (an array or tensor of one number is a number) or raises UserFunctionError.
+    key: the configuration key that named the file. arguments: what the function takes, as "(response, label, info)".
+    limit_s: seconds that a call may take. A call returns plain data (an array or tensor of one number becomes a number) or
+    raises UserFunctionError.
     """
     if not Path(file).is_file():
         raise ConfigError(f"{key}={file}: no such file; expected a Python file with a function {function}{arguments}")
     if Path(file).suffix != ".py":
         raise ConfigError(f"{key}={file}: expected a Python file, *.py")
     called = _Function(file, function, limit_s)
-    if (problem := called.start()) is not None:
+    if (problem := called.problem()) is not None:
         raise ConfigError(f"{key}={file}: {problem.format(needed=f'{function}{arguments}')}")
     return called
 
 
-class _Function:
+class _Function(JsonProcess):
     """The function in its process, which is started again after a call that ended it."""
 
     def __init__(self, file: str, function: str, limit_s: float | None):
-        self.file, self.function, self.limit_s, self.lock = file, function, limit_s, Lock()
-        self.process: subprocess.Popen | None = None
+        super().__init__("rlvr.grading.user_function", file, function)
+        self.limit_s, self.lock, self.running = limit_s, Lock(), False
 
-    def start(self) -> str | None:
-        """Start the process; returns what is wrong with the file, None if nothing is."""
-        root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "rlvr.grading.user_function", self.file, self.function],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}, start_new_session=True,
-        )  # fmt: skip
+    def problem(self) -> str | None:
+        """Start the process; what is wrong with the file, None if nothing is."""
+        self.start()
+        self.running = True
         try:
-            return self._read(START_LIMIT_S)["problem"]
+            return self._next(START_LIMIT_S)["problem"]
         except UserFunctionError as error:
             return f"cannot be imported ({error})"
 
     def __call__(self, *arguments: Any) -> Any:
         with self.lock:
-            if self.process is None and (problem := self.start()) is not None:
+            if not self.running and (problem := self.problem()) is not None:
                 raise UserFunctionError(problem)
-            assert self.process is not None and self.process.stdin is not None
-            with suppress(OSError):  # it has ended: reading says how
-                self.process.stdin.write(json.dumps(arguments, default=_plain).encode() + b"\n")
-                self.process.stdin.flush()
-            answer = self._read(self.limit_s or LIMIT_S)
+            self.send(arguments, default=_plain)
+            answer = self._next(self.limit_s or LIMIT_S)
         if "error" in answer:
             raise UserFunctionError(answer["error"])
         return answer["value"]
 
-    def _read(self, limit_s: float) -> dict[str, Any]:
-        """The next line of the process; UserFunctionError when none comes in time or the process has ended."""
-        process = self.process
-        assert process is not None and process.stdout is not None
-        poll = select.poll()
-        poll.register(process.stdout, select.POLLIN)
-        came = poll.poll(limit_s * 1000)
-        if came and (line := process.stdout.readline()):
-            return json.loads(line)
+    def _next(self, limit_s: float) -> dict[str, Any]:
+        """The next line of the process; UserFunctionError if none comes in time or the process has ended."""
+        if (answer := self.read(limit_s)) is not None:
+            return answer
+        with suppress(subprocess.TimeoutExpired):  # a process that closed its output is about to end
+            self.process.wait(0.5)
+        ended = self.process.poll() is not None
         self.stop()
+        self.running = False
         raise UserFunctionError(
-            f"ended its process with code {process.returncode}" if came else f"took more than {limit_s:g} s"
+            f"ended its process with code {self.process.returncode}" if ended else f"took more than {limit_s:g} s"
         )
-
-    def stop(self) -> None:
-        if (process := self.process) is None:
-            return
-        self.process = None
-        time.sleep(0.01)  # one that has ended by itself then says how
-        if process.poll() is None:
-            os.killpg(process.pid, 9)
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            with suppress(OSError):
-                pipe.close()  # type: ignore[union-attr]
 
 
 def _plain(value: Any) -> Any:
@@ -145,7 +124,7 @@ def users_grader(name: str) -> Grader:
 
 
 def finite(value: Any) -> float | None:
-    """A number or truth value that a user's function returned, None for anything else."""
+    """A number or a bool as a float; None for anything else."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 

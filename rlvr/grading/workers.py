@@ -1,27 +1,22 @@
-"""The processes that judge answers (`serve.py`), as their caller sees them: they can be stopped for certain.
+"""The processes that judge answers (`worker_process.py`), as their caller sees them.
 
-1. A worker is a program of its own, not a `multiprocessing` child: it imports neither the caller's `__main__` nor
-   torch or ray, and can be started from any thread and from inside a Ray actor.
-2. It loads sympy once and then forks the process that judges. The kernel ends that process when an answer has used
+1. A worker loads sympy once and then forks the process that judges. The kernel ends that process when an answer has used
    its time (a timer whose signal nobody handles); the next fork is ready some milliseconds later.
-3. Nothing is left behind when the caller dies, however it dies: the pipe closes and the worker ends.
+2. Nothing is left behind when the caller ends, even by `kill -9`: the pipe closes and the worker ends.
 """
 
 import atexit
-import json
 import os
 import queue
-import select
-import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
 from rlvr.cli import usable_cores
+from rlvr.grading.json_process import JsonProcess
 
 LIMIT_S = 2.5  # of processor time, so that a verdict does not depend on what else the machine does
 START_LIMIT_S = 120.0
@@ -36,66 +31,37 @@ class Verdict(NamedTuple):
     reason: str
 
 
-class Worker:
+class Worker(JsonProcess):
     """One worker process; `judge` is called by one thread at a time."""
 
     def __init__(self) -> None:
-        self._start()
+        super().__init__("rlvr.grading.worker_process", OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+        self.start()
 
-    def _start(self) -> None:
-        root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "rlvr.grading.worker_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            start_new_session=True,  # Ctrl-C is the caller's; and the whole group can be killed at once
-        )
+    def start(self) -> None:
+        super().start()
         self.ready = False
 
     def judge(self, answer: str, gold: str, boxed: bool) -> Verdict:
-        """Score and reason; RuntimeError when the worker cannot even start."""
-        if self.process.poll() is not None:  # somebody else ended it, between two answers
+        """Score and reason; RuntimeError if the worker cannot start."""
+        if self.process.poll() is not None:  # it was killed between two answers
             self.stop()
-            self._start()
+            self.start()
         if not self.ready:
-            if self._read(START_LIMIT_S) != "ready":
+            if self.read(START_LIMIT_S) != "ready":
                 self.stop()
                 raise RuntimeError(
                     f"the answer grader did not start within {START_LIMIT_S:.0f} s: "
                     f"run `{sys.executable} -m rlvr.grading.worker_process` to see why (is math-verify installed?)"
                 )
             self.ready = True
-        try:
-            request = json.dumps([answer, gold, boxed])
-            self.process.stdin.write(f"{request}\n".encode())  # type: ignore[union-attr]
-            self.process.stdin.flush()  # type: ignore[union-attr]
-            verdict = self._read(LIMIT_S + _GRACE_S)
-        except OSError:
-            verdict = None
-        if verdict is None:
+        self.send([answer, gold, boxed])
+        if (verdict := self.read(LIMIT_S + _GRACE_S)) is None:
             timed_out = self.process.poll() is None
             self.stop()
-            self._start()
+            self.start()
             return Verdict(0.0, "timeout" if timed_out else "error")
         return Verdict(float(verdict[0]), str(verdict[1]))
-
-    def _read(self, limit_s: float):
-        """The next line as JSON; None when none comes in time or the worker has ended."""
-        stdout = self.process.stdout
-        poll = select.poll()
-        poll.register(stdout, select.POLLIN)  # type: ignore[arg-type]
-        line = stdout.readline() if poll.poll(limit_s * 1000) else b""  # type: ignore[union-attr]
-        return json.loads(line) if line else None
-
-    def stop(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, 9)
-        for pipe in (self.process.stdin, self.process.stdout):
-            with suppress(OSError):
-                pipe.close()  # type: ignore[union-attr]
-        self.process.wait()
 
 
 class Workers:
@@ -108,7 +74,7 @@ class Workers:
         self.started: list[Worker] = []
 
     def judge(self, answer: str, gold: str, boxed: bool) -> Verdict:
-        """Score and reason of one answer, by the first worker that is free."""
+        """Score and reason of one answer, from the first free worker."""
         worker = self._take()
         try:
             return worker.judge(answer, gold, boxed)
@@ -121,7 +87,7 @@ class Workers:
                 self.idle.put(worker)
 
     def judge_all(self, requests: Sequence[tuple[str, str, bool]]) -> list[Verdict]:
-        """As `judge`, for many at once."""
+        """`judge` for many answers at once."""
         if len(requests) < 2:
             return [self.judge(*request) for request in requests]
         with ThreadPoolExecutor(self.size) as threads:
@@ -158,7 +124,7 @@ def workers() -> Workers:
 
 
 def _forget() -> None:
-    """In a forked child: the parent's workers are not its own."""
+    """In a forked child: the workers belong to the parent."""
     global _workers, _lock
     if _workers is not None:
         atexit.unregister(_workers.stop)
