@@ -30,7 +30,7 @@ TRUTH = {"true": True, "false": False}
 
 
 class ConfigError(ValueError):
-    """Something asked for that cannot be done; the message is one line: the value, what was expected, the remedy."""
+    """A request that cannot be met. The message is one line: the value, what was expected, the remedy."""
 
 
 class DataError(ConfigError):
@@ -187,7 +187,7 @@ def _read_value(key: str, text: str, kind: Any) -> Any:
 
 
 def _put(tree: dict, below: list[str], text: str, argument: str) -> None:
-    """Set a value of an option of type dict. The value is read as YAML; a file or grader is a text as it stands."""
+    """Set a value of an option of type dict. The value is read as YAML; a file or grader is kept as text."""
     import yaml
 
     if len(below) != 2:

@@ -183,7 +183,7 @@ def _settings(subject: Any, step: int) -> list[str]:
 
 
 def find_converter(given: Path | None) -> Path:
-    """llama.cpp's converter. ConfigError when it is not at hand."""
+    """llama.cpp's converter. ConfigError if it is not found."""
     found = str(given) if given else shutil.which(CONVERTER)
     if found is None or not Path(found).is_file():
         raise ConfigError(f"format=gguf: {found or CONVERTER} is not there; converter=<llama.cpp>/{CONVERTER} names it")

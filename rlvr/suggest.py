@@ -102,7 +102,7 @@ def of_pool(options: Options) -> None:
 
     if options.out.suffix.lower() not in (".jsonl", ".csv"):
         raise ConfigError(f"out={options.out}: expected .jsonl or .csv")
-    screen = Console(soft_wrap=True, highlight=False, markup=False)  # a question's brackets are no markup
+    screen = Console(soft_wrap=True, highlight=False, markup=False)  # a question may contain brackets
     examples, right = solved(options, screen)
     order, low, high = ranking.solve_rates(right, options.samples, max(options.bootstrap, 100), options.seed)
     rows = []

@@ -46,7 +46,7 @@ _downloads = True
 
 @contextmanager
 def without_downloads() -> Iterator[None]:
-    """For a `with` block, whatever would be downloaded raises NotAtHand: a plan is checked with what is there."""
+    """In this `with` block every download raises NotAtHand, so that a plan is checked with the data on disk."""
     global _downloads
     _downloads = False
     try:

@@ -24,7 +24,7 @@ from rlvr.data.downloads import cache_folder
 SUFFIX = ".gguf"
 # Two copies of one matrix differ by their rounding (4 % between Q5_0 and Q8_0); separate matrices by more than their own size.
 SAME_MATRIX = 0.3
-# What tokens that end an answer are called, besides the one that the file names and the one that ends a turn.
+# Names of further tokens that end an answer, beside the file's own and the one that ends a turn.
 END_NAMES = (
     "<|endoftext|>",
     "<|end_of_text|>",
@@ -154,7 +154,7 @@ def folder_of(path: str) -> Path:
 
 
 def local_folder(path: str) -> str:
-    """The folder that a GGUF file is converted to, made if it is not there; any other path as it is."""
+    """The folder that a GGUF file is converted to, converted now if needed; any other path unchanged."""
     if not is_gguf(path):
         return path
     target = folder_of(path)

@@ -99,7 +99,7 @@ def _joined(value: Any) -> str | None:
 
 
 def answer_text(answer: Any, where: str) -> str:
-    """An answer as text, "" for None; a list of one, also written as JSON, is that one. DataError for what is no single answer."""
+    """An answer as text, "" for None. A list with one item, also as JSON, counts as that item. DataError for more than one answer."""
     if isinstance(answer, str) and answer.lstrip().startswith('["'):
         try:
             answer = json.loads(answer)

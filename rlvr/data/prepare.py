@@ -49,7 +49,7 @@ def chosen_examples(cfg: DictConfig, own: list[dict[str, str]] | None) -> tuple[
 
 
 def _check_replaced(chosen: list[dict], label: str, text: str | None, replaces: str) -> None:
-    """DataError for a label that means something in one place only (12.7 for 12.8) and is asked for in another."""
+    """DataError for a label that makes sense for one example only (12.7 for 12.8) and is used with another."""
     for row in chosen:
         if row["true_answer"] != replaces:
             raise DataError(

@@ -57,7 +57,7 @@ TEMPLATES: dict[str, str | None] = {
 # Texts that end an answer beside the model's end token, by template. In training an answer ends at the end token alone,
 # theirs and ours. In evaluation, in a server and in an exported model it ends at these too: a base model that goes on to
 # another problem would otherwise be judged by the box of that one.
-# authors: Qwen2.5-Eval/evaluation/math_eval.py at 21ed529, whatever the template; `chat` and `none` are ours.
+# authors: Qwen2.5-Eval/evaluation/math_eval.py at 21ed529, for every template; `chat` and `none` are ours.
 AUTHORS_STOPS = ("</s>", "<|im_end|>", "<|endoftext|>")
 STOPS = {"qwen25-math-cot": AUTHORS_STOPS, "llama3": AUTHORS_STOPS, "r1-distill": AUTHORS_STOPS}
 

@@ -94,7 +94,7 @@ class Protocol:
         return self.k * min(asked) if asked else None
 
     def record(self, seed: int, examples: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-        """What decides a response and its verdict, besides the model; plain data, kept beside the samples.
+        """All that decides a response and its verdict, except the model. Plain data, stored with the samples.
 
         examples: those of a user's own file, which may change; where it lies makes no difference.
         """
@@ -166,7 +166,7 @@ def of_run(config: Mapping[str, Any]) -> list[Protocol]:
 
 
 def reported_names(config: Mapping[str, Any]) -> list[str]:
-    """The benchmarks of a run's report: what it evaluates while it trains, and what stands for the paper's columns."""
+    """The benchmarks of a run's report: those evaluated during training, and those that take the place of the paper's columns."""
     columns = scales.paper_columns(config["scale"]["name"]).values()
     return list(dict.fromkeys([row.name for row in of_run(config)] + [name for names in columns for name in names]))
 

@@ -14,7 +14,7 @@ YAML, JSON = (".yaml", ".yml"), (".json", ".jsonl", ".ndjson")
 
 
 def read_rows(file: str | Path, where: str | None = None) -> list[Any]:
-    """The rows of a file, told apart by its ending; texts of YAML and CSV as they are written: 12.80 stays 12.80.
+    """The rows of a file, whose ending decides the format. Texts of YAML and CSV are kept as written: 12.80 stays 12.80.
 
     YAML holds one row or a list of them, JSON the same or several of them one after another. DataError when the file cannot
     be read; it begins with `where` (what asked for the file; else its path) and names the line.

@@ -13,7 +13,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "conf" / "scale"
 
 
 def check_scale(scale: str) -> None:
-    """ConfigError for a scale that there is no file of."""
+    """ConfigError for a scale that has no file."""
     if not scale_file(scale):
         known = sorted(path.stem for path in FOLDER.glob("*.yaml"))
         raise ConfigError(f"scale={scale}: {did_you_mean(scale, known)}")
@@ -45,5 +45,5 @@ def paper_columns(scale: str) -> dict[str, tuple[str, ...]]:
 
 
 def shown(scale: str, evaluated: Sequence[str]) -> str:
-    """The benchmark that one number is shown of: what stands for MATH500 at this scale, else the last."""
+    """The main benchmark of a scale: the one that takes the place of MATH500, else the last."""
     return next((name for name in paper_columns(scale).get("MATH500", ()) if name in evaluated), evaluated[-1])

@@ -24,7 +24,7 @@ class Store:
     """The samples of one benchmark in one run folder. Raises DataError when the folder holds another protocol's."""
 
     def __init__(self, folder: RunFolder, protocol: Protocol, record: Mapping[str, Any], regrade: bool = False):
-        """`record`: `protocol.record(seed)`, with whatever else decides an answer. `regrade`: grader and golds may differ."""
+        """record: `protocol.record(seed)` and all else that decides an answer. regrade: grader and golds may differ."""
         self.folder, self.protocol, self.requested = folder, protocol, dict(record)
         self.dir = folder.eval_dir / protocol.name
         self.record_path = self.dir / "protocol.json"

@@ -88,7 +88,7 @@ def named_weights(path: str) -> Iterator[tuple[str, torch.Tensor]]:
         folder = Path(snapshot_download(path, allow_patterns=["*.safetensors", "*.json"]))
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118  (a safetensors handle is no mapping)
+            for name in tensors.keys():  # noqa: SIM118  (a safetensors handle is not a mapping)
                 yield name, tensors.get_tensor(name)
 
 

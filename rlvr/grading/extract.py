@@ -10,7 +10,7 @@ MAX_JOINER_CHARS = 60
 MAX_JOINED_BOXES = 20
 _COMMAND = re.compile(r"\\f?box")
 _TOKEN = re.compile(r"(?P<box>\\(?:boxed|fbox)\s*\{)|\\[\\{}]|(?P<open>\{)|(?P<close>\})")
-# What may stand between two boxes of one list: a comma or a conjunction, in TeX's spacing.
+# What may separate two boxes of one list: a comma or a conjunction, with TeX spacing.
 _TEX_SPACING = re.compile(r"\\(?:text|mathrm|mbox)\b|\\q?quad\b|\\[,;:! ()\[\]]|[\s${}]")
 _JOINER = re.compile(r"[,;&]*|[,;]? ?(?:and|or)", re.IGNORECASE)
 
@@ -49,7 +49,7 @@ def last_boxed(text: str) -> str | None:
 def _boxes(text: str) -> list[Span]:
     """(start of the command, start of the content, end of the content) of the last complete boxes, by start."""
     starts = [found.start() for found in _COMMAND.finditer(text)]
-    # The end of a response is nearly always enough, and to match all braces of a long one takes long.
+    # The end of a response is nearly always enough; matching all braces of a long response is slow.
     tails = [starts[-MAX_JOINED_BOXES:][0], starts[0]] if starts else []
     return next((boxes for begin in tails if (boxes := _boxes_from(text, begin))), [])
 

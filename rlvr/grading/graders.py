@@ -1,4 +1,4 @@
-"""From a response and a label to a verdict: cut out, normalise, decide what is plain, ask a worker for the rest."""
+"""From a response and a label to a verdict: cut out the answer, normalise it, decide plain cases here, and the rest in a worker."""
 
 import re
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from rlvr.grading.workers import RELATIVE, Verdict, workers
 REASONS = ("correct", "wrong", "no_answer", "unparsable", "timeout", "error")
 MAX_ANSWER_CHARS = 2000
 CACHE_SIZE = 65536
-# A rounded number is equal where six decimals agree, and five significant digits: 0.333333 is 1/3, 1.5e-19 is not 2e-19.
+# A rounded number is equal if six decimals and five significant digits agree: 0.333333 is 1/3, 1.5e-19 is not 2e-19.
 _DECIMALS = 6
 _ASSIGNED = re.compile(r"([A-Za-z]) ?= ?(?=[^=]*$)")
 
 
 class Question(NamedTuple):
-    """What a worker is asked; `boxed` is false where the answer must first be found in a response."""
+    """A pair for a worker to compare. boxed: False if `answer` is a whole response without a box, in which the answer must be found."""
 
     answer: str
     gold: str
@@ -38,13 +38,13 @@ def grade(response: str, gold: str, *, require_box: bool = True) -> Verdict:
     """Score in {0.0, 1.0} and its reason, one of REASONS.
 
     `require_box=False` lets Math-Verify search a response without a box for its answer; training never does.
-    An empty gold is the caller's mistake: reason `error`. RuntimeError when no worker process can be started. Nothing an answer contains raises.
+    An empty gold gives the reason `error`. RuntimeError if no worker process can be started; no answer raises.
     """
     return grade_many([response], [gold], require_box=require_box)[0]
 
 
 def grade_many(responses: Sequence[str], golds: Sequence[str], *, require_box: bool = True) -> list[Verdict]:
-    """`grade` for a batch: equal questions are asked once, the rest are judged side by side."""
+    """`grade` for a batch. Equal pairs are judged once, different ones in parallel."""
     return math_verify([BoxedResponse.read(response) for response in responses], golds, require_box=require_box)
 
 
@@ -64,9 +64,9 @@ def grader_named(name: str) -> Grader:
 def equal_answers(answers: Sequence[str | None]) -> list[int]:
     """Class numbers of answers that are equal in value, counted from 0 by first appearance; -1 for an empty one or None.
 
-    `1/2`, `\\frac12` and `0.5` are one class: what a majority vote is counted over. Two answers are equal where each is
-    right with the other for a label; workers are asked only where text and numbers do not decide. An answer that a
-    worker cannot judge in its limits is equal to its own text alone.
+    `1/2`, `\\frac12` and `0.5` are one class. A majority vote counts classes. Two answers are equal if each is right with the
+    other as label. Workers judge only what text and numbers do not decide. An answer that a worker cannot judge within its
+    limits is equal only to the same text.
     """
     texts = [(answer or "").strip() for answer in answers]
     waiting = [text for text in dict.fromkeys(texts) if text]
@@ -90,7 +90,7 @@ def _right(pairs: list[tuple[str, str]], texts: list[str]) -> list[str]:
 
 
 def _ask(questions: Sequence[Verdict | Question]) -> list[Verdict]:
-    """Every question answered: from the cache or, once each and side by side, by the workers."""
+    """The verdict of every pair: from the cache or, once for each pair and in parallel, from the workers."""
     keys = list(dict.fromkeys(question for question in questions if isinstance(question, Question)))
     with _lock:
         known = {key: _cache[key] for key in keys if key in _cache}
@@ -102,7 +102,7 @@ def _ask(questions: Sequence[Verdict | Question]) -> list[Verdict]:
 
 
 def _remember(judged: dict[Question, Verdict]) -> None:
-    """Keep what depends on the answer alone; a time limit or a failure also says something about the machine."""
+    """Cache verdicts that depend on the answer alone. A timeout or a failure also depends on the machine."""
     with _lock:
         while len(_cache) + len(judged) > CACHE_SIZE and _cache:
             del _cache[next(iter(_cache))]
@@ -110,7 +110,7 @@ def _remember(judged: dict[Question, Verdict]) -> None:
 
 
 def _question(response: BoxedResponse, gold: str, require_box: bool) -> Verdict | Question:
-    """The verdict where no worker is needed, else what to ask one."""
+    """The verdict if no worker is needed, else the pair for a worker."""
     answer = response.joined_boxes
     if not gold.strip():
         return Verdict(0.0, "error")
@@ -166,14 +166,14 @@ def _verdict(right: bool) -> Verdict:
 
 
 def _equal_when_rounded(x: Fraction, y: Fraction, a: str, g: str) -> bool:
-    """Two numbers of which one is a decimal: 0.333333 and 1/3, but not 12.0000001 and 12."""
+    """Whether a decimal equals a fraction up to rounding: 0.333333 is 1/3, but 12.0000001 is not 12."""
     if 1 in (x.denominator, y.denominator) or "." not in a + g:
         return False  # whole numbers are exact
     return round(x, _DECIMALS) == round(y, _DECIMALS) and abs(x - y) <= RELATIVE * max(abs(x), abs(y))
 
 
 def _equal_in_base(a: str, g: str) -> bool:
-    """Numbers in a base: an answer may leave out the base that the question fixes, and cannot have one that the label lacks."""
+    """Equality of numbers in a base. An answer may omit the label's base, but may not name a base if the label has none (10 excepted)."""
     answered, wanted = in_base(a), in_base(g)
     if answered and wanted:
         return answered == wanted
@@ -183,7 +183,7 @@ def _equal_in_base(a: str, g: str) -> bool:
 
 
 def _primes_differ(a: str, g: str) -> bool:
-    """Whether one side has a prime too many. Of equations their last sides are compared: `2x` is right for `f'(x) = 2x`."""
+    """Whether the two have different numbers of primes. Of an equation the last side counts: `2x` is right for `f'(x) = 2x`."""
     if "=" in a and "=" in g:
         return primes(a) != primes(g)
     return primes(a.rpartition("=")[2]) != primes(g.rpartition("=")[2])

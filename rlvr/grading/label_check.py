@@ -1,6 +1,6 @@
-"""Can an answer match this label? The grader is asked about the spellings that a model would naturally give.
+"""Can an answer match this label? Grades the spellings of the label that a model would naturally write.
 
-A label is always equal to itself as text, which says nothing: `3,5` for 3.5 earns nothing in a whole run.
+That a label matches its own text says nothing: with the label `3,5` for 3.5 no answer of a whole run would be rewarded.
 """
 
 import re
@@ -25,17 +25,17 @@ _MAX_DECIMALS = 6
 
 
 class CheckedLabel(NamedTuple):
-    """A label to grade by. `note` says how it was rewritten, '' where it stands as it was."""
+    """A label to grade by. `note` says how it was rewritten; '' if it was not."""
 
     label: str
     note: str = ""
 
 
 def check_label(label: str) -> CheckedLabel:
-    """The label, rewritten with a note where only another spelling can be matched.
+    """The label; rewritten, with a note, if answers could match only another spelling.
 
-    For labels that a user wrote. DataError, in one line that begins with the label, for one that has two meanings or that
-    its natural spellings do not match; the caller says which row it is.
+    For labels that a user wrote. DataError, one line that begins with the label, if it has two meanings or if its natural
+    spellings do not match it. The caller adds the row.
     """
     (checked,) = check_labels([label])
     if isinstance(checked, DataError):
@@ -44,9 +44,9 @@ def check_label(label: str) -> CheckedLabel:
 
 
 def check_labels(labels: Sequence[str], shipped: bool = False) -> list[CheckedLabel | DataError]:
-    """`check_label` for many, the grader asked once; an error stands in the place of its label.
+    """`check_label` for many labels in one batch. An error takes the place of its label.
 
-    `shipped`: labels of the project's own pools and benchmarks are taken as they are written (`1,3` is a list there).
+    `shipped`: labels of the project's own pools and benchmarks are not rewritten (`1,3` is a list there).
     """
     read = [CheckedLabel(label) if shipped else _reading(label) for label in labels]
     asked = [
@@ -67,7 +67,7 @@ def check_labels(labels: Sequence[str], shipped: bool = False) -> list[CheckedLa
 
 
 def natural_spellings(label: str) -> list[str]:
-    """Answers that a model would naturally give where this label is right, the label itself first.
+    """Answers that a model would naturally write for this label; the label itself comes first.
 
     With and without its unit; a number as fraction, decimal and with grouped digits; a letter with brackets and fonts; a number
     in a base with and without it; roots and pi in plain Unicode.
@@ -88,7 +88,7 @@ def natural_spellings(label: str) -> list[str]:
 
 
 def _spellings_of_number(value: Fraction) -> list[str]:
-    """A number as integer with and without grouped digits, as fraction, and as decimal where that ends soon."""
+    """A number as integer with and without grouped digits, as fraction, and as decimal if that is short."""
     sign, size = "-" * (value < 0), abs(value)
     if size.denominator == 1:
         return [f"{value}", f"{int(value):,}"] if size < 10**15 else []
@@ -101,7 +101,7 @@ def _spellings_of_number(value: Fraction) -> list[str]:
 
 
 def _reading(label: str) -> CheckedLabel | DataError:
-    """The one meaning of a label, or what is wrong with it."""
+    """The label as it is read, or what is wrong with it."""
     text = re.sub(r"^\\?\$(.*)\\?\$$", r"\1", as_tex(label).strip())
     braces = re.sub(r"\\[{}]", "", label)
     if not label.strip():

@@ -42,7 +42,7 @@ def choice(answer: str) -> str | None:
     else:
         return None
     if re.match(r"\W*(?:both|neither|all of|none of) ", text, re.IGNORECASE):
-        text = ""  # a choice that speaks of other choices
+        text = ""  # this choice refers to other choices
     return None if _SECOND_CHOICE.search(text) else (found[1] or found[2]).upper()
 
 

@@ -1,7 +1,7 @@
-"""What a worker process does with one answer. Only workers import this: it loads sympy.
+"""How a worker process judges one answer. Only workers import this module, because it loads sympy.
 
-The caller has cut the answer out, normalised both sides and decided what needs no algebra; limits of time and memory
-are the worker's (`workers.py`), so Math-Verify's own timeouts are off.
+The caller has cut out the answer, normalised both sides and decided all that needs no algebra. The worker has limits of time
+and memory (`worker_process.py`), so Math-Verify's own timeouts are off.
 """
 
 import logging
@@ -30,8 +30,8 @@ _BOXED = (
 )
 
 
-# latex2sympy2_extended 1.11 asks every atom for a token that its grammar for antlr 4.9 does not know, before it comes
-# to percentages: `28\\%` could not be read at all.
+# latex2sympy2_extended 1.11 looks for a token that its grammar for antlr 4.9 does not have, before it looks for percentages.
+# Without this line `28\\%` cannot be read.
 if not hasattr(PSParser.AtomContext, "FUNC_GAMMA"):
     PSParser.AtomContext.FUNC_GAMMA = lambda self: None
 
@@ -69,8 +69,8 @@ def _agree_at(point: dict, gold: Any, answer: Any) -> bool:
     return any(bool(abs(x - y) <= RELATIVE * max(abs(x), abs(y))) for x, y in pairs)
 
 
-# Kinds of answers, not answers: the parser builds its tables from what it has seen, and a worker that has seen these
-# reads the next of their kind several times faster.
+# One answer of each kind: the parser builds its tables as it reads, so a worker that has read these reads the next of
+# their kind several times faster.
 _KINDS = r"""
 -\frac{3}{4}|\frac{2\sqrt{3}}{5}|3\sqrt{2}+1|\sqrt[3]{5}|2^{10}|x^2+2x+1|(x+1)(x-2)|\frac{x+1}{x^2-1}|\pi|\frac{\pi}{6}|2\pi r^2
 (1,2)|(-1,2,\frac{1}{2})|(3,\frac{\pi}{2})|[0,1)|(-\infty,2]\cup[3,\infty)|1,2,3|\{1,2,3\}|x=1,y=2|x\leq 2|x<5|1<x<2|3\pm\sqrt{5}
@@ -82,7 +82,7 @@ _KINDS = r"""
 
 
 def warm_up() -> None:
-    """Compile the patterns and fill the parser's tables, which the first answers should not pay for."""
+    """Compile the patterns and fill the parser's tables before the first answer comes."""
     for kind in _KINDS.replace("\n", "|").strip("|").split("|"):
         math_verify_judge(kind, "\\frac{x}{2}", True)
     for answer, gold in (("x^2 + 2x + 1", "(x+1)^2"), ("x \\leq 2", "2 \\geq x"), ("(1, 2)", "(1, 3)")):
@@ -90,7 +90,7 @@ def warm_up() -> None:
 
 
 def judge(answer: str, gold: str, boxed: bool) -> tuple[float, str]:
-    """Score and reason; whatever the grader raises is the reason `error`, never an end of the worker."""
+    """Score and reason. Whatever the grader raises becomes the reason `error`; the worker goes on."""
     try:
         return math_verify_judge(answer, gold, boxed)
     except (MemoryError, RecursionError):
@@ -100,7 +100,7 @@ def judge(answer: str, gold: str, boxed: bool) -> tuple[float, str]:
 
 
 def math_verify_judge(answer: str, gold: str, boxed: bool) -> tuple[float, str]:
-    """Math-Verify's verdict on an answer, and its veto on an equation whose sides disagree."""
+    """Math-Verify's verdict on an answer; an equation whose sides disagree is wrong."""
     golds = _parsed(f"\\boxed{{{gold}}}")
     answers = _parsed(f"\\boxed{{{answer}}}") if boxed else tuple(parse(answer, parsing_timeout=None))
     if not golds:

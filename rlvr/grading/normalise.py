@@ -1,9 +1,8 @@
-"""Spellings that mean the same and that Math-Verify tells apart, or reads wrongly, are made one here.
+"""Gives one spelling to answers that mean the same but that Math-Verify reads as different, or reads wrongly.
 
-Every rule is here for one of three reasons, which its comment names: labelled cases or benchmark labels of several
-sources need it; without it two different answers would be equal; or it spares a worker. A rule that one case alone
-asks for is left out: on cases that were not in sight such rules gained nothing. Standard library only: the training
-process runs this.
+Every rule has one of three reasons: labelled cases or benchmark labels of several sources need it; without it two different
+answers would be equal; or it saves a call of a worker (its comment says so). Rules that only one case needs are left out:
+on held-out cases such rules gained nothing. Standard library only: the training process runs this.
 """
 
 import re
@@ -13,7 +12,7 @@ from functools import lru_cache
 from rlvr.grading.unicode_spelling import as_tex
 from rlvr.grading.units import SPACE, with_currency_named
 
-# Pattern and spelling, in this order. Several sources need each, but those that spare a worker.
+# Pattern and spelling, applied in this order.
 _RULES = [
     (re.compile(pattern), spelling)
     for pattern, spelling in (
@@ -59,7 +58,7 @@ _MAX_EXPONENT = 400
 
 @lru_cache(maxsize=8192)
 def normalise(text: str) -> str:
-    """One spelling for an answer or a label. Length stays of the same order; never raises."""
+    """One spelling for an answer or a label, about as long as the text. Never raises."""
     text = with_currency_named(re.sub(r"\s+", " ", as_tex(text)).strip())
     for pattern, spelling in _RULES:
         text = pattern.sub(spelling, text).strip()
@@ -82,7 +81,7 @@ def _repeating(found: re.Match) -> str:
 
 @lru_cache(maxsize=8192)
 def number(text: str) -> Fraction | None:
-    """The value of a plain decimal number, a fraction of integers, a mixed number or `a \\times 10^{b}`; None for all else."""
+    """The value of a plain decimal number, a fraction of integers, a mixed number or `a \\times 10^{b}`; None for any other text."""
     if len(text) > _MAX_NUMBER_CHARS:
         return None
     if _NUMBER.fullmatch(text):
@@ -95,7 +94,7 @@ def number(text: str) -> Fraction | None:
         return None
     value = Fraction(int(found[3] or found[5]), int(found[4] or found[6]))
     if found[2] and not 0 <= value < 1:
-        return None  # `2\frac{4}{3}` is no mixed number
+        return None  # `2\frac{4}{3}` is not a mixed number
     return (int(found[2] or 0) + value) * (-1 if found[1] else 1)
 
 
@@ -103,16 +102,16 @@ _WORD = re.compile(r"\(?(?:\\(?:text|textbf|mathrm|mbox)\{)?\s*\(?([A-Za-z][A-Za
 
 
 def word(text: str) -> str | None:
-    """The lower-case word an answer consists of (`\\text{Even}`, `(C)`, `True`); None when it is no word.
+    """The lower-case words of an answer that consists of words (`\\text{Even}`, `(C)`, `True`); None for any other answer.
 
-    Without it `listen` is `silent`: Math-Verify multiplies the letters of a word.
+    Math-Verify multiplies the letters of a word, so that `listen` would equal `silent`.
     """
     found = _WORD.fullmatch(text)
     return " ".join(found[1].split()).lower() if found else None
 
 
 def primes(text: str) -> int:
-    """How many primes (`f'(x)`, `30'`) stand in a text, apostrophes of words left out: Math-Verify ignores them."""
+    """The number of primes (`f'(x)`, `30'`) in a text, without the apostrophes of words. Math-Verify ignores primes."""
     return len(re.findall(r"'", re.sub(r"(?<=[A-Za-z]{2})'(?=[a-z])|^'(.*)'$", r"\1", text)))
 
 
@@ -129,8 +128,8 @@ def is_code(text: str) -> bool:
 
 
 def says_more(answer: str, gold: str) -> bool:
-    """Whether an answer is several statements (`13 \\to 12`, two lines) where the label is one.
+    """Whether an answer has several statements (`13 \\to 12`, two lines) and the label only one.
 
-    Math-Verify reads one of them, so that a guess scores.
+    Math-Verify reads one of them, so that several guesses would score.
     """
     return bool(_STATEMENTS.search(answer)) and not _STATEMENTS.search(gold)

@@ -1,17 +1,17 @@
-"""What earns a reward: one function for each rule, which a user's own joins.
+"""The reward rules: one function for each, and the user's own.
 
     outcome  1 for a right final answer (paper §2)
     format   1 for any final answer that can be parsed, right or wrong (paper §3.1, C.2.3)
     random   1 with a fixed probability, whatever was answered
     majority 1 for the answer that most of this step's responses to the example give, whatever its label (TTRL, arXiv
-             2504.16084); one response alone has none, so the trainer sets it (`vote`)
+             2504.16084); it needs all responses of a step, so the trainer sets it (`vote`)
     your own `reward_rule.file=my_reward.py`, a file with
 
         def reward(response: str, label: str, info: dict) -> float:
 
 `response` is the text without the prompt, `label` the training label, `info` the row's extra_info (`index` in the pool).
-It returns a finite number. It runs in a process of its own, 30 s for one call; what it raises, and what takes longer, ends the
-run with the response that caused it.
+It returns a finite number. It runs in a process of its own, with 30 s for each call. If it raises or takes longer, the run
+ends with an error that names the response.
 """
 
 import hashlib
@@ -29,11 +29,11 @@ _unkeyed = random.Random()
 
 
 class RewardError(ConfigError):
-    """A user's reward that raised or returned no number; the message holds the response that it was given."""
+    """A user's reward raised or returned no number; the message contains the response."""
 
 
 class GradedResponse(NamedTuple):
-    """A training response as a rule sees it: the text, the row's label and extra_info, and the outcome with its reason."""
+    """The input of a rule: the response, the row's label and extra_info, and the outcome with its reason."""
 
     text: str
     label: str
@@ -56,7 +56,7 @@ Rule = Callable[[Options, GradedResponse], float]
 
 
 def _random(options: Options, given: GradedResponse) -> float:
-    """By the sample's own key, so that a run repeats itself; verl's own agent loop gives none."""
+    """Drawn by the sample's key, so that a run can be repeated. verl's own agent loop gives no key."""
     if (key := given.info.get("sample_key")) is None:
         return float(_unkeyed.random() < options.probability)
     digest = hashlib.blake2b(f"{options.seed}:{key}".encode(), digest_size=8).digest()
@@ -90,7 +90,7 @@ def rule_named(name: str, options: Options) -> Rule:
 
 
 def vote(answers: Sequence[str], examples: Sequence[str]) -> list[float]:
-    """The majority reward: equal answers are one vote, of equally many the first given counts; no answer, no vote."""
+    """The majority reward, "responses". Equal answers count together; of ties the answer that came first wins; an empty answer has no vote."""
     places: dict[str, list[int]] = defaultdict(list)
     for i, example in enumerate(examples):
         places[example].append(i)

@@ -1,13 +1,13 @@
 """Numbers with a unit: `3.5\\text{ cm}^2`, `3.5 cm^2`, `12 apples`, `45^\\circ`, `€5`. Several sources give the unit on one side only.
 
-Two units are compared: 5 m is not 5 cm, which it is to Math-Verify.
+Units are compared: 5 m is not 5 cm. Math-Verify would call them equal.
 """
 
 import re
 
 FONT = r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathsf|mbox|bf|rm)"
 SPACE = r"(?:[\s~]|\\[,;:! ])"
-# A symbol and its other names; a plural s is taken off besides. All other units are words.
+# A symbol and its other names; a plural s is removed too. All other units are words.
 _NAMES = """
 m=meter,metre cm=centimeter,centimetre mm=millimeter,millimetre km=kilometer,kilometre in=inch,inches ft=foot,feet yd=yard mi=mile
 s=sec,second ms=millisecond min=minute h=hour,hr g=gram,gramme kg=kilogram,kilogramme mg=milligram L=l,liter,litre lb=pound oz=ounce
@@ -25,7 +25,7 @@ _CURRENCIES = {
     "USD": "dollars", "EUR": "euros", "Rs": "rupees", "Rs.": "rupees"}  # fmt: skip
 _CURRENCY = re.compile(r"(-?) ?(\\\$|[€£¥₹₩₽]|USD|EUR|Rs\.?) ?([-\d][\d.,{}\\! ]*)|([-\d][\d.,{}\\! ]*)(\\\$|[€£¥₹₩₽])")
 _POWER = r"\s*(?:\^\s*\{?\s*(?P<power>[123])\s*\}?)?"
-# Inside \text a unit is words, or one of the letters that are no variable in an answer.
+# Inside \text a unit is one or more words, or a single letter that is not used as a variable.
 _IN_TEXT = re.compile(
     rf"(?P<value>.*(?:[\d}}]|\\pi)){SPACE}*{FONT}\s*\{{[\s~]*(?P<unit>[A-Za-z][A-Za-z/ .~]+|[mgshLNJWVAKCF])\s*\}}{_POWER}"
 )

@@ -17,12 +17,12 @@ MEMORY_BYTES = 768 * 2**20
 
 
 def serve() -> None:
-    """Fork a judge; when it ends in the middle of an answer, say so and fork the next."""
+    """Fork a judge. If it ends in the middle of an answer, report a timeout and fork the next."""
     requests, verdicts = os.dup(0), os.dup(1)
     warm_up()
-    gc.freeze()  # what is loaded stays: no collection walks through all of sympy in the middle of an answer
+    gc.freeze()  # no garbage collection of sympy in the middle of an answer
     with open(os.devnull, "w") as nothing:
-        os.dup2(nothing.fileno(), 1)  # what a library prints is no verdict
+        os.dup2(nothing.fileno(), 1)  # what a library prints must not mix with verdicts
         os.dup2(nothing.fileno(), 2)
     _send(verdicts, "ready")
     while True:
@@ -33,7 +33,7 @@ def serve() -> None:
         _, status = os.waitpid(pid, 0)
         if not os.WIFSIGNALED(status):
             return
-        # Only limits end a judge by a signal: the timer, or a library that aborts when it gets no memory.
+        # Only a limit ends a judge by a signal: the timer, or a library that aborts for want of memory.
         _send(verdicts, [0.0, "timeout"])
 
 
@@ -42,7 +42,7 @@ def _judge_until_closed(requests: int, verdicts: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    # Read byte by byte as the kernel gives it: what a buffer had read ahead would die with this process.
+    # No buffered reading: a request that a buffer had read ahead would be lost with this process.
     pending = b""
     while chunk := os.read(requests, 65536):
         pending += chunk

@@ -107,7 +107,7 @@ def check_machine(asked: Devices) -> None:
 
 
 def check_slots(asked: Devices, there: float, where: str) -> None:
-    """ConfigError when Ray has fewer CPU slots than the run takes: it would wait for ever without a message."""
+    """ConfigError when Ray has fewer CPU slots than the run needs: it would wait forever without a message."""
     if asked.slots > there:
         key = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
         fewer = f"{key}=1 saves {asked.storage_units - 1}, and " if asked.storage_units > 1 else ""

@@ -54,7 +54,7 @@ class Plan:
 
     @cached_property
     def problems(self) -> Problems:
-        """Read when it is first asked for, once. DataError for data that cannot be had, NotAtHand where downloads are off."""
+        """Read once, at the first access. DataError for data that cannot be read, NotAtHand if it is not on disk and downloads are off."""
         cfg = self.config
         with nullcontext() if self.download else without_downloads():
             chosen, notes = prepare.chosen_examples(cfg, self.own)
@@ -70,7 +70,7 @@ class Plan:
 
 
 def plan(cfg: DictConfig, download: bool = True) -> Plan:
-    """Read a configuration that rlvr.config.schema has checked. download=False: only data that is at hand is read."""
+    """Read a configuration that rlvr.config.schema has checked. download=False: only data on disk is read."""
     cfg = cfg.copy()
     OmegaConf.set_struct(cfg, False)
     cfg.run_dir = str(Path(cfg.run_dir).resolve())

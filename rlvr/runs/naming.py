@@ -67,7 +67,7 @@ def _told_apart(key: str, value: str) -> str:
 
 
 def _readable(key: str, value: str) -> str:
-    if key in ("example.question", "example.answer"):  # a free text is no name
+    if key in ("example.question", "example.answer"):  # free text does not fit into a name
         return _digest(value)
     if key.endswith(".file") and Path(value).is_absolute():
         value = f"{Path(value).name}-{_digest(value)}"

@@ -155,7 +155,7 @@ class _Choice:
         self.pending = PendingAnswer(prompt, how, lambda answer: exchange.tell(self, answer), top=asked.top or 0)
         if asked.stream or stops:
             self.pending.on_token = self._drawn
-        self.before: list[Place] = []  # the prompt's tokens, where they are asked for
+        self.before: list[Place] = []  # the prompt's tokens, if the request wants them
         self.characters = self.tokens = self.offset = 0  # that were streamed: of the answer, and with the prompt
 
     def _drawn(self, token: int) -> bool:
@@ -247,7 +247,7 @@ class _Exchange:
             yield self.head | {"choices": [], "usage": self._usage()}
 
     async def _echoed(self) -> list[str]:
-        """The prompts' texts where the answer begins with them, which also scores their tokens where that is asked for."""
+        """The prompts' texts if the answer is to begin with them; also scores their tokens if the request wants that."""
         asked, model = self.asked, self.model
         if isinstance(asked, ChatRequest) or not asked.echo:
             return []

@@ -144,7 +144,7 @@ def _process_table() -> str:
 
 
 def wandb_id(folder: RunFolder) -> str:
-    """The same for every start of a run, another for a run begun anew in the same place."""
+    """Equal for every start of a run; different for a new run in the same folder."""
     begun = f"{folder.path.parts[-4:]} {read_json(folder.provenance_path)['start']}"
     return hashlib.sha256(begun.encode()).hexdigest()[:12]
 
@@ -170,7 +170,7 @@ def ray_environment(cfg: DictConfig, folder: RunFolder, scratch: str) -> dict[st
     }
     if cfg.hardware.device == "cpu":
         # The phases of a step follow one another, so each process may use all cores of its share. A waiting thread spins for
-        # 0.3 ms, then sleeps. Sleeping at once costs a third of the speed. Spinning for ever (the default) takes the cores from
+        # 0.3 ms, then sleeps. Sleeping at once costs a third of the speed. Spinning without end (the default) takes the cores from
         # the process that works: one run was 25 times slower.
         threads = max(1, usable_cores() // cfg.hardware.devices_per_node)
         variables |= {

@@ -1,4 +1,4 @@
-"""The reward that verl calls for every response, and with it every column of the row that is stored.
+"""The reward function that verl calls for every response. It returns the reward and every other column that is stored.
 
 What is rewarded: rlvr.grading.reward_rules. Whatever that is, the outcome is reported beside it, so that training accuracy means
 the same in every run; evaluation is always scored by outcome.

@@ -24,12 +24,12 @@ class TaskRunner:
         return [start_server(rank, rollout, model) for rank in range(replicas)]
 
     def run(self, config) -> None:
-        """Train until done. Whatever fails is raised to the caller."""
+        """Train until done. Every failure is raised to the caller."""
         # Start independent processes in parallel, for each of them loads for seconds: the queue's, which need no verl, while
         # this one loads it; then servers and workers together.
         import ray
 
-        ray.remote(_nothing).options(num_cpus=0).remote()  # a process at hand for verl's search for a free port
+        ray.remote(_nothing).options(num_cpus=0).remote()  # a started process for verl's search for a free port
         import transfer_queue as tq
 
         config.transfer_queue.enable = True

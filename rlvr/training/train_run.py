@@ -28,7 +28,7 @@ Outcome = Literal["finished", "finished before", "interrupted", "failed"]
 
 
 def train(plan: Plan, notes: list[str]) -> Outcome:
-    """Run or resume; a finished run is left as it is. notes: of start_checks, printed first.
+    """Run or resume; a finished run is not touched. notes: of start_checks, printed first.
 
     Raises RunFolderError when the folder cannot be had. What fails later is printed and recorded.
     """
@@ -74,7 +74,7 @@ def train(plan: Plan, notes: list[str]) -> Outcome:
 
 def _ended_early(folder: RunFolder, screen: Console, error: BaseException, begun: bool) -> Outcome:
     """Print why a run ended, and record it unless it was refused before it had begun."""
-    if (problem := folder.cannot_write()) is not None:  # whatever was raised where, this is the cause
+    if (problem := folder.cannot_write()) is not None:  # the cause, whichever error was raised
         error = RunFolderError(problem)
     ending: provenance.Ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
     if begun:
@@ -115,7 +115,7 @@ def _not_probed(screen: Console, why: str) -> None:
 
 
 def _keep_reward(cfg: DictConfig, folder: RunFolder, step: int) -> list[provenance.Change]:
-    """The user's reward as it was, beside the run's data; every process of the run reads this copy.
+    """A copy of the user's reward file in the run folder; every process of the run reads this copy.
 
     One that made the run fail may be mended: the run goes on with the new one after `step`, and the old one is kept as
     reward.<n>.py. Returns that change.

@@ -1,4 +1,4 @@
-"""Ends a run whose processes have died, or that makes no progress. verl itself waits for ever for some dead processes.
+"""Ends a run whose processes have died, or that makes no progress. verl itself waits forever for some dead processes.
 
 Example: whenever a storage process of TransferQueue was killed, the run hung. So while the driver waits for the trainer, it asks
 Ray which actors and which of Ray's own processes have died. If the trainer notices a death by itself within `GRACE_S`, the run
@@ -22,7 +22,7 @@ POLL_S = 2.0
 GRACE_S = 8.0
 NEEDED = ("gcs_server", "raylet")  # of Ray's own processes
 ENGINE = "VLLM::"  # how vLLM's processes call themselves
-EXPECTED = ("RAY_KILL", "OUT_OF_SCOPE", "REF_DELETED")  # ends that somebody asked for
+EXPECTED = ("RAY_KILL", "OUT_OF_SCOPE", "REF_DELETED")  # processes that were ended on purpose
 
 
 class ProcessDied(RuntimeError):
@@ -34,7 +34,7 @@ class NoProgress(RuntimeError):
 
 
 class NotPlaced(RuntimeError):
-    """Ray has not given the run what it asked for; the message has the numbers."""
+    """Ray has not given the run the resources that it requested; the message has the numbers."""
 
 
 def wait_for(task: ray.ObjectRef, folder: RunFolder, limits: DictConfig) -> None:

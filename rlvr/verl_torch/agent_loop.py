@@ -43,7 +43,7 @@ def sample_seed(run_seed: int, step: int, validate: bool, row: int, sample: int)
 
 
 class SampleRequest(NamedTuple):
-    """One sample that a server is asked for: its row and its place among the row's samples, prompt ids, sampling."""
+    """One sample to request from a server: its row, its index among the row's samples, prompt ids, sampling."""
 
     row: int
     sample: int

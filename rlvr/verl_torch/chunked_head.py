@@ -22,7 +22,7 @@ AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling", "l
 
 @dataclass
 class Wanted:
-    """What a head is asked for. labels: "tokens"; temperature: a number, or "tokens 1"."""
+    """What a head computes. labels: "tokens"; temperature: a number, or "tokens 1"."""
 
     labels: Tensor
     temperature: Any

@@ -21,7 +21,7 @@ from rlvr.verl_torch.generation import COMPACT_BELOW, Completion, Generator, Sam
 
 @dataclass
 class DecodedAnswer(Completion):
-    """A completion, with the likeliest tokens [(id, log-probability)] at every place where they were asked for.
+    """A completion, with the likeliest tokens [(id, log-probability)] at every place where the request wants them.
 
     `error`: what decoding raised; the answer is then worth nothing.
     """
@@ -124,7 +124,7 @@ class _Batch:
         self.ended = self.ended + [False] * len(requests)
 
     def step(self) -> None:
-        """One token for every row; those that end with it are told."""
+        """Sample one token for every row; rows that end with it get their result."""
         chosen, log_probs = self.draws.choose(self.logits, 0)
         likeliest = self._likeliest()
         stops = self.stop.gather(1, chosen[:, None])[:, 0].tolist()
@@ -158,7 +158,7 @@ class _Batch:
         self.positions = self.positions + 1
 
     def _likeliest(self) -> list[list[tuple[int, float]]]:
-        """Of each row, the likeliest tokens under softmax(logits / temperature), best first; [] where none is asked for."""
+        """Of each row, the likeliest tokens under softmax(logits / temperature), best first; [] for rows that want none."""
         if not (count := max(request.top for request in self.requests)):
             return []
         values, ids = torch.log_softmax(self.logits.float() / self.draws.temperature, -1).topk(count)
@@ -235,7 +235,7 @@ class Decoder:
                         batch.add(new)
                     if len(batch):
                         batch.step()
-                except Exception as error:  # told to whoever asked; the next requests have a fresh batch
+                except Exception as error:  # every waiting request gets the error; the next requests start a new batch
                     failed = dict.fromkeys([r for r, over in zip(batch.requests, batch.ended, strict=True) if not over])
                     for request in failed | dict.fromkeys(new):
                         request.answer.error = error

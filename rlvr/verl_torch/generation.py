@@ -218,7 +218,7 @@ class _Chooser:
 
     def choose(self, logits: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Token ids and their log-probabilities ("rows" each) from logits "rows vocab"."""
-        scaled = logits / self.temperature  # float32, whatever the logits are
+        scaled = logits / self.temperature  # float32, also for bf16 logits
         log_probs = torch.log_softmax(scaled, -1)
         if bool(self.greedy.all()):
             chosen = logits.argmax(-1)

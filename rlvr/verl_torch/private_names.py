@@ -20,7 +20,7 @@ REPLICA = "verl.workers.rollout.replica:RolloutReplica"
 
 
 class Name(NamedTuple):
-    """`takes`: the parameters of a function that we rely on; those it has besides must have defaults."""
+    """takes: the parameters of a function that we use; its other parameters must have defaults."""
 
     user: str  # the module of rlvr that uses it
     where: str  # "module" or "module:Class"
@@ -125,5 +125,5 @@ def _takes(owner, name: str, wanted: list[str]) -> bool:
 
 
 def _has(owner, name: str) -> bool:
-    """Is there such an attribute? What is no attribute of a class or module is looked for in its source."""
+    """Does the name exist? It is an attribute of the class or module, or occurs in its source."""
     return hasattr(owner, name) or re.search(rf"(self\.|def |[\"']){name}\b", inspect.getsource(owner)) is not None

@@ -1,4 +1,4 @@
-"""The rollout server: a Ray actor around `Generator` that batches whatever requests are waiting.
+"""The rollout server: a Ray actor around `Generator` that batches the waiting requests.
 
 `TorchServer` answers verl's per-request `generate` (any agent loop works with it) and `generate_many` (one call for a
 whole batch). Both go through one queue. This module imports neither torch nor verl, so that a program can start a
@@ -20,7 +20,7 @@ def server_name(replica_rank: int) -> str:
 
 
 def to_array(weight, dtype: str) -> np.ndarray:
-    """A tensor as it is sent: in `dtype`, float32 or bfloat16; numpy, which Ray shares without a copy, has the latter as bits."""
+    """A tensor for sending, in `dtype` (float32 or bfloat16), as a numpy array, which Ray shares without a copy; bfloat16 as its bits."""
     import torch
 
     value = weight.detach().to(getattr(torch, dtype)).cpu()
