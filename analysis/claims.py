@@ -35,7 +35,7 @@ from rlvr.stats import Interval, Part, printed
 
 NOT_RUN = "not run"
 KEYS = {"claim", "where", "in_readme", "figure", "cells", "gains", "curves"}
-MOST_SEEDS = 20  # a command for more is no plan
+MOST_SEEDS = 20  # a command for more seeds is not printed
 MOST_NUMBERS = 3  # side by side in one cell
 BEGIN, END = "<!-- claims: python -m analysis.report readme=true -->\n", "<!-- end of claims -->\n"
 
@@ -70,7 +70,7 @@ class Evidence:
 
     @property
     def said(self) -> str:
-        """The word, and whether it speaks of the share of seeds."""
+        """The word of the verdict, and whether it is about the share of seeds."""
         return f"{self.word} (by share of seeds)" if self.verdict and self.verdict.share else self.word
 
 
@@ -205,7 +205,7 @@ def _cells(table: Table, one: dict[str, Any]) -> list[Evidence]:
 
 
 def _can(table: Table, column: Column) -> bool:
-    """Whether something stands for a column at this scale."""
+    """Whether this scale has a benchmark for a column."""
     return any(benchmarks_at(table.scale, part) for part in column.benchmarks)
 
 
@@ -319,7 +319,7 @@ def markdown(claims: Sequence[Claim]) -> str:
 
 
 def said(claim: Claim) -> str:
-    """The verdict, and what it speaks of where that is not the mean alone."""
+    """The verdict, and what it is about if not the mean alone."""
     return f"{claim.word} ({claim.speaks_of})" if claim.speaks_of else claim.word
 
 

@@ -125,7 +125,7 @@ class Options:
 
 
 def compare(options: Options) -> None:
-    """Load both runs and print what differs. ConfigError where there is no run."""
+    """Load both runs and print what differs. ConfigError if a run is missing."""
     if len(options.run) != 2:
         raise ConfigError(f"run=...: given {len(options.run)} times, expected two run folders: run=<A> run=<B>")
     report(*map(run_at, options.run))

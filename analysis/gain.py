@@ -189,7 +189,7 @@ def _limit(folder: RunFolder, benchmark: str) -> int | None:
 
 
 def _beside(folder: RunFolder, benchmark: str, base: Answers, step: int) -> list[str]:
-    """What explains a gain besides training: lines of numbers, or the command that makes them."""
+    """Other explanations of a gain: lines of numbers, or the command that makes them."""
     lines = []
     command = f"python -m rlvr.evaluate run={folder.path}"
     if (k := base.score.shape[1]) >= ATTEMPTS:

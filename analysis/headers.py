@@ -27,7 +27,7 @@ def plain_runs(runs: Iterable[Run]) -> dict[str, dict[str, list[Run]]]:
 
 
 def line(scale: str, runs: Sequence[Run]) -> str:
-    """The `# Ours:` line of one experiment's runs at one scale, on what stands for MATH500 there."""
+    """The `# Ours:` line of one experiment's runs at one scale, on its main benchmark."""
     benchmark = scales.shown(scale, [*runs[0].scores])
     scores = [run.scores[benchmark] for run in runs]
     base, last = (100 * np.mean([score.accuracy()[i] for score in scores]) for i in (0, -1))
@@ -42,7 +42,7 @@ def line(scale: str, runs: Sequence[Run]) -> str:
 
 
 def rendered(text: str, runs: Mapping[str, Sequence[Run]]) -> str:
-    """The text of an experiment file with one `# Ours:` line for each scale in `runs`; without any such line, as it is."""
+    """The text of an experiment file with one `# Ours:` line for each scale in `runs`; a text without such a line is unchanged."""
     lines = text.splitlines(keepends=True)
     at = next((i for i, written in enumerate(lines) if written.startswith("# Ours: ")), None)
     if at is None:

@@ -1,4 +1,4 @@
-"""Paper artefacts as data: `experiments/<artefact>.yaml` says which runs stand beside which of the paper's numbers.
+"""The paper's tables and figures as data: `experiments/<name>.yaml` says which runs are compared with which numbers of the paper.
 
 A table has rows (what is trained) and columns (what is measured); a figure has panels and rows (curves).
 
@@ -131,7 +131,7 @@ class Manifest:
     paper_base: int | None = None
 
     def model_at(self, scale: str, row: Row) -> str:
-        """The model whose runs fill a row: the paper's own, or at another scale the one that stands for the main one."""
+        """The model whose runs fill a row: the paper's, or at another scale the one that takes the place of the main model."""
         wanted = row.base_model or self.base_model
         return scales.scale_file(scale).get("base_model", wanted) if wanted == MAIN_MODEL else wanted
 
@@ -229,7 +229,7 @@ def _one_of(where: str, what: str, value: Any, expected: Iterable[str]) -> None:
 
 
 def _check_paper(where: str, manifest: Manifest, paper: str) -> None:
-    """Every row and column that is said to be in the paper's file is there."""
+    """Check that every row and column named as the paper's is in the paper's file."""
     _one_of(where, "paper", paper, (path.stem for path in PAPER.glob("[ft]*.csv")))
     data = paper_data(paper)
     for column in manifest.columns:
@@ -256,7 +256,7 @@ def paper_data(stem: str) -> pd.DataFrame:
 
 
 def benchmarks_at(scale: str, column: str) -> tuple[str, ...]:
-    """The benchmarks of a scale that a column is the mean of; a name the paper does not have stands for itself."""
+    """The benchmarks of a scale whose mean is a column; a name that the paper does not have is its own benchmark."""
     column = "Avg" if column == "Average" else column
     own = scales.paper_columns(scale)
     return own.get(column, ()) if column in scales.paper_columns("paper") else (column,)

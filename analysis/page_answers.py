@@ -21,9 +21,7 @@ from rlvr.stats import printed
 PART = 500
 EVOLUTION_STEPS = 40
 MOST_ANSWERS = 64
-LOOPING = (
-    0.45  # of an answer's four-word stretches, seen before in it: a text said twice has 0.47, 999 in 1,000 of 2,322
-)
+LOOPING = 0.45  # share of an answer's four-word sequences that occurred before in it: a text written twice has 0.47; 999 in 1,000 of 2,322
 # reference solutions of the benchmarks have less than 0.44
 KINDS = ("right", "cut off", "repeating", "without a box", "wrong")
 ROW = ["id", "subject", "sample", "prompt", "response", "gold", "score", "reason", "truncated", "response_tokens"]
@@ -43,7 +41,7 @@ def flat(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def script(path: Path, root: Path, data: Any) -> None:
-    """A data file: a script that hands its data to the page that asked for it."""
+    """A data file: a script that passes its data to the page that loads it."""
     name = path.relative_to(root).as_posix()
     body = json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=float)
     path.write_text(f"arrived({json.dumps(name)},{body})\n")
@@ -110,7 +108,7 @@ def store_run(run: Run, stored: Sequence[str], bases: dict[str, str], root: Path
 
 
 def link_to(picks: Iterable[Pick], subject: str | None = None) -> str:
-    """The answers behind a number: all its seeds, one subject where it is of one; empty where they are not at hand."""
+    """The answers behind a number: all its seeds, and one subject if the number is of one. Empty if they are not on disk."""
     stored = [f"{in_link(p.run.id)},{in_link(p.benchmark)},{p.step}" for p in picks if stored_path(p) is not None]
     return ";".join(stored) + (f";subject={subject}" if stored and subject else "")
 

@@ -17,7 +17,7 @@ from analysis.tables import Cell, Table
 from analysis.verdicts import FEW, SEEDS
 from rlvr.stats import Interval, printed
 
-REFERENCE = "one_shot"  # the run of the same scale, and where it can be seed, that others are told apart from
+REFERENCE = "one_shot"  # the run that others are compared with; of the same scale and, if possible, the same seed
 MARKS = {"not reproduced": ("no", "✗"), "too noisy to say": ("noisy", "?"), "too few seeds": ("noisy", "·")}
 MARKS |= dict.fromkeys(("reproduced", "direction reproduced"), ("yes", "✓"))
 MARKS["depends on the seed"] = ("noisy", "±")
@@ -124,7 +124,7 @@ def _anchor(claim: Claim) -> str:
 
 
 def evidence_for_page(judged: Sequence[Claim], artefacts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The tables and figures, each under the first claim that it serves; what serves none stands in the last group.
+    """The tables and figures, each under the first claim that it supports; those without a claim are in the last group.
 
     also: what a later claim rests on too, as links.
     """

@@ -17,7 +17,7 @@ from analysis.seed_estimates import gain_after_saturation, reflections
 from rlvr.cli import command, option
 from rlvr.stats import Interval
 
-# Of a run's own series, those whose level before and after saturation is told.
+# The series of a run whose level before and after saturation is printed.
 WATCHED = {
     "train/signal_groups": "groups with signal",
     "actor/entropy": "entropy (nats)",
@@ -77,7 +77,7 @@ class Options:
 
 
 def show(options: Options) -> None:
-    """Print the sentences of a run and write its figure. ConfigError where there is no run."""
+    """Print the sentences about a run and write its figure. ConfigError if there is no run."""
     run = run_at(options.run)
     print("\n".join(report(run)))
     if run.folder is not None and run.folder.figure_path.exists():

@@ -57,5 +57,5 @@ def _codes(text: str) -> NDArray:
 
 
 def degenerate(responses: Sequence[str], base: TextModel) -> NDArray:
-    """For each response whether it repeats itself, is foreign, or is unlike what the run's first step said."""
+    """For each response: does it repeat itself, is it in another language, is it unlike the responses of the run's first step?"""
     return np.array([is_repeated(r) or is_foreign(r) or base.is_unlike(r) for r in responses], dtype=bool)

@@ -1,4 +1,4 @@
-"""All runs that are at hand, each once: from run folders, and from the CSV files that stand for them in a fresh clone.
+"""All runs, each once: from run folders, and from the CSV files that take their place in a fresh clone.
 
 python -m analysis.results [runs=runs] [out=results]     # write the CSV files from the finished runs
 
@@ -35,7 +35,7 @@ TEXTS = ("commit", "id", "subject", "correct")  # which may look like numbers
 
 
 def untracked(items: Iterable, **about: Any) -> Iterable:
-    """What takes the place of `rich.progress.Progress.track` where nobody watches."""
+    """Replaces `rich.progress.Progress.track` where no progress is shown."""
     return items
 
 
@@ -45,8 +45,8 @@ def load(
     """The run folders (scale/model/experiment/seed) and the committed results, each seed once, sorted by id; and a line
     for each run or benchmark that is left out, with the reason.
 
-    A finished run folder stands before the committed results of the same run, which add the benchmarks that it lacks.
-    Damaged folders are left out, and what does not fit its neighbours: `_of_one_kind`, `_of_one_set`.
+    A finished run folder counts before the committed results of the same run, which add the benchmarks that it lacks.
+    Damaged folders are left out, and runs or benchmarks that do not match the others (`_of_one_kind`, `_of_one_set`).
     """
     committed = {run.id: run for run in read_csv(results_dir)}
     left_out: list[str] = []
@@ -83,7 +83,7 @@ def _place(folder: RunFolder) -> str:
 
 
 def _load_or_reason(folder: RunFolder) -> Run | str:
-    """A run, or why it cannot be read: whatever lies in one folder, the others are drawn."""
+    """A run, or why it cannot be read, so that one damaged folder does not stop the others."""
     try:
         return load_run(folder)
     except NoStepYet as error:
@@ -94,14 +94,14 @@ def _load_or_reason(folder: RunFolder) -> Run | str:
 
 
 def _differences(run: Run, other: Run) -> str:
-    """In what two runs of one name differ that seeds do not."""
+    """The settings in which two runs of one name differ; seeds never differ in them."""
     keys = (key for key in SETTINGS if key.startswith(("scale.", "train_set", "pool", "updates")))
     both = ((key, run.settings.get(key), other.settings.get(key)) for key in keys)
     return ", ".join(f"{key} {a}, not {b}" for key, b, a in both if a != b)
 
 
 def _of_one_kind(runs: Sequence[Run], left_out: list[str]) -> list[Run]:
-    """Of runs with the same experiment and overrides those with the settings of most; folders of finished runs decide."""
+    """Of runs with the same experiment and overrides, those with the most frequent settings; folders of finished runs decide."""
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
         what = (run.settings["experiment_name"], tuple(run.settings["overrides"]))
@@ -185,7 +185,7 @@ def read_csv(folder: Path) -> list[Run]:
         return []
 
     def read(name: str) -> pd.DataFrame:
-        measured = name.startswith("metrics/")  # where an empty field is no text
+        measured = name.startswith("metrics/")  # where an empty field is a missing number
         return pd.read_csv(folder / f"{name}.csv", dtype=dict.fromkeys(TEXTS, str), keep_default_na=measured)
 
     def by_seed(name: str) -> dict[int, pd.DataFrame]:

@@ -29,7 +29,7 @@ def lines_of(table: Table) -> list[tuple[str, ...]]:
 
 
 def sentences(verdicts: Sequence[CellVerdict]) -> str:
-    """Each verdict with its question and what would settle it; too few seeds are said once."""
+    """Each verdict with its question and what would settle it; too few seeds are reported once."""
     if verdicts and all(verdict.word == FEW for verdict in verdicts):
         return FEW
     return "; ".join(map(_sentence, verdicts))

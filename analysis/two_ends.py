@@ -71,7 +71,7 @@ class Ends:
         return self._lines[key]
 
     def line(self, run: Run, names: Sequence[str], subject: str | None = None) -> float:
-        """Where high begins, in percent; NaN where there is no such line."""
+        """The accuracy from which a run ends high, in percent; NaN if there is no such line."""
         line, way = self._of(run, names, subject)
         return line if way >= LEAST else float("nan")
 

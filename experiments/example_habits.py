@@ -76,7 +76,7 @@ def own_gain(lines: pd.DataFrame, deals: int = DEALS, seed: int = 0) -> tuple[fl
 
 
 def judge(options: Options) -> None:
-    """Write the table. ConfigError where there are no runs, or no gains of theirs."""
+    """Write the table. ConfigError if there are no runs, or no gains of them."""
     table = manifest(options.of)
     if not options.gains.exists():
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Do the first steps of a run say whether it ends high? What the right answers of steps 1 to 5 do, beside the last accuracy.
+"""Do the first steps of a run predict whether it ends high? Compares the right answers of steps 1 to 5 with the last accuracy.
 
     python -m experiments.first_steps runs=runs out=experiments/results/tiny_v2_first_steps.csv
 
@@ -44,7 +44,7 @@ def line_of(folder: RunFolder, steps: int) -> dict[str, float]:
 
 
 def tabulate(options: Options) -> None:
-    """Write the table and print the test. ConfigError where there is no run to read."""
+    """Write the table and print the test. ConfigError if there is no finished run."""
     places = sorted(options.runs.glob(f"tiny/tiny/{options.experiment}/seed*/provenance.json"))
     folders = [RunFolder(place.parent) for place in places if read_json(place).get("status") == "finished"]
     if not folders:

@@ -67,7 +67,7 @@ def lines_of(folder: RunFolder, benchmark: str, reach: pd.Series) -> Iterator[di
 
 
 def tabulate(options: Options) -> None:
-    """Write the table. ConfigError where there is no run to read."""
+    """Write the table. ConfigError if there is no finished run."""
     if options.benchmark not in datasets.NAMES:
         raise ConfigError(f"benchmark={options.benchmark}: expected one of {', '.join(datasets.NAMES)}")
     reach = pd.Series({example["id"]: example["reach"] for example in datasets.load(options.benchmark)})

@@ -1,4 +1,4 @@
-"""How the runs below a folder stand: step, last score, time left, host, state; a dead run is told from a slow one.
+"""The state of all runs below a folder: step, last score, time left, host, running or dead. A slow run is not called dead.
 
     python -m experiments.status                      # runs/
     python -m experiments.status runs_dir=/mnt/runs watch=true

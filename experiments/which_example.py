@@ -106,7 +106,7 @@ def _looked_up(option: str, path: Path, key: str, columns: Sequence[str], wanted
 
 
 def judge(options: Options) -> None:
-    """Write the table. ConfigError where there are no runs, or a score is not known."""
+    """Write the table. ConfigError if there are no runs, or a score is missing."""
     table = manifest(options.of)
     runs, _ = load(options.runs, options.results)
     lines = gains(table, options.scale, runs)

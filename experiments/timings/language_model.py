@@ -1,4 +1,4 @@
-"""How near the engine comes to this processor's own matrix rate, with a language model of half a billion weights.
+"""The speed of generation and training of a pretrained language model, as a share of this processor's matrix rate.
 
 Prints, for one dtype: the rate of plain matrix products of the model's shapes; tokens a second of so many answers to one
 prompt; seconds of forward and backward over 2,048 tokens, with log-probability and entropy of each; page faults and the

@@ -30,7 +30,7 @@ FILLED = {"int64": 0, "string": "", "float64": 0.0, "bool_": False}
 
 
 def sample_columns(**given: Any) -> dict[str, Any]:
-    """All columns of `rlvr.runs.samples`; one that is not given holds a plain value, and a scalar stands for every row."""
+    """All columns of `rlvr.runs.samples`. A missing column gets a plain value; a scalar is repeated for every row."""
     scalars = {name: value for name, value in given.items() if isinstance(value, str | bool | int | float)}
     rows = len(next(value for name, value in given.items() if name not in scalars))
     plain = {name: FILLED[kind] for name, kind in samples.SCHEMA.items() if name not in samples.CHOICES}
