@@ -1,1 +1,1 @@
-"""What a run may say: `schema` (keys and domains), `compose` (the one module that imports hydra)."""
+"""The configuration: `compose` builds it (the only module that imports hydra), `schema` checks its keys and values."""

@@ -78,7 +78,7 @@ def own_base_model(model: str) -> str:
 
 
 def _written(path: str, chat: bool, context_tokens: int, architecture: dict | None) -> str:
-    """The name of a choice of `base_model` that is written for this process alone."""
+    """Register a choice of `base_model` for this process; returns its name."""
     name = re.sub(r"\W+", "_", Path(path).name.removesuffix(gguf.SUFFIX).lower()).strip("_")
     if name in group_options("base_model"):
         name = f"own_{name}"
@@ -154,7 +154,7 @@ def protect_examples(cfg: DictConfig) -> None:
 
 
 def check_restated(cfg: DictConfig) -> None:
-    """ConfigError when the experiment's file sets a key to what it is anyway at this scale: that line does nothing."""
+    """ConfigError if the experiment's file sets a key to the value that it has anyway at this scale."""
     path = CONF / "experiment" / f"{cfg.experiment_name}.yaml"
     if not path.exists():  # an experiment of the user's own config folder
         return

@@ -36,7 +36,7 @@ def register_resolvers() -> None:
 
 
 def _with_containers(resolver: Callable[..., Any]) -> Callable[..., Any]:
-    """Hand a resolver the user's texts as written, and return lists as OmegaConf's (`--cfg job --resolve` fails on plain ones)."""
+    """Pass the user's texts to a resolver as written, and return lists as OmegaConf lists (`--cfg job --resolve` fails on plain ones)."""
 
     def resolve(*arguments: Any) -> Any:
         value = protected(resolver(*as_written(arguments)))
@@ -60,7 +60,7 @@ def exact_division(total: int, parts: int) -> int:
 
 
 def if_set(value: Any, otherwise: Any) -> Any:
-    """The value, or another where it is null."""
+    """The value, or `otherwise` if it is null."""
     return otherwise if value is None else value
 
 

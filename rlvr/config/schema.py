@@ -1,4 +1,4 @@
-"""What a configuration may say: its known keys and the values that each may have. Pure: imports neither hydra nor torch.
+"""The known keys of a configuration and the values that each may have. Imports neither hydra nor torch.
 
 `conf/config.yaml` declares every key of ours; verl ships the flat form of its own. A key in neither is an error, wherever
 it was written (Hydra itself accepts a misspelt key inside an experiment file in silence).
@@ -69,7 +69,7 @@ def known_keys() -> dict[str, Any]:
 
 
 def unknown_keys(config: dict[str, Any], known: dict[str, Any], path: str = "") -> Iterator[str]:
-    """Dotted paths in `config` that `known` lacks. An empty or non-mapping known value says nothing about what is below."""
+    """Dotted paths in `config` that `known` lacks. Below a known key whose value is empty or not a mapping, any key is allowed."""
     for key, value in config.items():
         here = f"{path}{key}"
         if key not in known:
@@ -117,7 +117,7 @@ def leaves(tree: dict, path: str = "") -> Iterator[str]:
 
 
 class Domain(NamedTuple):
-    """What holds of a value, and how to say it."""
+    """A condition on a value, and its wording in an error."""
 
     holds: Callable[[Any], bool]
     expected: str
@@ -147,9 +147,9 @@ def one_of(*choices: Any) -> Domain:
 POSITIVE = Domain(lambda v: _integer(v) and v > 0, "a whole number above 0")
 COUNT = Domain(lambda v: _integer(v) and v >= 0, "a whole number of 0 or more")
 RATE = Domain(lambda v: _number(v) and v > 0, "a number above 0")
-HOT = Domain(RATE.holds, "a number above 0: greedy answers are all alike")
+HOT = Domain(RATE.holds, "a number above 0 (greedy answers are all equal)")
 TRUTH = Domain(lambda v: isinstance(v, bool), "true or false")
-# Keys, several in one line where they have one domain.
+# Keys and their domain; keys with the same domain share a line.
 DOMAINS = {
     "scale.steps scale.prompts_per_step scale.samples_per_prompt scale.max_prompt_tokens scale.max_response_tokens": POSITIVE,
     "scale.evaluate_every scale.save_every updates_per_step retention.weights_every base_model.context_tokens": POSITIVE,

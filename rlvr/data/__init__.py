@@ -1,1 +1,1 @@
-"""What is asked and trained on: pools, own examples, labels, prompts, and the protocols of the benchmarks."""
+"""Problems for training and testing: pools, the user's own examples, labels, prompts, benchmark protocols."""

@@ -38,7 +38,7 @@ AUTHORS_FILES |= {
 
 
 class NotAtHand(DataError):
-    """Data that would be downloaded, while nothing may be (`without_downloads`)."""
+    """Data is not on disk, and downloads are off (`without_downloads`)."""
 
 
 _downloads = True
@@ -61,7 +61,7 @@ def cache_folder() -> Path:
 
 
 def data_file(data_root: str | None, name: str) -> Path:
-    """A file by its name below `data_root`; without one, a file of the authors is downloaded once and checked.
+    """A file by its name below `data_root`. Without a `data_root`, a file of the authors is downloaded once and checked.
 
     Downloads are kept in $XDG_CACHE_HOME/one-shot-rlvr. DataError with the remedy when the file is not there, cannot be
     downloaded or is not what was published.
@@ -105,9 +105,9 @@ def _download(url: str, sha256: str, path: Path) -> None:
 
 
 def hub_rows(repository: str, config: str | None, split: str, revision: str) -> list[dict]:
-    """All rows of a Hugging Face data set's split at a revision, from the hub's local cache where that has it.
+    """All rows of a Hugging Face data set's split at a revision, from the hub's local cache if they are there.
 
-    DataError when the hub cannot be reached; NotAtHand where nothing may be downloaded and the cache lacks it.
+    DataError if the hub cannot be reached; NotAtHand if downloads are off and the cache lacks the data.
     """
     from datasets import load_dataset
     from huggingface_hub import snapshot_download

@@ -3,8 +3,8 @@
 `base_model=<file>.gguf` or `base_model.path=<file>.gguf` takes any architecture that transformers reads from GGUF, on a machine
 without a model hub too. `<package>/<file>.gguf` is a file that an installed Python package carries.
 
-Two things that such files get wrong are mended: a model whose input and output embeddings are one matrix, which the file
-stores twice at different precision (the finer copy is taken for both), and end tokens that the file does not name.
+Two faults of such files are corrected. Some store the input and output embeddings of a tied model twice, at different
+precision: the finer copy is used for both. Some do not name all tokens that end an answer.
 """
 
 import hashlib
@@ -61,14 +61,14 @@ def located(path: str) -> Path:
 
 
 class Stored(NamedTuple):
-    """A tensor in the file; `type` is GGML's number of its precision."""
+    """A tensor in the file. type: GGML's number for its precision."""
 
     shape: tuple[int, ...]
     type: int
 
 
 def header(file: Path) -> tuple[dict[str, Any], dict[str, Stored]]:
-    """Metadata by key (of an array its length) and the tensors by name. ConfigError for another kind of file.
+    """Metadata by key (for an array its length) and the tensors by name. ConfigError for a file of another kind.
 
     The package gguf reads headers too, but takes 5 s for a vocabulary of 150,000 tokens where this takes 0.2 s.
     """
@@ -144,7 +144,7 @@ def described(file: Path) -> dict[str, Any]:
 
 
 def folder_of(path: str) -> Path:
-    """Where the conversion of a GGUF file is kept; the name holds its content's digest. It need not be there yet."""
+    """The folder for the conversion of a GGUF file, named by the digest of its content. It may not exist yet."""
     file = located(path)
     digest = hashlib.sha256()
     with open(file, "rb") as opened:
@@ -164,7 +164,7 @@ def local_folder(path: str) -> str:
 
 
 def check(path: str) -> None:
-    """ConfigError when a GGUF file cannot be had, read or converted here."""
+    """ConfigError if a GGUF file is missing or cannot be read or converted here."""
     header(located(path))
     if find_spec("gguf") is None:
         raise ConfigError(f"base_model.path={path}: converting it needs the package gguf: pip install -e '.[gguf]'")
@@ -201,7 +201,7 @@ def _convert(source: Path, target: Path) -> None:
 
 
 def _tie(model: Any, source: Path) -> None:
-    """Use one matrix where input and output embeddings are copies of one: the copy of more bits a weight."""
+    """Tie input and output embeddings if they are copies of one matrix; the copy with more bits for each weight is kept."""
     given, out = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     if given is out or given.shape != out.shape:
         return
@@ -222,13 +222,13 @@ def _tie(model: Any, source: Path) -> None:
 
 
 def end_tokens(tokenizer: Any, named: int | list[int] | None) -> list[int]:
-    """Tokens that end an answer: those that the file names, the one after an assistant's turn, and those called so."""
+    """Tokens that end an answer: those that the file names, the one after an assistant's turn, and those of END_NAMES."""
     ends = [named] if isinstance(named, int) else list(named or [])
     if tokenizer.eos_token_id is not None:
         ends.append(tokenizer.eos_token_id)
     special = {str(token): index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
     if tokenizer.chat_template:
-        with suppress(Exception):  # a template may ask for what is not there; then the names below serve
+        with suppress(Exception):  # a template may need variables that are missing; then END_NAMES must do
             turn = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "ANSWER"}]
             after = tokenizer.apply_chat_template(turn, tokenize=False).rpartition("ANSWER")[2]
             first = re.match(r"\s*(\S+)", after)

@@ -6,7 +6,7 @@ alike. Where it is silent:
 2. Every number of the label is changed, so that `3\\sqrt{2}` becomes another expression of the same form. An exponent or
    a denominator never becomes 0.
 3. A label without any number takes the label of another example.
-4. Nothing is "wrong" that the grader finds equal: 0.5 for 1/2, or -0 for 0.
+4. A label that the grader finds equal (0.5 for 1/2, -0 for 0) does not count as wrong.
 """
 
 import random
@@ -23,7 +23,7 @@ TRIES = 100
 
 
 def matched(labels: Sequence[str], names: Sequence[str], shipped: bool = False) -> tuple[list[str], list[str]]:
-    """Labels that a natural answer can match, rewritten where that takes it, and a note on each one rewritten.
+    """Labels that a natural answer can match, rewritten if necessary, and a note for each rewritten label.
 
     DataError, which begins with the label's name, for the first that no natural answer matches.
     """
@@ -39,7 +39,7 @@ def matched(labels: Sequence[str], names: Sequence[str], shipped: bool = False) 
 
 
 def with_labels(rows: list[dict], text: str | None, wrong_share: float, seed: int) -> list[dict]:
-    """The rows with their `answer` replaced; the one they came with is kept as `true_answer`."""
+    """The rows with `answer` replaced; the original is kept as `true_answer`."""
     rows = [{**row, "true_answer": row["answer"]} for row in rows]
     if text is not None:
         return [{**row, "answer": text} for row in rows]

@@ -63,7 +63,7 @@ def _pool(rows: Iterable[tuple[str, str, str, str]]) -> list[dict]:
 
 
 def own_pool(examples: list[dict], source: str) -> list[dict]:
-    """Pool rows of own {question, answer} pairs; a question for real models gets the authors' instruction unless it has it."""
+    """Pool rows of the user's {question, answer} pairs. Questions for pretrained models get the authors' instruction if they lack it."""
     instruction = "" if source in TINY else INSTRUCTION
     rows = []
     for example in examples:
@@ -85,7 +85,7 @@ def ranking(source: str, path: str | None, data_root: str | None) -> list[int]:
     try:
         order = sorted((int(row["rank"]), int(row["index"])) for row in rows)
     except (TypeError, ValueError):
-        raise DataError(f"pool.ranking={path}: a rank or an index is no whole number") from None
+        raise DataError(f"pool.ranking={path}: a rank or an index is not a whole number") from None
     if [rank for rank, _ in order] != list(range(1, len(order) + 1)):
         raise DataError(f"pool.ranking={path}: expected each rank from 1 to {len(order)} exactly once")
     return [index for _, index in order]
@@ -94,7 +94,7 @@ def ranking(source: str, path: str | None, data_root: str | None) -> list[int]:
 def variance(values: Sequence[float]) -> float:
     """Population variance of one example's accuracies (paper, Eq. 1); -1 for an example never visited.
 
-    Rounded to 12 places, so that equal histories tie whatever the order of summation.
+    Rounded to 12 places, so that equal histories tie in any order of summation.
     """
     if not values:
         return -1.0

@@ -1,4 +1,4 @@
-"""What a run trains and is tested on: chosen or own examples, their labels, and the two Parquet files that verl reads."""
+"""The problems of a run: examples from the pool or the user's own, their labels, and the two Parquet files that verl reads."""
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -42,7 +42,7 @@ def chosen_examples(cfg: DictConfig, own: list[dict[str, str]] | None) -> tuple[
     if cfg.label.replaces is not None:
         _check_replaced(chosen, cfg.label.name, text, str(cfg.label.replaces))
     few = own is not None or text is not None or len(chosen) < cfg.scale.prompts_per_step
-    if few and cfg.reward_rule.file is None:  # what a label must be for a reward of the user's own, only that knows
+    if few and cfg.reward_rule.file is None:  # which labels fit the user's own reward is not known
         chosen, more = with_checked_labels(chosen, cfg.pool.name, shipped=own is None and text is None)
         notes += more
     return chosen, notes
@@ -74,7 +74,7 @@ def with_checked_labels(chosen: list[dict], pool: str, shipped: bool) -> tuple[l
 
 
 def refuse_other_rows(folder: RunFolder, training_rows: list[dict], test_rows: list[dict]) -> None:
-    """DataError when a run that has begun would go on with other problems or labels than those it wrote down."""
+    """DataError if a resumed run would continue with other problems or labels than those it began with."""
     import pyarrow.parquet as pq
 
     for rows, name in ((training_rows, "train"), (test_rows, "val")):

@@ -1,10 +1,10 @@
 """Every prompt template once, as a Jinja chat template: training hands it to verl, evaluation renders with it.
 
 `base_model.template` names one. The authors train with the tokenizer's own template and evaluate with one written out by
-hand (B.5); for Qwen2.5-Math the two agree byte for byte, and here both use the same text whatever the model.
+hand (B.5); for Qwen2.5-Math the two agree byte for byte, and here both use the same text for every model.
 
     chat             the tokenizer's own
-    none             the question alone: the baseline that a template is measured against
+    none             the question alone; a baseline for the templates
     qwen25-math-cot  Qwen2.5-Math's system prompt (authors: Qwen2.5-Eval/evaluation/utils.py at 21ed529)
     llama3           Llama 3's header format, with the dates the authors' evaluation states (ibid.)
     r1-distill       DeepSeek-R1-Distill, which begins its thought itself (ibid.: deepseek-distill)

@@ -82,14 +82,14 @@ class Protocol:
 
     @property
     def metric(self) -> str:
-        """What its number is called: accuracy, avg@k, acc (likeliest choice) or acc_norm (likeliest per byte)."""
+        """The name of its metric: accuracy, avg@k, acc (likeliest choice) or acc_norm (likeliest per byte)."""
         if self.scoring != "generate":
             return "acc" if self.scoring == "loglikelihood" else "acc_norm"
         return f"avg@{self.k}" if self.k > 1 else "accuracy"
 
     @property
     def answers(self) -> int | None:
-        """How many answers one evaluation asks for; None for a file whose length the table does not say."""
+        """How many answers one evaluation needs; None for a file of unknown length."""
         asked = [count for count in (self.limit, self.problems) if count is not None]
         return self.k * min(asked) if asked else None
 
@@ -172,16 +172,17 @@ def reported_names(config: Mapping[str, Any]) -> list[str]:
 
 
 def complete(row: Protocol, template: str, max_tokens: int) -> Protocol:
-    """A row with what it leaves to the run."""
+    """A row with template, longest answer and stop texts filled in from the run."""
     template = row.template or template
     stop = STOPS.get(template, ()) if row.stop is None else tuple(row.stop)
     return replace(row, template=template, max_tokens=row.max_tokens or max_tokens, stop=stop)
 
 
 def load(benchmark: Protocol, data_root: str | None) -> tuple[list[dict], int, list[str]]:
-    """The examples of a benchmark in its own order, how many rows were left out for want of a gold, and notes on golds.
+    """The examples of a benchmark in order, how many rows were left out because they have no gold, and notes on golds.
 
-    A gold of a user's own file that no natural answer matches is rewritten, which a note says, or refused. Raises DataError for a file that is not there, lacks a column or a row, or gives an id twice.
+    A gold of a user's file that no natural answer matches is rewritten, with a note, or refused. DataError for a file that is
+    missing, lacks a column or a row, or repeats an id.
     """
     if benchmark.source == "rlvr.tiny":
         from rlvr.tiny import datasets

@@ -18,11 +18,11 @@ from rlvr.data.prompts import AUTHORS_STOPS
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 BENCHMARKS = protocols.group("paper")
 LORA = "lora.rank: trained"  # no key: all weights, or adapters of a rank
-STOPS = "scale.benchmarks: stop"  # no key: what the protocols of all of them say
+STOPS = "scale.benchmarks: stop"  # no key: read from the protocols of all benchmarks
 
 
 class Setting(NamedTuple):
-    """One thing a result depends on. `where` names the place in the paper, or what differs in a way a value cannot say."""
+    """One thing a result depends on. where: the place in the paper, or a difference that the values do not show."""
 
     setting: str
     key: str  # dotted

@@ -49,7 +49,7 @@ class Plan:
 
     @property
     def stored_config(self) -> dict[str, Any]:
-        """The configuration as the run folder keeps it, a user's texts as they were written."""
+        """The configuration for the run folder, with the user's texts as they were written."""
         return as_written(OmegaConf.to_container(self.config))
 
     @cached_property
@@ -63,7 +63,7 @@ class Plan:
                 examples, _, more = protocols.load(protocol, cfg.data_root)
                 test_rows += pools.evaluation_rows(examples, protocol)
                 notes += more
-        # Nobody knows yet what the model makes of the user's own examples or of a replaced label.
+        # How often the model solves the user's own examples or a replaced label is not known yet.
         unknown = any(cfg.example[key] is not None for key in ("question", "file")) or cfg.label.text is not None
         training_rows = pools.training_rows(chosen, cfg.scale.prompts_per_step)
         return Problems(chosen, training_rows, test_rows, notes, cfg.example.probe_samples if unknown else 0)
@@ -79,7 +79,7 @@ def plan(cfg: DictConfig, download: bool = True) -> Plan:
             group[key] = str(Path(group[key]).resolve())
     own = prepare.own_examples(cfg)
     if own is not None:
-        # With their text in the config, a file edited between two starts is another run, not a silent change of this one.
+        # The config holds their text, so that a run is not resumed with a file that was edited since.
         cfg.train_set.examples, cfg.train_set.ranks, cfg.train_set.name = protected(own), None, "own"
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     benchmarks = protocols.of_run(cfg)

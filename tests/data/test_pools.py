@@ -169,7 +169,7 @@ def test_ranking_by_variance():
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("1,0\n,1", "no whole number"),
+        ("1,0\n,1", "not a whole number"),
         ("1,0\n5,1", "expected each rank from 1 to 2"),
         ("1,0\n2,99999", "index 99999 is not in"),
     ],
