@@ -1,1 +1,1 @@
-"""From a checked config to a finished run folder, with verl's trainer. The one room that loads ray and verl."""
+"""From a checked config to a finished run folder, with verl's trainer. The only package that loads Ray and verl's trainer."""

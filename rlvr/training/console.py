@@ -45,7 +45,7 @@ def capture_output(log_path: str | Path) -> Iterator[Console]:
             try:
                 sys.stdout.flush()
                 sys.stderr.flush()
-            except OSError:  # the log's disk is full: what it did not take is not for the screen either
+            except OSError:  # the log's disk is full: what was not written is discarded, not shown on the screen
                 with open(os.devnull, "w") as nowhere:
                     os.dup2(nowhere.fileno(), 1)
                     os.dup2(nowhere.fileno(), 2)
@@ -100,7 +100,7 @@ def root_cause(error: BaseException) -> str:
 def report_failure(console: Console, error: BaseException, log_path: str | Path) -> None:
     """Print the cause in one line and where the whole log is.
 
-    The traceback goes to stderr, which is the log (`capture_output`): not every process prints its own.
+    The traceback goes to stderr, which is the log (`capture_output`), because not every process prints its own.
     """
     if isinstance(error, KeyboardInterrupt):
         console.print(f"interrupted; the same command resumes the run (log: {log_path})", soft_wrap=True)

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 
 class FirstStepError(RuntimeError):
-    """The first step cannot be what was meant; the message is one line with the cause and the key to change."""
+    """The first step shows a mistake in the set-up. The message is one line with the cause and the key to change."""
 
 
 def check(columns: Mapping[str, Sequence]) -> None:
     """Raises FirstStepError if all rewards are equal because no response could have earned another one.
 
     `columns` are those of rlvr.runs.samples for one step. A problem that is too hard (every answer readable and
-    wrong) or too easy is no mistake: the paper trains on such examples too (pi1207, pi1208).
+    wrong) or too easy is not a mistake: the paper trains on such examples too (pi1207, pi1208).
     """
     if len(set(columns["reward"])) > 1:
         return

@@ -24,7 +24,7 @@ END_S = 10.0  # for killed processes to go
 
 @contextmanager
 def guarded(folder: str) -> Iterator[None]:
-    """After the `with` block, and if this process ends in it, all that it has started meanwhile is killed and `folder` removed."""
+    """At the end of the `with` block, or if this process dies in it, kill all processes that it started meanwhile and remove `folder`."""
     command = [sys.executable, "-I", __file__, folder]
     guardian = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     try:
@@ -35,14 +35,14 @@ def guarded(folder: str) -> Iterator[None]:
 
 
 def started_by(process: psutil.Process) -> set[psutil.Process]:
-    """All that it has started and that runs, at any depth."""
+    """Its running child processes, at any depth."""
     with suppress(psutil.Error):
         return set(process.children(recursive=True))
     return set()
 
 
 def opened_by(processes: Iterable[psutil.Process]) -> set[str]:
-    """Paths of the files that these have open."""
+    """Paths of the files that the processes have open."""
     found = set()
     for process in processes:
         with suppress(OSError):
@@ -57,7 +57,7 @@ def shared_memory() -> set[str]:
 
 
 def main(folder: str) -> None:
-    """Wait for the end of the process that started this one, then end what it has started and remove the folder."""
+    """Wait for the end of the driver, then kill the processes that it started and remove the folder."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the driver, which ends in order
         signal.signal(number, signal.SIG_IGN)
     driver, family = psutil.Process(os.getppid()), set[psutil.Process]()
@@ -72,7 +72,7 @@ def main(folder: str) -> None:
     family.discard(psutil.Process())
     for member in family:
         with suppress(psutil.Error):
-            if member.is_running():  # its number may be another's by now
+            if member.is_running():  # its number may belong to another process by now
                 member.kill()
     psutil.wait_procs(family, timeout=END_S)
     for file in theirs:

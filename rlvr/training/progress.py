@@ -115,7 +115,7 @@ def status_text(lines: list[dict], scale: Mapping, benchmark: str) -> str:
 
 
 def seconds_left(lines: list[dict], scale: Mapping) -> float | None:
-    """Time of the steps, evaluations and checkpoints that are still to come, by those of the lines.
+    """Seconds for the steps, evaluations and checkpoints to come, from the medians of those in `lines`.
 
     scale: its steps, evaluate_every and save_every. None before the first step.
     """

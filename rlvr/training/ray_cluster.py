@@ -1,4 +1,4 @@
-"""Ray under a run: its environment, its scratch folder, the cluster or a Ray of its own, and verl's trainer inside it."""
+"""Ray for a run: its environment and scratch folder, a cluster to join or a new local Ray, and verl's trainer inside it."""
 
 import hashlib
 import os
@@ -26,7 +26,7 @@ from rlvr.training import signals
 from rlvr.training.guardian import guarded
 
 SCRATCH, OWNER = "rlvr-", "owner"
-# Ray's sockets lie deep below its folder (a process id has up to seven digits), and their paths have at most so many bytes.
+# The longest path of Ray's sockets below its folder (a process id has up to seven digits), and the most bytes of such a path.
 SOCKET = "ray/session_2026-01-31_23-59-59_999999_1234567/sockets/plasma_store"
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 
@@ -50,20 +50,22 @@ def train(cfg: DictConfig, folder: RunFolder, asked: Devices) -> None:
     arguments = OmegaConf.to_container(cfg.ray_kwargs.ray_init)
     runtime_env = arguments.pop("runtime_env", None) or {}
     with scratch_folder() as scratch:
-        if address:  # what there is, the cluster says
+        if address:  # the cluster knows its own resources
             arguments = {k: v for k, v in arguments.items() if k not in ("num_cpus", "num_gpus", "include_dashboard")}
             arguments["address"] = address
             _use_token()
         else:
             arguments.setdefault("_temp_dir", f"{scratch}/ray")
-            # Ray's spare processes have another environment than a run's, and so serve it nothing.
+            # Ray's spare processes have another environment, so a run cannot use them.
             arguments.setdefault("_system_config", {"prestart_worker_first_driver": False})
         runtime_env["env_vars"] = ray_environment(cfg, folder, scratch) | (runtime_env.get("env_vars") or {})
         over = threading.Event()
         try:
             _start_ray(arguments | {"runtime_env": runtime_env}, over)
             signals.listen()  # Ray's C++ has taken SIGTERM meanwhile
-            if address:  # not for a Ray of its own, whose resources are known: Ray ends the process when the answer takes too long
+            if (
+                address
+            ):  # not for a local Ray, whose resources are known: Ray ends the process if this answer takes too long
                 machine.check_cluster(asked, ray.cluster_resources())
             runner = ray.remote(TaskRunner).options(num_cpus=0).remote()
             watchdog.wait_for(runner.run.remote(cfg), folder, cfg.watchdog)
@@ -89,7 +91,7 @@ def _start_ray(arguments: Mapping[str, Any], over: threading.Event) -> None:
     Why a thread: Ray waits in C++, where Python handles no signal, and in the main thread it replaces the handler of SIGTERM. The
     thread lives until `over` is set, because Ray's processes end with the thread that started them.
 
-    ConfigError where no cluster answers. A failed start is not repeated: Ray's clients end the process when they lose the control
+    ConfigError if no cluster answers. A failed start is not repeated: Ray's clients end the process when they lose the control
     store.
     """
     import ray
@@ -118,7 +120,7 @@ def _start_ray(arguments: Mapping[str, Any], over: threading.Event) -> None:
 
 @contextmanager
 def scratch_folder() -> Iterator[str]:
-    """A temporary folder for Ray's session and for what verl and W&B leave behind, removed at the end of a `with` block.
+    """A temporary folder for Ray's session and for files of verl and W&B, removed at the end of the `with` block.
 
     Folders whose driver was killed are removed too: an empty file in each names the driver.
     """
@@ -135,7 +137,7 @@ def scratch_folder() -> Iterator[str]:
 
 
 def _process_table() -> str:
-    """Names the processes that this one can see: other machines, and containers, may share the temporary folder."""
+    """An id of this machine's (or container's) process table: several of them may share the temporary folder."""
     try:
         seen_by = Path("/proc/sys/kernel/random/boot_id").read_text() + os.readlink("/proc/self/ns/pid")
     except OSError:  # not Linux

@@ -1,7 +1,7 @@
-"""verl's replay buffer, which here ends a run whose rollouts have failed, and is polled every 20 ms instead of every 2 s.
+"""verl's replay buffer with two changes: a failed rollout ends the run, and it is polled every 20 ms instead of every 2 s.
 
-verl drops a failed group and goes on with the rest. A batch that silently lacks samples is another experiment, and a step whose
-samples all failed never ends.
+verl drops a failed group and goes on with the rest. A batch that silently lacks samples would be another
+experiment, and a step whose samples all failed would never end.
 """
 
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer

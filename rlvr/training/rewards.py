@@ -1,7 +1,7 @@
 """The reward function that verl calls for every response. It returns the reward and every other column that is stored.
 
-What is rewarded: rlvr.grading.reward_rules. Whatever that is, the outcome is reported beside it, so that training accuracy means
-the same in every run; evaluation is always scored by outcome.
+rlvr.grading.reward_rules has the rules. With every rule the outcome is reported too, so that training accuracy means the
+same in every run. Evaluation is always scored by outcome.
 """
 
 from collections import defaultdict
@@ -30,10 +30,10 @@ def compute_scores(
     grader: str = "math_verify",
     **options: Any,
 ) -> list[dict]:
-    """Of each response score (the reward, as verl calls it), acc (the outcome), response (the text up to its first stop text),
-    stopped (whether it had one), and what `rlvr.evaluate.graded_rows.grade` gives besides.
+    """For each response: score (the reward, in verl's words), acc (the outcome), response (the text up to its first stop text),
+    stopped (whether it had one), and the other columns of `rlvr.evaluate.graded_rows.grade`.
 
-    A response is without its prompt; a row of split "test" is scored by outcome, by the grader of its protocol. `rule` and
+    Responses come without their prompts. A row of split "test" is scored by outcome, with the grader of its protocol. `rule` and
     `options`: rlvr.grading.reward_rules.
     """
     how = Options(**options)

@@ -1,7 +1,7 @@
-"""verl's single-turn agent loop, where each evaluation row is sampled as its benchmark says. GPU runs use it.
+"""verl's single-turn agent loop, with each evaluation row sampled as its benchmark requires. GPU runs use it.
 
-verl samples all validation rows alike; here MATH500 is greedy and AIME is eight samples at temperature 0.6 in one pass.
-How many samples a row gets, verl reads from its `__rollout_n__` (rlvr.training.trainer). On a CPU `rlvr.verl_torch.agent_loop` does both.
+verl samples all validation rows alike. Here MATH500 is greedy and AIME has eight samples at temperature 0.6 in one pass.
+The number of samples of a row is its `__rollout_n__` (rlvr.training.trainer). On a CPU `rlvr.verl_torch.agent_loop` does both.
 """
 
 import logging
@@ -15,15 +15,15 @@ from rlvr.verl_torch import private_names, stop_texts
 
 private_names.check(__name__)
 
-continuous_token_wiring.logger.setLevel(logging.ERROR)  # it warns of its default builder at every response, a line each
+continuous_token_wiring.logger.setLevel(logging.ERROR)  # it warns about its default builder at every response
 
 
 class RowSamplingAgentLoop(SingleTurnAgentLoop):
     """`extra_info.sampling` = {temperature, top_p, top_k, max_tokens, stop} of a row replaces what the configuration says."""
 
     def __init__(self, *args, **kwargs):
-        # verl takes every model of type qwen2 for one with Qwen's turn tokens, and R1-Distill, which has DeepSeek's, ends at
-        # that. One turn needs no knowledge of turns: its default builder does for all.
+        # verl assumes Qwen's turn tokens for every model of type qwen2, and fails for R1-Distill, which has DeepSeek's. For a
+        # single turn its default builder works for all models.
         super().__init__(*args, **kwargs | {"hf_model_type": None})
 
     async def run(self, sampling_params: dict[str, Any], **kwargs) -> AgentLoopOutput:

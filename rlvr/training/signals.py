@@ -1,4 +1,4 @@
-"""What ends a run from within its own process: Ctrl-C and SIGTERM."""
+"""Ctrl-C and SIGTERM end a run in order."""
 
 import os
 import signal

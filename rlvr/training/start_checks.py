@@ -9,9 +9,9 @@ from rlvr.training import rewards
 
 
 def check(plan: Plan, here: bool) -> list[str]:
-    """What the user should know before the run. here: it is to start on this machine, so that must have the devices.
+    """Notes for the user. here: the run is to start on this machine, which must have the devices.
 
-    ConfigError, DataError or RunFolderError, each with its remedy, for what cannot work.
+    ConfigError, DataError or RunFolderError, each with a remedy, if the run cannot work.
     """
     if here:
         machine.check_machine(plan.devices)

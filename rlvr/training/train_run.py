@@ -30,7 +30,7 @@ Outcome = Literal["finished", "finished before", "interrupted", "failed"]
 def train(plan: Plan, notes: list[str]) -> Outcome:
     """Run or resume; a finished run is not touched. notes: of start_checks, printed first.
 
-    Raises RunFolderError when the folder cannot be had. What fails later is printed and recorded.
+    Raises RunFolderError if the folder cannot be made or locked. Later failures are printed and recorded.
     """
     cfg = plan.config.copy()
     folder = open_run(cfg.run_dir, plan.stored_config)
@@ -78,16 +78,16 @@ def _ended_early(folder: RunFolder, screen: Console, error: BaseException, begun
         error = RunFolderError(problem)
     ending: provenance.Ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
     if begun:
-        with suppress(OSError, DamagedFile):  # it then stays "running", and reads as died
+        with suppress(OSError, DamagedFile):  # its state then stays "running", and it is shown as died
             provenance.end(folder, ending, console.root_cause(error))
     console.report_failure(screen, error, folder.log_path)
     return ending
 
 
 def _probe(plan: Plan, model_path: str, screen: Console) -> None:
-    """Show, warn about and store (data/probe.json) what the base model answers to the examples.
+    """Show and store (data/probe.json) the base model's answers to the examples, with warnings.
 
-    Left out where that would take hours: a GPU run that is started on a machine without one, or too slow a processor.
+    Left out if it would take hours: a GPU run on a machine without a GPU, or a processor that is too slow.
     """
     from rlvr.planning import base_model_probe
 
@@ -117,8 +117,8 @@ def _not_probed(screen: Console, why: str) -> None:
 def _keep_reward(cfg: DictConfig, folder: RunFolder, step: int) -> list[provenance.Change]:
     """A copy of the user's reward file in the run folder; every process of the run reads this copy.
 
-    One that made the run fail may be mended: the run goes on with the new one after `step`, and the old one is kept as
-    reward.<n>.py. Returns that change.
+    A reward that made the run fail may be corrected: the run goes on with the new file after `step`, and the old one is kept
+    as reward.<n>.py. Returns that change.
     """
     if cfg.reward_rule.file is None:
         return []

@@ -1,6 +1,6 @@
 """verl's synchronous trainer, writing this project's run folder. Runs inside a Ray actor (`rlvr.training.task_runner`).
 
-What it adds to `PPOTrainerSync`, and nothing else:
+It adds to `PPOTrainerSync`:
 1. Evaluation on several benchmarks, each with its own sampling, every response kept in Parquet.
 2. One line of metrics.jsonl per step, each step once, also after a crash and resume.
 3. Training accuracy, the shares of the grader's reasons and of groups with a learning signal, beside verl's metrics.
@@ -71,7 +71,7 @@ VERL_NAMES = {
 class RunFolderTrainer(PPOTrainerSync):
     """`PPOTrainerSync` that keeps the run folder; `config.run_dir` says which.
 
-    `queue`: TransferQueue's start, which may go on while the workers load.
+    queue: TransferQueue's start, which may continue while the workers load.
     """
 
     def __init__(self, config, queue: Future):
@@ -124,7 +124,7 @@ class RunFolderTrainer(PPOTrainerSync):
             rows["uid"] = np.array(
                 [f"eval-{self.global_steps}-{i:06d}" for i in range(len(rows["raw_prompt"]))], object
             )
-            # How many answers verl's own agent loop asks of each row; the rest of its sampling: rlvr.training.row_sampling.
+            # The number of answers to each row for verl's own agent loop; rlvr.training.row_sampling has the rest of the sampling.
             rows["__rollout_n__"] = np.array([row["sampling"]["n"] for row in rows["extra_info"]], object)
             batch = tu.get_tensordict(rows)
             tu.assign_non_tensor_data(batch, "global_steps", self.global_steps)

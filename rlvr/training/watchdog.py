@@ -1,10 +1,10 @@
 """Ends a run whose processes have died, or that makes no progress. verl itself waits forever for some dead processes.
 
-Example: whenever a storage process of TransferQueue was killed, the run hung. So while the driver waits for the trainer, it asks
+For example, a run hung whenever a storage process of TransferQueue was killed. So while the driver waits for the trainer, it asks
 Ray which actors and which of Ray's own processes have died. If the trainer notices a death by itself within `GRACE_S`, the run
 ends with the trainer's error, which says more.
 
-vLLM's engine and workers are not Ray actors. If one dies, its actor lives on, and the trainer waits for ever when it sends new
+vLLM's engine and workers are not Ray actors. If one dies, its actor lives on, and the trainer waits forever when it sends new
 weights. They are watched on the driver's machine; on other machines such a run ends by `no_progress_minutes`.
 """
 
@@ -21,12 +21,12 @@ from rlvr.runs.folder import RunFolder
 POLL_S = 2.0
 GRACE_S = 8.0
 NEEDED = ("gcs_server", "raylet")  # of Ray's own processes
-ENGINE = "VLLM::"  # how vLLM's processes call themselves
+ENGINE = "VLLM::"  # vLLM's process titles begin so
 EXPECTED = ("RAY_KILL", "OUT_OF_SCOPE", "REF_DELETED")  # processes that were ended on purpose
 
 
 class ProcessDied(RuntimeError):
-    """A process that a run depends on has ended; the message names it."""
+    """A process that the run needs has ended; the message names it."""
 
 
 class NoProgress(RuntimeError):
@@ -68,7 +68,7 @@ def wait_for(task: ray.ObjectRef, folder: RunFolder, limits: DictConfig) -> None
 
 
 def dead_processes() -> list[str]:
-    """Names of Ray's own processes and of actors that have ended without being asked to."""
+    """Names of Ray's own processes and of actors that have ended unexpectedly."""
     # The public state API needs Ray's dashboard; these two ask the head node directly.
     from ray._private import state, worker
 

@@ -8,7 +8,7 @@ from rlvr.runs.folder import RunFolder
 
 
 def local_path(cfg: DictConfig, folder: RunFolder) -> str:
-    """What verl loads: `base_model.path`, or the folder made or fetched from it once. `folder` tells what is being done."""
+    """The path that verl loads: `base_model.path`, or the folder that it is converted or downloaded to. The phase goes to `folder`."""
     path, revision = cfg.base_model.path, cfg.base_model.revision
     if gguf.is_gguf(path):
         folder.phase_path.write_text("converting the GGUF weights")
@@ -20,7 +20,7 @@ def local_path(cfg: DictConfig, folder: RunFolder) -> str:
 
 
 def pinned(path: str, revision: str) -> str:
-    """The folder of a hub's model at that revision, downloaded once; verl itself takes the newest of an id."""
+    """The folder of a hub's model at that revision, downloaded once; verl itself would take the newest revision."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -28,6 +28,6 @@ def pinned(path: str, revision: str) -> str:
     except Exception as error:  # huggingface_hub raises its own and its HTTP library's errors
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
-            f"base_model.revision={revision}: {path} cannot be had at it ({reason}); "
+            f"base_model.revision={revision}: {path} cannot be downloaded at this revision ({reason}); "
             "give a network, or base_model.path=<folder> base_model.revision=null"
         ) from None
