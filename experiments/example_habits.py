@@ -1,13 +1,13 @@
-"""Does training on an example mend the failures that are like the base model's failures on that example?
+"""Does training on an example that fails through one habit cure the failures of that habit?
 
     python -m experiments.example_habits [of=example_habits] [runs=runs] [results=results]
 
-Reads the gains by habit that `python -m experiments.mechanism` wrote (`gains`), of the runs of a table whose rows are named
+Reads the gains by habit that `python -m experiments.mechanism` wrote (`gains`), for the runs of a table whose rows are named
 `<habit>: <example>` (experiments/example_habits.yaml). A gain is the accuracy at the last step minus the base model's, on the
-problems of one habit, in points, mean over the seeds. Printed, and the gains written to `out`:
+problems of one habit, in percentage points, mean over the seeds. Writes the gains to `out` and prints:
 
-    own                 Gains minus the mean of their example and the mean of their habit, averaged where the example has the
-                        habit of the problems. Only habits that fail count.
+    own                 gains on problems with the example's own habit, each minus the mean of its example and the mean of its
+                        habit, averaged; over the habits that fail
     p                   how often `own` is at least as large when the habits of the examples are permuted
     rest - mastered     the mean gain on all problems of the other examples, minus that of the mastered examples
 """
@@ -26,10 +26,10 @@ from experiments.launch_plan import manifest
 from experiments.mechanism import HABITS
 from rlvr.cli import ConfigError, command, option
 
-FAILURES = ("stall", "terse", "code")  # of the base model's greedy answers; guesses are a habit of sampled ones
+FAILURES = ("stall", "terse", "code")  # habits of the base model's greedy answers; it guesses only when sampled
 GROUPS = ("all", "base reason", *(f"base {habit}" for habit in FAILURES))
 MASTERED = "mastered"
-DEALS = 10_000
+PERMUTATIONS = 10_000
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Options:
 
 
 def last_gains(runs: list[Run], gains: pd.DataFrame) -> pd.DataFrame:
-    """ "runs GROUPS", in points: the gain of each run in `gains` at its last step."""
+    """The gain of each run in `gains` at its last step, in percentage points. Shape "runs GROUPS"."""
     own = gains[gains["run"].isin([run.id for run in runs]) & (gains["benchmark"] == "tiny500")]
     own = own[own["step"] == own.groupby("run")["step"].transform("max")]
     wide = (100 * (own["accuracy"] - own["base"])).groupby([own["run"], own["group"]]).first().unstack()
@@ -50,7 +50,7 @@ def last_gains(runs: list[Run], gains: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_example(table: Manifest, gains: pd.DataFrame, runs: list[Run]) -> pd.DataFrame:
-    """A line for each row of the table that has runs: habit, example, seeds and the mean gain in each of GROUPS."""
+    """One line for each row of the table that has runs: habit, example, seeds, and the mean gain in each of GROUPS."""
     lines = []
     for row in table.rows:
         habit, _, example = row.label.partition(": ")
@@ -62,17 +62,17 @@ def by_example(table: Manifest, gains: pd.DataFrame, runs: list[Run]) -> pd.Data
     return pd.DataFrame(lines, columns=["habit", "example", "seeds", *GROUPS])
 
 
-def own_gain(lines: pd.DataFrame, deals: int = DEALS, seed: int = 0) -> tuple[float, float]:
-    """The mean residual where the example has the habit of the problems, and its permutation p; NaN without such cells."""
+def own_gain(lines: pd.DataFrame, permutations: int = PERMUTATIONS, seed: int = 0) -> tuple[float, float]:
+    """The mean residual of the gains on the example's own habit, and its permutation p. NaN if no example has a habit of FAILURES."""
     cells = lines[[f"base {habit}" for habit in FAILURES]].to_numpy(float)  # "examples habits"
-    left = cells - cells.mean(1, keepdims=True) - cells.mean(0) + cells.mean()
-    habits = lines["habit"].to_numpy()[:, None] == np.array(FAILURES)
-    if not habits.any():
+    residuals = cells - cells.mean(1, keepdims=True) - cells.mean(0) + cells.mean()
+    own = lines["habit"].to_numpy()[:, None] == np.array(FAILURES)
+    if not own.any():
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
-    dealt = np.array([left[habits[rng.permutation(len(habits))]].mean() for _ in range(deals)])
-    own = left[habits].mean()
-    return float(own), float((1 + (dealt >= own - 1e-9).sum()) / (1 + deals))
+    permuted = np.array([residuals[own[rng.permutation(len(own))]].mean() for _ in range(permutations)])
+    mean = residuals[own].mean()
+    return float(mean), float((1 + (permuted >= mean - 1e-9).sum()) / (1 + permutations))
 
 
 def judge(options: Options) -> None:

@@ -1,16 +1,17 @@
-"""Which example to train on: does a score of an example order the gains of training on it alone?
+"""Which example should you train on: does a score of an example predict the gain from training on it alone?
 
     python -m experiments.which_example [of=which_example] [runs=runs] [results=results]
 
-For each row of a table of one-example runs (experiments/which_example.yaml) its gain: greedy accuracy on `validation` at the last
-step minus that of the untrained model, mean over the seeds. Beside it the scores of its example:
+Takes the gain of each row of a table of one-example runs (experiments/which_example.yaml): greedy accuracy on `validation` at
+the last step minus that of the untrained model, in percentage points, mean over the seeds. The scores of an example:
 
     variance       historical variance, by which the pool is ranked (rlvr/tiny/ranking.csv)
-    rate           p, how often the base model solves it; rate_variance: p (1 - p)
-    only_good      p times the share of its right answers that reason: the column `right_reasons` of `base`
+    rate           p, the share of the base model's answers that are right
+    rate_variance  p (1 - p)
+    only_good      the share of the base model's answers that reason and are right: the column `right_reasons` of `base`
 
-Prints and writes Spearman's rank correlation of each score with the gain, with a 95 % bootstrap interval over examples. The odd
-rows choose a score, the even rows test the choice.
+Prints and writes Spearman's rank correlation of each score with the gain, with a 95 % bootstrap interval over examples. Choose a
+score on the odd rows of the table; the even rows test the choice.
 """
 
 import re
@@ -49,7 +50,10 @@ class Options:
 
 
 def correlation(score: ArrayLike, gain: ArrayLike, draws: int = DRAWS, seed: int = 0) -> Interval:
-    """Spearman's, with the middle 95 % of a bootstrap over examples. score, gain: "examples"; NaN below three of them."""
+    """Spearman's rank correlation, with a 95 % bootstrap interval over examples. NaN for fewer than three examples.
+
+    score, gain: shape "examples".
+    """
     from scipy.stats import rankdata
 
     score, gain = np.asarray(score), np.asarray(gain)
@@ -58,7 +62,7 @@ def correlation(score: ArrayLike, gain: ArrayLike, draws: int = DRAWS, seed: int
         return Interval(float("nan"))
     picks = np.vstack([np.arange(count), np.random.default_rng(seed).integers(count, size=(draws, count))])
     a, b = (rankdata(values[picks], axis=1) - (count + 1) / 2 for values in (score, gain))
-    with np.errstate(invalid="ignore"):  # a draw of equal values has no correlation
+    with np.errstate(invalid="ignore"):  # a draw of equal values has no correlation: NaN
         rho = (a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
     if np.isnan(rho[0]):
         return Interval(float("nan"))
@@ -66,23 +70,22 @@ def correlation(score: ArrayLike, gain: ArrayLike, draws: int = DRAWS, seed: int
 
 
 def gains(table: Manifest, scale: str, runs: Sequence[Run]) -> pd.DataFrame:
-    """By row of the table: half, rank of its example, seeds, gain in points; without the rows that have no run."""
+    """One line for each row of the table that has runs: half, rank of the example, seeds, gain in percentage points."""
     lines = []
     for number, row in enumerate(row for row in table.rows if row.experiment):
         found = table.runs_of(row, scale, runs)
-        of_seeds = [100 * accuracies(run, [VALIDATION]) for run in found]
-        changes = [curve.iloc[-1] - curve[0] for curve in of_seeds if len(curve) > 1 and 0 in curve]
+        curves = [100 * accuracies(run, [VALIDATION]) for run in found]
+        changes = [curve.iloc[-1] - curve[0] for curve in curves if len(curve) > 1 and 0 in curve]
         ranks = {run.settings["train_set.name"] for run in found}
         if changes and (rank := re.fullmatch(r"pi(\d+)", " ".join(ranks))):
-            half = HALVES[number % 2]
-            lines.append((row.label, half, int(rank[1]), len(changes), float(np.mean(changes))))
+            lines.append((row.label, HALVES[number % 2], int(rank[1]), len(changes), float(np.mean(changes))))
     return pd.DataFrame(lines, columns=["row", "half", "rank", "seeds", "gain"])
 
 
 def with_scores(lines: pd.DataFrame, ranking: Path, base: Path) -> pd.DataFrame:
-    """The same with the scores of each example; without `only_good` where `base` has no `right_reasons`.
+    """Adds the scores of each example; `only_good` only if `base` has `right_reasons`.
 
-    ConfigError where the ranking or the answers lack a column or an example.
+    ConfigError if a file lacks a column or an example.
     """
     of_rank = _looked_up("ranking", ranking, "rank", ("index", "variance"), lines["rank"])
     own = _looked_up("base", base, "index", ("rate",), of_rank["index"])
@@ -92,7 +95,7 @@ def with_scores(lines: pd.DataFrame, ranking: Path, base: Path) -> pd.DataFrame:
 
 
 def _looked_up(option: str, path: Path, key: str, columns: Sequence[str], wanted: pd.Series) -> pd.DataFrame:
-    """The lines of a CSV file with these keys, in this order."""
+    """The lines of a CSV file whose `key` is in `wanted`, in that order. option: the option that names the file."""
     frame = pd.read_csv(path)
     if missing := {key, *columns} - {*frame}:
         raise ConfigError(
@@ -100,32 +103,31 @@ def _looked_up(option: str, path: Path, key: str, columns: Sequence[str], wanted
         )
     if unknown := sorted({*wanted} - {*frame[key]}):
         raise ConfigError(
-            f"{option}={path}: no {key} {unknown[0]}, which a row of the table was trained on: give the runs' own {option}"
+            f"{option}={path}: no {key} {unknown[0]}, which a row of the table was trained on: set the {option} of these runs"
         )
     return frame.set_index(key).loc[wanted]
 
 
 def judge(options: Options) -> None:
-    """Write the table. ConfigError if there are no runs, or a score is missing."""
+    """Write and print the correlations. ConfigError if there are no runs, or a score is missing."""
     table = manifest(options.of)
     runs, _ = load(options.runs, options.results)
     lines = gains(table, options.scale, runs)
     if lines.empty:
         raise ConfigError(f"of={options.of}: none of its rows is run; python -m experiments.launch {options.of}")
     lines = with_scores(lines, options.ranking, options.base)
-    there = [name for name in SCORES if name in lines]
-    for name in options.scores:
-        if name not in there:
+    known = [name for name in SCORES if name in lines]
+    rows = []
+    for name in options.scores or known:
+        if name not in known:
             raise ConfigError(
-                f"scores={name}: expected some of {', '.join(there)} (only_good: base with right_reasons)"
+                f"scores={name}: expected some of {', '.join(known)} (only_good needs a base with right_reasons)"
             )
-    found = []
-    for name in options.scores or there:
         for half in HALVES:
             own = lines[lines["half"] == half]
             rho = correlation(own[name], own["gain"])
-            found.append((name, half, len(own), rho.value, rho.low, rho.high))
-    correlations = pd.DataFrame(found, columns=["score", "half", "examples", "spearman", "low", "high"])
+            rows.append((name, half, len(own), rho.value, rho.low, rho.high))
+    correlations = pd.DataFrame(rows, columns=["score", "half", "examples", "spearman", "low", "high"])
     correlations.to_csv(options.out, index=False, float_format="%.4g", lineterminator="\n")
     print(correlations.to_string(index=False, float_format="{:.2f}".format))
 

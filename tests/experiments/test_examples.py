@@ -84,15 +84,15 @@ def test_what_is_mended_above_the_examples_and_the_habits_mean():
     rows = [("stall", 40, 10, 10), ("terse", 20, 50, 20), ("code", 5, 5, 35), ("mastered", 1, 1, 1)]
     names = ["habit", "base stall", "base terse", "base code"]
     lines = pd.DataFrame(rows * 3, columns=names)
-    own, p = own_gain(lines, deals=2000)
+    own, p = own_gain(lines, permutations=2000)
     # Means of the examples 20, 30, 15, 1, of the habits 16.5 each, of all 16.5: the cells less their example's mean.
     assert own == pytest.approx(20)
     assert p < 0.01
     swapped = lines.assign(habit=lines["habit"].replace({"stall": "terse", "terse": "stall"}))
-    assert own_gain(swapped, deals=2000)[0] == pytest.approx((-10 - 10 + 20) / 3)
-    assert own_gain(swapped, deals=2000)[1] > 0.2
+    assert own_gain(swapped, permutations=2000)[0] == pytest.approx((-10 - 10 + 20) / 3)
+    assert own_gain(swapped, permutations=2000)[1] > 0.2
     even = lines.assign(**dict.fromkeys(names[1:], 7.0))
-    assert own_gain(even, deals=200) == (0, 1)
+    assert own_gain(even, permutations=200) == (0, 1)
 
 
 def test_from_gains_by_habit_to_the_table(tmp_path, capsys):
