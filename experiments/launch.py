@@ -1,15 +1,15 @@
-"""Starts the runs that tables and figures of the paper need: finished ones are skipped, unfinished ones resumed.
+"""Starts the runs that tables and figures of the paper need: skips finished runs, resumes unfinished ones.
 
     python -m experiments.launch table05_loss_ablation table08_main dry_run=true      # commands and hours; starts nothing
     python -m experiments.launch table05_loss_ablation seeds=0,1,2 jobs=2
     python -m experiments.launch table08_main scale=paper hardware=eight_gpus data_root=data launch=slurm launch.partition=gpu
 
-With launch=slurm (conf/launch/slurm.yaml, experiments/slurm.py) they are submitted, and this program ends; here, every run is
-a process of its own. A failed one does not stop the others; it is listed at the end with its cause, and
-the exit code is then 1. After Ctrl-C, or when this program was killed (its runs then go on by themselves), the same command
-goes on. Side by side (`jobs`) each run keeps to its share of the cores and GPUs. Whether a run can start is asked before any does: what is refused is
-listed with the reason and left out. Overrides that change what is studied (scale.steps=10) make runs of another name,
-which no table counts.
+With launch=slurm the runs are submitted to Slurm and this program ends (conf/launch/slurm.yaml, experiments/slurm.py).
+Otherwise each run is a process on this machine. A failed run does not stop the others; the table at the end names the cause,
+and the exit code is then 1. After Ctrl-C, or if this program was killed (its runs then continue without it), the same command
+resumes the sweep. With `jobs` above 1, each run has its own share of the cores and GPUs. Before any run starts, each is
+checked; a run that cannot work is listed with the reason and left out. Overrides that change what is studied (scale.steps=10)
+give runs with another name, which no table counts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from rich.text import Text
 
 from analysis.needed_runs import Planned, needed
 from experiments import run_states, slurm
-from experiments.launch_plan import Outcome, manifest, survey, there
+from experiments.launch_plan import Outcome, manifest, not_to_start, survey
 from experiments.status import console
 from rlvr.cli import ConfigError, command, option
 from rlvr.data import scales
@@ -45,8 +45,7 @@ from rlvr.training.progress import duration
 RUN = Path(__file__).resolve().parents[1] / "run.py"
 POLL_S = 0.2
 SHOW_EVERY_S = 1.0
-# From Ctrl-C to SIGKILL.
-STOP_S = 12.0
+STOP_S = 12.0  # from Ctrl-C to SIGKILL
 TODO = ("start", "resume")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -55,54 +54,58 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Options:
     tables: list[str] = option("files of experiments/, by name, or YAML files like them", positional=True)
     scale: str = option("of all runs", "tiny")
-    seeds: list[int] = option("instead of those that the tables ask for", [])
-    jobs: int = option("runs side by side", 1, at_least=1)
-    launch: Literal["local", "slurm"] = option("where: here, or as a Slurm array (launch.<key>=<value>)", "local")
+    seeds: list[int] = option("instead of the seeds of the tables", [])
+    jobs: int = option("how many runs at the same time", 1, at_least=1)
+    launch: Literal["local", "slurm"] = option("on this machine, or as a Slurm array (launch.<key>=<value>)", "local")
     dry_run: bool = option("list the commands with an estimate, start nothing", False)
     runs_dir: Path = option("where the runs are", Path("runs"))
-    overrides: list[str] = option("any other key=value is handed to every run", [], others=True)
+    overrides: list[str] = option("any other key=value is passed to every run", [], others=True)
 
 
 def launch(options: Options) -> int:
-    ours = [override for override in options.overrides if override.startswith("launch.")]
-    options.overrides = [override for override in options.overrides if override not in ours]
+    """Start, resume or skip the runs. Returns the exit code; 1 if a run failed, or if every run is refused."""
+    for_slurm = [override for override in options.overrides if override.startswith("launch.")]
+    overrides = [override for override in options.overrides if override not in for_slurm]
     on_slurm = options.launch == "slurm"
-    how = slurm.settings(ours)
-    if ours and not on_slurm:
-        raise ConfigError(f"{ours[0]}: is for launch=slurm")
-    for override in options.overrides:
+    settings = slurm.settings(for_slurm)
+    if for_slurm and not on_slurm:
+        raise ConfigError(f"{for_slurm[0]}: needs launch=slurm")
+    for override in overrides:
         if (key := override.partition("=")[0].lstrip("+")) in PLACE:
-            raise ConfigError(f"{override}: {key} is what the tables say; run.py starts a single run")
+            raise ConfigError(f"{override}: the tables set {key}; run.py starts a single run")
     scales.check_scale(options.scale)
     screen = console()
     tables = [manifest(name) for name in options.tables]
-    wanted, left_out = needed(tables, options.scale, options.seeds, options.overrides, options.runs_dir)
+    wanted, left_out = needed(tables, options.scale, options.seeds, overrides, options.runs_dir)
     queued = slurm.queued(options.runs_dir) if on_slurm and not options.dry_run else {}
     surveyed = survey(wanted, here=not options.dry_run and not on_slurm, queued=queued)
     todo = [out for out in surveyed if out.word in TODO]
     outcomes = [out for out in surveyed if out.word not in TODO]
     for line in left_out:
-        _say(screen, line)
+        _print(screen, line)
     if options.dry_run:
         for out in todo:
-            _say(screen, f"{out.word:<8}{_time(out.hours):<16}python {shlex.join(['run.py', *out.run.arguments])}")
+            _print(screen, f"{out.word:<8}{_time(out.hours):<16}python {shlex.join(['run.py', *out.run.arguments])}")
     words = Counter(f"to {out.word}" if out.word in TODO else out.word for out in surveyed)
     counts = ", ".join(f"{n} {word}" for word, n in words.items())
-    left = [out.hours for out in todo]
-    total = None if None in left else sum(hours for hours in left if hours is not None)
-    _say(screen, f"{len(wanted)} runs: {counts}" + (f"; one after the other {_time(total)}" if todo else ""))
-    if on_slurm and todo and not options.dry_run:
-        job = slurm.submit([out.run for out in todo], options.runs_dir, how)
-        _say(screen, f"job {job}: {len(todo)} runs submitted; python -m experiments.status runs_dir={options.runs_dir}")
-    sweep = Sweep([] if on_slurm else [out.run for out in todo], options.jobs, screen)
-    if not options.dry_run:
+    known = [out.hours for out in todo if out.hours is not None]
+    total = _time(sum(known) if len(known) == len(todo) else None)
+    _print(screen, f"{len(wanted)} runs: {counts}" + (f"; one after the other {total}" if todo else ""))
+    runs = [] if options.dry_run else [out.run for out in todo]
+    if on_slurm and runs:
+        job = slurm.submit(runs, options.runs_dir, settings)
+        _print(
+            screen, f"job {job}: {len(runs)} runs submitted; python -m experiments.status runs_dir={options.runs_dir}"
+        )
+    sweep = Sweep([] if on_slurm else runs, options.jobs, screen)
+    if sweep.waiting:
         outcomes += sweep.run()
     screen.print(_summary(outcomes))
     if sweep.stops:
-        _say(screen, f"{len(sweep.waiting)} runs were not started")
+        _print(screen, f"{len(sweep.waiting)} runs were not started")
         raise KeyboardInterrupt
-    nothing_fits = not todo and all(out.word == "refused" for out in outcomes)
-    return int(nothing_fits or any(out.word == "failed" for out in outcomes))
+    all_refused = not todo and all(out.word == "refused" for out in outcomes)
+    return int(all_refused or any(out.word == "failed" for out in outcomes))
 
 
 def _time(hours: float | None) -> str:
@@ -111,12 +114,12 @@ def _time(hours: float | None) -> str:
     return f"about {hours:.1f} h" if hours >= 1 else f"about {60 * hours:.0f} min"
 
 
-def _say(screen: Console, line: str) -> None:
+def _print(screen: Console, line: str) -> None:
     screen.print(line, soft_wrap=True, markup=False)
 
 
 def _summary(outcomes: Iterable[Outcome]) -> Table:
-    """What came out, with the seeds of equal outcomes in one line."""
+    """One line for each run and outcome, with all its seeds."""
     seeds: dict[tuple[str, str, str], list[int]] = {}
     for out in outcomes:
         name = "/".join(out.run.folder.path.parts[-4:-1])
@@ -131,7 +134,7 @@ def _summary(outcomes: Iterable[Outcome]) -> Table:
 
 @dataclass
 class Job:
-    """A run that a process works on. slot: the share of the machine that it has."""
+    """A run and its process. slot: which share of the machine it uses."""
 
     run: Planned
     label: str
@@ -142,7 +145,7 @@ class Job:
 
 
 class Sweep:
-    """Works through runs, `jobs` at a time; stops them all when this process is asked to stop."""
+    """Starts runs, at most `jobs` at the same time. A stop signal to this process stops them all."""
 
     def __init__(self, todo: Iterable[Planned], jobs: int, screen: Console):
         self.waiting = deque(todo)
@@ -151,10 +154,10 @@ class Sweep:
         self.screen = screen
         self.running: list[Job] = []
         self.outcomes: list[Outcome] = []
-        self.stops = 0  # how often it was asked to stop
+        self.stops = 0  # stop signals so far
 
     def run(self) -> list[Outcome]:
-        """How the runs came out, in the order in which they ended."""
+        """The outcomes of the runs, in the order in which they ended."""
         live = Live(console=self.screen, auto_refresh=False) if self.screen.is_terminal else nullcontext()
         shown = 0.0
         with self._signals(), live:
@@ -163,7 +166,7 @@ class Sweep:
                     while self.waiting and len(self.running) < self.jobs:
                         self._start(self.waiting.popleft())
                     if isinstance(live, Live) and time.monotonic() - shown > SHOW_EVERY_S:
-                        live.update(self._now(), refresh=True)
+                        live.update(self._progress(), refresh=True)
                         shown = time.monotonic()
                     time.sleep(POLL_S)
                     for job in [job for job in self.running if job.process.poll() is not None]:
@@ -172,7 +175,7 @@ class Sweep:
                 self._stop()
         return self.outcomes
 
-    def _now(self) -> Table:
+    def _progress(self) -> Table:
         shown = run_states.table(run_states.standing(job.run.folder, ours=True) for job in self.running)
         failed = sum(out.word == "failed" for out in self.outcomes)
         shown.title = f"{len(self.outcomes)} of {self.total} runs ended, {failed} of them failed"
@@ -180,12 +183,12 @@ class Sweep:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """A signal is counted, not raised: none comes between starting a process and noting it."""
+        """Counts stop signals instead of raising: an exception could come between starting a process and recording it."""
 
-        def asked(*_: object) -> None:
+        def count(*_: object) -> None:
             self.stops += 1
 
-        before = {number: signal.signal(number, asked) for number in SIGNALS}
+        before = {number: signal.signal(number, count) for number in SIGNALS}
         try:
             yield
         finally:
@@ -195,8 +198,8 @@ class Sweep:
     def _start(self, run: Planned) -> None:
         number = self.total - len(self.waiting)
         label = f"run {number} of {self.total}  {run_states.name(run.folder)}"
-        if (out := there(run, run_states.standing(run.folder))) is not None:  # by another launch, meanwhile
-            self._note(label, out)
+        if (out := not_to_start(run, run_states.standing(run.folder))) is not None:  # another launch has started it
+            self._record(label, out)
             return
         slot = min(set(range(self.jobs)) - {job.slot for job in self.running})
         output = tempfile.TemporaryFile()  # noqa: SIM115
@@ -206,7 +209,7 @@ class Sweep:
                 stderr=subprocess.STDOUT, env=environment, start_new_session=True,
             )  # fmt: skip
         self.running.append(Job(run, label, slot, process, output, time.monotonic()))
-        _say(self.screen, f"{label}: starts")
+        _print(self.screen, f"{label}: starts")
 
     def _end(self, job: Job) -> None:
         self.running.remove(job)
@@ -220,30 +223,30 @@ class Sweep:
             out = Outcome(job.run, "stopped")
         else:
             out = Outcome(job.run, "failed", _cause(job, printed))
-        self._note(job.label, out)
+        self._record(job.label, out)
 
-    def _note(self, label: str, out: Outcome) -> None:
+    def _record(self, label: str, out: Outcome) -> None:
         self.outcomes.append(out)
-        _say(self.screen, f"{label}: {out.word}  {out.why}")
+        _print(self.screen, f"{label}: {out.word}  {out.why}")
 
     def _stop(self) -> None:
-        """End what still runs: as Ctrl-C does, so that a run records it; by force when asked again or after STOP_S."""
+        """Stop the remaining runs: with SIGINT, so that a run records it; with SIGKILL at a second signal or after STOP_S."""
         for job in self.running:
             job.process.send_signal(signal.SIGINT)
         deadline = time.monotonic() + STOP_S
-        going = list(self.running)
-        while any(job.process.poll() is None for job in going) and time.monotonic() < deadline and self.stops < 2:
+        stopped = list(self.running)
+        while any(job.process.poll() is None for job in stopped) and time.monotonic() < deadline and self.stops < 2:
             time.sleep(POLL_S)
-        for job in going:
-            with suppress(ProcessLookupError):  # also what is left of Ray
+        for job in stopped:
+            with suppress(ProcessLookupError):  # the group holds Ray's processes too
                 os.killpg(job.process.pid, signal.SIGKILL)
-        for job in going:
+        for job in stopped:
             job.process.wait()
             self._end(job)
 
 
 def _cause(job: Job, printed: Sequence[str]) -> str:
-    """Why a run failed: what run.py refused, else what the run recorded, else how its process ended."""
+    """Why a run failed: the error that run.py printed, else the cause in the run folder, else how the process ended."""
     refusals = [line for line in printed if line.startswith("error: ")]
     if refusals:
         return refusals[-1].removeprefix("error: ")
@@ -257,9 +260,9 @@ def _cause(job: Job, printed: Sequence[str]) -> str:
 
 @contextmanager
 def _share_of_machine(slot: int, jobs: int) -> Iterator[dict[str, str]]:
-    """The environment of a process that starts in the `with` block; with several jobs it keeps to cores and GPUs of its own.
+    """The environment for a process that is started in the `with` block. With several jobs, each has its own cores and GPUs.
 
-    A run takes as many threads as it may use cores, and two runs with two threads each take many times as long on two cores.
+    A run starts as many threads as it may use cores; two runs with two threads each are many times slower on two cores.
     """
     environment = dict(os.environ)
     if jobs == 1 or not hasattr(os, "sched_setaffinity"):
@@ -282,7 +285,7 @@ def _share_of_machine(slot: int, jobs: int) -> Iterator[dict[str, str]]:
 
 
 def _share(things: Sequence, slot: int, jobs: int) -> list:
-    """Those of one slot: as many for each, or one that several slots have where there are too few."""
+    """The part of one slot. All slots get the same number; if there are too few things, slots share one."""
     each = max(1, len(things) // jobs)
     return [things[(slot * each + i) % len(things)] for i in range(each)]
 

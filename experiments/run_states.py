@@ -1,6 +1,6 @@
-"""How a run stands, read from its folder: state, step, last score, time left, host. Loads neither torch, ray nor hydra.
+"""The progress of a run, read from its folder: state, step, last score, time left, host. Loads neither torch, ray nor hydra.
 
-Only the end of metrics.jsonl is read, and no path in a configuration, so a runs_dir may have been moved, or be shared.
+Reads only the end of metrics.jsonl, and uses no path in a configuration: a runs_dir may have been moved, or be shared.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ from rlvr.training.progress import duration, seconds_left
 TAIL_BYTES = 2**18  # of metrics.jsonl: about 200 steps, so several evaluations
 RECENT_STEPS = 20
 COLORS = {"failed": "red", "refused": "red", "died": "red", "running": "green", "finished": "dim"}
-# Of a resolved configuration only this part is parsed: all of it takes fifty times as long.
+# The only part of a resolved configuration that is parsed: all of it takes fifty times as long.
 SCALE_BLOCK = re.compile(r"^scale:\n((?: .*\n)+)", re.MULTILINE)
 
 
 @dataclass
 class Standing:
-    """How one run stands. cause: of a failure, or what is damaged. left_s, quiet_s: until the end, since the last step."""
+    """The progress of one run.
+
+    cause: of a failure or of damage; the phase of a running run. left_s: seconds until the end. quiet_s: since the last step.
+    """
 
     folder: RunFolder
     state: str
@@ -45,7 +48,7 @@ class Standing:
 
 
 def name(folder: RunFolder) -> str:
-    """A run by its scale, base model, experiment and seed."""
+    """<scale>/<base model>/<experiment>/seed<k>."""
     return "/".join(folder.path.parts[-4:])
 
 
@@ -55,7 +58,7 @@ def folders(runs_dir: Path) -> list[RunFolder]:
 
 
 def standing(folder: RunFolder, ours: bool = False) -> Standing:
-    """Read one run. ours: a process of the caller runs it, so nobody need ask for its lock."""
+    """Read one run. ours: it is a child process of the caller, so its lock is not checked."""
     found = Standing(folder, "new")
     try:
         _fill(found, ours)
@@ -70,13 +73,13 @@ def _fill(found: Standing, ours: bool) -> None:
     lines = parsed(folder.metrics_path, _last_lines) if folder.metrics_path.exists() else []
     if not folder.config_path.exists():
         if record or lines:
-            raise DamagedFile(f"{folder.config_path}: is not there, so what this run is cannot be known")
+            raise DamagedFile(f"{folder.config_path}: is missing, so the settings of this run are unknown")
         if ours:
             found.state, found.cause = "running", "starting"
         return
     scale = parsed(folder.config_path, _scale)
     found.state = "running" if ours else folder.status()
-    if held := found.state == "running":
+    if found.state == "running":
         found.cause = folder.phase_path.read_text().strip() if folder.phase_path.exists() else "starting"
     elif found.state == "failed":
         found.cause = record.get("error") or "no cause is recorded"
@@ -87,13 +90,13 @@ def _fill(found: Standing, ours: bool) -> None:
     found.steps = scale["steps"]
     if lines:
         found.step, found.score = lines[-1]["step"], _score(lines, scale["name"])
-    if lines and held:
+    if lines and found.state == "running":
         found.left_s = seconds_left(lines, scale)
         found.quiet_s = max(0.0, time.time() - folder.metrics_path.stat().st_mtime)
 
 
 def _scale(path: Path) -> dict:
-    """The part `scale` of a resolved configuration."""
+    """The block `scale` of a resolved configuration."""
     block = SCALE_BLOCK.search(path.read_text())
     if block is None:
         raise ValueError("has no scale")
@@ -102,7 +105,7 @@ def _scale(path: Path) -> dict:
 
 
 def _last_lines(path: Path) -> list[dict]:
-    """The last complete lines of metrics.jsonl, and of those before them the ones with an evaluation."""
+    """The last RECENT_STEPS complete lines of metrics.jsonl, and the lines with an evaluation in its last TAIL_BYTES."""
     with open(path, "rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - TAIL_BYTES))
@@ -114,7 +117,7 @@ def _last_lines(path: Path) -> list[dict]:
 
 
 def _score(lines: list[dict], scale: str) -> str:
-    """The newest accuracy, of the benchmark that is shown."""
+    """The newest accuracy in percent, on the benchmark that stands for MATH500 at this scale."""
     for line in reversed(lines):
         tested = [key.split("/")[1] for key in line if key.startswith("eval/") and key.endswith("/accuracy")]
         if tested:
@@ -124,7 +127,7 @@ def _score(lines: list[dict], scale: str) -> str:
 
 
 def table(runs: Iterable[Standing]) -> Table:
-    """One line for each run; what is damaged follows in the caption."""
+    """One line for each run; the number of runs in each state is the title."""
     runs = list(runs)
     counts = Counter(run.state for run in runs)
     shown = Table(box=None, pad_edge=False, title=", ".join(f"{n} {state}" for state, n in sorted(counts.items())))

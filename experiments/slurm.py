@@ -1,11 +1,11 @@
-"""Runs of a sweep as tasks of one Slurm array, submitted by `experiments.launch launch=slurm`.
+"""Submits the runs of a sweep as tasks of one Slurm array, for `experiments.launch launch=slurm`.
 
-conf/launch/slurm.yaml has the options, conf/launch/slurm.sh is what a task does: run, requeue itself at the time limit, resume.
-Neither submitit nor hydra-submitit-launcher is used. A run is a command whose result is its folder, so there is nothing to
-pickle and nobody has to wait: the Hydra launcher blocks until every job has ended and one dead job loses all results;
-submitit by itself requeues on SIGUSR2 alone, kills what the signal reaches, and cannot start Ray on several nodes. What is
-left of them is one call of sbatch. `experiments.status` shows the runs; the same launch again submits what is neither
-finished, running nor queued.
+conf/launch/slurm.yaml has the options. conf/launch/slurm.sh is one task: start the run, requeue it at the time limit, resume.
+Neither submitit nor hydra-submitit-launcher is used. The result of a run is its folder, so nothing must be pickled and no
+program must wait. The Hydra launcher waits until every job has ended, and one dead job loses all results. submitit requeues
+on SIGUSR2 only, kills the processes that the signal reaches, and cannot start Ray on several nodes. One call of sbatch
+replaces both. `experiments.status` shows the runs. The same launch again submits the runs that are neither finished, running
+nor queued.
 """
 
 from __future__ import annotations
@@ -26,19 +26,12 @@ from rlvr.cli import ConfigError, did_you_mean
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf" / "launch"
-FLAGS = (
-    "partition",
-    "account",
-    "time",
-    "nodes",
-    "gpus_per_node",
-    "cpus_per_task",
-    "mem",
-)  # of sbatch, by the same names
+# Options of sbatch with the same names.
+FLAGS = ("partition", "account", "time", "nodes", "gpus_per_node", "cpus_per_task", "mem")
 
 
 def settings(overrides: Sequence[str]) -> dict[str, Any]:
-    """conf/launch/slurm.yaml with `launch.<key>=<value>` over it. ConfigError for an unknown key or a file not there."""
+    """conf/launch/slurm.yaml, changed by `launch.<key>=<value>`. ConfigError for an unknown key or a bad value."""
     known = yaml.safe_load((CONF / "slurm.yaml").read_text())
     for override in overrides:
         key, _, text = override.partition("=")
@@ -62,24 +55,24 @@ def settings(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def queued(runs_dir: Path) -> dict[Path, str]:
-    """Run folder -> array task, of every task that launches into `runs_dir` have submitted and Slurm still has."""
+    """Run folder -> array task, of all tasks that Slurm still has and that were launched with this `runs_dir`."""
     listed = _output("squeue", "--me", "--array", "--noheader", "--format=%j %F %K")
     found = {}
-    # From the right: a job's name may hold spaces.
+    # Split from the right: a job's name may contain spaces.
     for name, job, task in (line.rsplit(maxsplit=2) for line in listed.splitlines() if len(line.split()) > 2):
-        if (place := runs_dir / "slurm" / name / f"{task}.folder").exists():
-            found[Path(place.read_text())] = f"{job}_{task}"
+        if (file := runs_dir / "slurm" / name / f"{task}.folder").exists():
+            found[Path(file.read_text())] = f"{job}_{task}"
     return found
 
 
 def submit(runs: Sequence[Planned], runs_dir: Path, how: Mapping[str, Any]) -> str:
-    """Submit the runs as one array; returns its job id.
+    """Submit the runs as one array. Returns its job id.
 
-    ConfigError with sbatch's own words when it refuses. Arguments and logs are kept in <runs_dir>/slurm/<time>/.
+    ConfigError with sbatch's message if sbatch refuses. Arguments and logs are kept in <runs_dir>/slurm/<time>/.
     """
     from rlvr.config.compose import compose
 
-    hardware = compose(*runs[0].arguments).hardware  # one array is one kind of node: the overrides are the same for all
+    hardware = compose(*runs[0].arguments).hardware  # the same for all runs
     gpus = hardware.devices_per_node if hardware.device == "cuda" else None
     flags = {flag: how[flag] for flag in FLAGS} | {
         "nodes": how["nodes"] or hardware.nodes, "gpus_per_node": how["gpus_per_node"] or gpus,
@@ -102,7 +95,7 @@ def submit(runs: Sequence[Planned], runs_dir: Path, how: Mapping[str, Any]) -> s
 
 
 def _output(*command: str, environment: Mapping[str, str] | None = None) -> str:
-    """What a program of Slurm's prints. ConfigError when it is not there or fails, with its own words."""
+    """The output of a Slurm program. ConfigError if it is not installed or fails, with its message."""
     if shutil.which(command[0]) is None:
         raise ConfigError(f"launch=slurm: no {command[0]} on this machine; launch=local runs here")
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)

@@ -1,10 +1,10 @@
-"""The state of all runs below a folder: step, last score, time left, host, running or dead. A slow run is not called dead.
+"""Shows the state of all runs below a folder: step, score, time left, host, running or dead. A slow run does not count as dead.
 
     python -m experiments.status                      # runs/
     python -m experiments.status runs_dir=/mnt/runs watch=true
 
-The score is the newest of what stands for MATH500 at the run's scale. The time left includes evaluations and checkpoints.
-A damaged file is named in its run's line.
+The score is the newest accuracy on the benchmark that stands for MATH500 at the run's scale. The time left includes
+evaluations and checkpoints. The line of a run names a damaged file.
 """
 
 import sys
@@ -25,11 +25,11 @@ PLAIN_WIDTH = 200
 @dataclass
 class Options:
     runs_dir: Path = option("the folder of runs; moved and shared ones too", Path("runs"))
-    watch: bool = option("go on showing it, until Ctrl-C", False)
+    watch: bool = option("update the table until Ctrl-C", False)
 
 
 def console() -> Console:
-    """The screen; a file or a pipe gets lines that are not broken at a terminal's width."""
+    """The terminal; a file or a pipe gets lines of PLAIN_WIDTH characters."""
     return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
 
 
@@ -38,7 +38,7 @@ def show(options: Options) -> None:
         return run_states.table(map(run_states.standing, run_states.folders(options.runs_dir)))
 
     if not options.runs_dir.is_dir():
-        raise ConfigError(f"runs_dir={options.runs_dir}: no such folder; runs are made by run.py or experiments.launch")
+        raise ConfigError(f"runs_dir={options.runs_dir}: no such folder; run.py and experiments.launch make runs")
     screen = console()
     if not options.watch:
         screen.print(now())

@@ -166,7 +166,7 @@ def test_options_and_overrides(tmp_path):
     for arguments, message in (
         (["table5_loss_ablation"], "did you mean table05_loss_ablation?"),
         (["table08_main", "scale=tny"], "scale=tny: did you mean tiny?"),
-        (["table08_main", "base_model=tiny"], "base_model=tiny: base_model is what the tables say"),
+        (["table08_main", "base_model=tiny"], "base_model=tiny: the tables set base_model"),
     ):
         with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
             launch.launch(read(launch.Options, arguments))
