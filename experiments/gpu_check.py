@@ -1,19 +1,19 @@
-"""Does everything work on this GPU, and how fast? One command, part by part; a part that is done is not done again.
+"""Does everything work on this GPU, and how fast? One command, part by part. A part that is done is not repeated.
 
     python -m experiments.gpu_check                                   # all parts, into gpu_check/<GPU>/
-    python -m experiments.gpu_check parts=machine,engine              # what needs only torch and transformers
+    python -m experiments.gpu_check parts=machine,engine              # these need only torch and transformers
     python -m experiments.gpu_check device=cpu                        # a rehearsal: the same code without a GPU
 
-    machine    what is here, and what is missing, with the command that installs it
-    engine     the torch rollout engine in fp32 against the CPU's: greedy answers, log-probabilities; tokens/s in bf16
-    parity     log-probabilities, loss and parameters after an update of verl's engine, GPU against CPU (timings.gpu_parity)
-    runs       one_shot, entropy_only and full_set at scale=tiny with hardware=one_gpu (one_gpu_torch where vLLM is missing), and
-               one_shot with one_gpu_torch and on the CPU: scores, and the largest difference between the probabilities of
-               rollout and trainer, which is large when new weights have not reached the rollout
-    resume     one_shot, killed in the middle, resumes from its checkpoint and has each step once
+    machine    hardware and versions; missing packages, with the command that installs each
+    engine     the torch rollout engine in fp32, GPU against CPU: greedy answers, log-probabilities; tokens/s in bf16
+    parity     verl's engine, GPU against CPU: log-probabilities, loss, and parameters after an update (timings.gpu_parity)
+    runs       one_shot, entropy_only and full_set at scale=tiny with hardware=one_gpu (one_gpu_torch without vLLM), and one_shot
+               with one_gpu_torch and on the CPU: scores, and the largest difference between the probabilities of rollout
+               and trainer, which is large if new weights have not reached the rollout
+    resume     one_shot is killed in the middle; it must resume from its checkpoint and have each step once
 
-Each part writes <out>/<part>.json, or <part>.failed.json when its check does not hold; such a part is done again the next time.
-<out>/runs holds the run folders.
+Each part writes <out>/<part>.json, or <part>.failed.json if its check fails; the next call repeats a failed part. <out>/runs
+holds the run folders.
 """
 
 import json
@@ -47,9 +47,9 @@ NEEDS = {
     "flash_attn": "pip install flash-attn==2.8.3 --no-build-isolation (or hardware.attention=sdpa)",
 }
 EXPERIMENTS = ("one_shot", "entropy_only", "full_set")
-# Largest differences from the CPU in fp32 that count as agreement, by precision. On a CPU verl's engine in fp32 is within
-# 1e-5, and bf16 within 0.0021 (mean log-probability) and 0.002 (gradient norm 0.095): experiments/results/gpu_parity_cpu_parts.csv.
-AGREE = {
+# Largest accepted differences from the CPU in fp32, by precision. On a CPU verl's engine in fp32 is within 1e-5, and bf16
+# within 0.0021 (mean log-probability) and 0.002 (gradient norm 0.095): experiments/results/gpu_parity_cpu_parts.csv.
+LIMITS = {
     "fp32": {"log_prob_diff_max": 1e-3, "loss_diff": 1e-4, "grad_norm_diff": 1e-3},
     "bf16": {"log_prob_diff_mean": 0.01, "loss_diff": 1e-3, "grad_norm_diff": 0.01},
 }
@@ -57,12 +57,13 @@ AGREE = {
 
 @dataclass
 class Options:
-    parts: list[str] = option("which; all when none is given", [])
+    parts: list[str] = option("which parts; none: all", [])
     device: Literal["cuda", "cpu"] = option("cpu: a rehearsal", "cuda")
-    out: Path | None = option("folder of the results", None)
+    out: Path | None = option("folder of the results; none: gpu_check/<GPU>", None)
 
 
 def machine(options: Options) -> dict[str, Any]:
+    """Hardware, versions, and missing packages with the command that installs each."""
     import torch
 
     missing = {name: remedy for name, remedy in NEEDS.items() if find_spec(name) is None}
@@ -71,7 +72,7 @@ def machine(options: Options) -> dict[str, Any]:
 
 
 def engine(options: Options) -> dict[str, Any]:
-    """The tiny model's answers to `validation`: equal greedy ones, log-probabilities, and the speed of many sampled ones."""
+    """The tiny model's answers to `validation`: how many greedy ones are equal, log-probabilities, speed of sampling."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -87,50 +88,38 @@ def engine(options: Options) -> dict[str, Any]:
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device).eval()
         return Generator(model, (tokenizer.eos_token_id,), max_rows=4096)
 
-    here = generator("cpu", torch.float32).generate(prompts, greedy)
+    on_cpu = generator("cpu", torch.float32).generate(prompts, greedy)
     with torch.device(options.device):
-        there = generator(options.device, torch.float32).generate(prompts, greedy)
-        fast = generator(options.device, torch.bfloat16)
-        many = [Sampling(96, 0.6, seed=i) for i in range(8 * len(prompts))]
-        asked = [prompt for prompt in prompts for _ in range(8)]
-        fast.generate(asked[:64], many[:64])
+        on_device = generator(options.device, torch.float32).generate(prompts, greedy)
+        bf16 = generator(options.device, torch.bfloat16)
+        sampling = [Sampling(96, 0.6, seed=i) for i in range(8 * len(prompts))]
+        repeated = [prompt for prompt in prompts for _ in range(8)]
+        bf16.generate(repeated[:64], sampling[:64])  # warms up
         started = time.perf_counter()
-        answers = fast.generate(asked, many)
-        took = time.perf_counter() - started
-    same = [a.token_ids == b.token_ids for a, b in zip(here, there, strict=True)]
-    gaps = [
-        abs(x - y)
-        for a, b, equal in zip(here, there, same, strict=True)
-        if equal
-        for x, y in zip(a.log_probs, b.log_probs, strict=True)
-    ]
-    tokens = sum(len(answer.token_ids) for answer in answers)
-    return {
-        "greedy_equal": sum(same),
-        "answers": len(same),
-        "log_prob_diff_max": max(gaps),
-        "tokens_per_s": tokens / took,
-    }
+        answers = bf16.generate(repeated, sampling)
+        tokens_per_s = sum(len(answer.token_ids) for answer in answers) / (time.perf_counter() - started)
+    equal = [(a, b) for a, b in zip(on_cpu, on_device, strict=True) if a.token_ids == b.token_ids]
+    gap = max(abs(x - y) for a, b in equal for x, y in zip(a.log_probs, b.log_probs, strict=True))
+    counts = {"greedy_equal": len(equal), "answers": len(prompts)}
+    return counts | {"log_prob_diff_max": gap, "tokens_per_s": tokens_per_s}
 
 
 def parity(options: Options) -> dict[str, Any]:
-    """What verl's engine computes on the GPU beside the CPU in fp32, from `timings.gpu_parity`, and whether it agrees."""
+    """Whether verl's engine on the GPU agrees with the CPU in fp32 within LIMITS, as `timings.gpu_parity` measures."""
     from experiments.timings import gpu_parity
 
     parts = ["cpu_fp32", "verl_fp32"] + (["cuda_fp32", "cuda_bf16"] if options.device == "cuda" else [])
-    table = _folder(options) / "gpu_parity.csv"
-    lines = gpu_parity.measure(gpu_parity.Options(parts, table))
-    off = {
-        f"{line['part']}: {column}": line[column]
-        for line in lines
-        for column, limit in AGREE[line["part"].partition("_")[2]].items()
-        if float(line[column]) > limit
-    }
-    return {"ok": not off, "table": table.name, "beyond_limits": off}
+    table = options.out / "gpu_parity.csv"
+    beyond = {}
+    for line in gpu_parity.measure(gpu_parity.Options(parts, table)):
+        for column, limit in LIMITS[line["part"].partition("_")[2]].items():
+            if float(line[column]) > limit:
+                beyond[f"{line['part']}: {column}"] = line[column]
+    return {"ok": not beyond, "table": table.name, "beyond_limits": beyond}
 
 
 def runs(options: Options) -> dict[str, Any]:
-    """Of each run its first and last scores, how far rollout and trainer were apart, and seconds of its parts."""
+    """For each run: first and last scores, the difference between rollout and trainer, and seconds by part of a step."""
     hardware = _hardware(options)
     wanted = [(name, hardware) for name in EXPERIMENTS]
     if options.device == "cuda":
@@ -139,30 +128,26 @@ def runs(options: Options) -> dict[str, Any]:
 
 
 def resume(options: Options) -> dict[str, Any]:
-    """A run killed after its first checkpoint and started again, beside a whole one.
+    """Compares a run that is killed after its first checkpoint and started again with an uninterrupted one.
 
-    ok: it was killed, goes on from the checkpoint and has each step once, and up to there it is the whole run; on a CPU in
-    the end too. vLLM's random stream begins anew with the process, so on a GPU later steps may be other draws.
+    ok: it resumes from the checkpoint, has each step once, and equals the uninterrupted run: on a CPU at all steps, on a GPU
+    at step 0 only, because vLLM's random stream restarts with the process, so later steps may sample other answers.
     """
     hardware, short = _hardware(options), ("scale.steps=8", "scale.save_every=4", "scale.evaluate_every=4")
     whole = _run(options, "one_shot", hardware, *short, variant="whole")
     killed = _run(options, "one_shot", hardware, *short, variant="killed", kill=6)
     resumed_at = [entry["step"] for entry in read_json(killed.provenance_path).get("resumed_at", [])]
-    one, other = (read_metrics(folder.metrics_path).set_index("step") for folder in (whole, killed))
-    steps = other.index.tolist()
-    columns = [name for name in one if name.startswith(("train/", "eval/", "actor/"))]
-    gap = (one[columns] - other[columns]).abs().max(axis=1)
-    same = 8 if options.device == "cpu" else 0
-    ok = resumed_at == [4] and steps == list(range(9)) and bool((gap.loc[:same] < 1e-3).all())
+    expected, resumed = (read_metrics(folder.metrics_path).set_index("step") for folder in (whole, killed))
+    steps = resumed.index.tolist()
+    columns = [name for name in expected if name.startswith(("train/", "eval/", "actor/"))]
+    gap = (expected[columns] - resumed[columns]).abs().max(axis=1)
+    last_equal = 8 if options.device == "cpu" else 0
+    ok = resumed_at == [4] and steps == list(range(9)) and bool((gap.loc[:last_equal] < 1e-3).all())
     return {"ok": ok, "resumed_at": resumed_at, "steps": steps, "gap_max": {int(k): float(v) for k, v in gap.items()}}
 
 
 PARTS: dict[str, Callable[[Options], dict[str, Any]]] = {
-    "machine": machine,
-    "engine": engine,
-    "parity": parity,
-    "runs": runs,
-    "resume": resume,
+    part.__name__: part for part in (machine, engine, parity, runs, resume)
 }
 PACKAGES = dict.fromkeys(("parity", "runs", "resume"), ("verl", "ray"))
 
@@ -173,23 +158,23 @@ def lacks(part: str, options: Options) -> list[str]:
 
     found = []
     if options.device == "cuda" and not torch.cuda.is_available():
-        found.append("a CUDA GPU that torch finds (device=cpu rehearses without)")
+        found.append("a CUDA GPU that torch finds (device=cpu is a rehearsal without one)")
     return found + [f"{name} ({NEEDS[name]})" for name in PACKAGES.get(part, ()) if find_spec(name) is None]
 
 
 def _hardware(options: Options) -> str:
-    """Without vLLM the torch engine generates on the GPU."""
+    """The choice of conf/hardware; without vLLM the torch engine generates on the GPU."""
     return "cpu" if options.device == "cpu" else "one_gpu" if find_spec("vllm") else "one_gpu_torch"
 
 
 def _run(
     options: Options, experiment: str, hardware: str, *overrides: str, variant: str = "check", kill: int = 0
 ) -> RunFolder:
-    """A finished run of the tiny world, begun or gone on with; `kill`: killed once that step is done, and started again."""
-    runs_dir, variant = _folder(options).resolve() / "runs", f"{variant}_{hardware}"
+    """Starts or resumes a run at scale=tiny and finishes it. kill: the step after which it is killed once and started again."""
+    runs_dir, variant = options.out.resolve() / "runs", f"{variant}_{hardware}"
     words = [f"+experiment={experiment}", f"variant={variant}", f"hardware={hardware}", f"runs_dir={runs_dir}"]
     words += ["tracking=off", "watchdog.no_progress_minutes=10", *overrides]
-    if hardware != "cpu":  # most of Ray's slots idle, so a small machine may count more than it has
+    if hardware != "cpu":  # most of Ray's slots are idle, so a small machine may declare more cores than it has
         words.append(f"ray_kwargs.ray_init.num_cpus={max(8, os.cpu_count() or 1)}")
         if find_spec("flash_attn") is None:
             words.append("hardware.attention=sdpa")
@@ -197,18 +182,17 @@ def _run(
     folder = RunFolder(runs_dir / "tiny" / "tiny" / f"{experiment}-{variant}" / "seed0")
     runs_dir.mkdir(exist_ok=True)
     log = runs_dir / f"{experiment}-{variant}.log"
-    with open(log, "w") as output:  # to a file: a pipe stays open as long as any of Ray's processes lives
+    with open(log, "w") as output:  # not a pipe, which stays open as long as any of Ray's processes lives
         if kill and folder.last_step() < kill:
-            _kill_after(
-                subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=output, stderr=output), folder, kill
-            )
+            process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=output, stderr=output)
+            _kill_after(process, folder, kill)
         if subprocess.run(command, cwd=ROOT, stdout=output, stderr=output).returncode:
-            raise ConfigError(f"{experiment}-{variant}: {log.read_text().strip().splitlines()[-1]} (all of it: {log})")
+            raise ConfigError(f"{experiment}-{variant}: {log.read_text().strip().splitlines()[-1]} (full log: {log})")
     return folder
 
 
 def _kill_after(process: subprocess.Popen, folder: RunFolder, step: int) -> None:
-    """SIGKILL once this step's metrics are written, and wait for what the run has left: it holds the GPU's memory."""
+    """SIGKILL once this step's metrics are written. Waits for the run's other processes: they hold the GPU's memory."""
     while folder.last_step() < step and process.poll() is None:
         time.sleep(0.1)
     if process.poll() is None:
@@ -219,22 +203,18 @@ def _kill_after(process: subprocess.Popen, folder: RunFolder, step: int) -> None
 
 
 def _summary(metrics_path: Path) -> dict[str, Any]:
+    """First and last scores, differences between rollout and trainer, and mean seconds by part of a step."""
     metrics = read_metrics(metrics_path).set_index("step")
     scores = metrics.filter(regex=r"^(eval/.*|train)/accuracy$")
-    said = {name: [float(column.dropna().iloc[place]) for place in (0, -1)] for name, column in scores.items()}
+    summary = {name: [float(column.dropna().iloc[place]) for place in (0, -1)] for name, column in scores.items()}
     for name, over_steps in (("rollout/probs_diff_max", "max"), ("rollout/probs_diff_mean", "mean")):
         if name in metrics:
-            said[name] = float(metrics[name].agg(over_steps))
-    return said | metrics.filter(like="time/").mean().round(3).to_dict()
-
-
-def _folder(options: Options) -> Path:
-    assert options.out is not None
-    return options.out
+            summary[name] = float(metrics[name].agg(over_steps))
+    return summary | metrics.filter(like="time/").mean().round(3).to_dict()
 
 
 def check(options: Options) -> int:
-    """All parts; one that fails or is left out does not stop the others. 1 where one failed, or none was done."""
+    """Do all parts; one that fails or lacks a requirement does not stop the others. Returns 1 if one failed or none was done."""
     import torch
 
     for name in options.parts:
@@ -255,7 +235,7 @@ def check(options: Options) -> int:
             continue
         started = time.perf_counter()
         try:
-            # Its own process: a part leaves no memory behind on the card. Those in PACKAGES start processes themselves.
+            # In its own process, so that it leaves no memory on the GPU. Parts in PACKAGES start processes themselves.
             found = PARTS[part](options) if part in PACKAGES else apart(PARTS[part], options)
         except Exception as error:
             failed = True
@@ -263,12 +243,10 @@ def check(options: Options) -> int:
             continue
         found |= {"wall_s": round(time.perf_counter() - started, 1)}
         print(f"{part}: {json.dumps(found)}")
-        if found.get("ok", True):
-            done = True
-            file.write_text(json.dumps(found, indent=1) + "\n")
-        else:
-            failed = True
-            file.with_suffix(".failed.json").write_text(json.dumps(found, indent=1) + "\n")
+        ok = found.get("ok", True)
+        done, failed = done or ok, failed or not ok
+        written = file if ok else file.with_suffix(".failed.json")
+        written.write_text(json.dumps(found, indent=1) + "\n")
     return 0 if done and not failed else 1
 
 

@@ -93,7 +93,7 @@ def test_runs_are_summarised_and_one_that_fails_is_named(tmp_path, stand_in, cap
     (tmp_path / "run.py").write_text("raise SystemExit('error: no room')")
     (tmp_path / "out/runs.json").unlink()
     assert gpu_check.check(options(tmp_path, "runs")) == 1
-    assert f"runs: failed: one_shot-check_cpu: error: no room (all of it: {tmp_path}" in capsys.readouterr().out
+    assert f"runs: failed: one_shot-check_cpu: error: no room (full log: {tmp_path}" in capsys.readouterr().out
 
 
 def test_parity_fails_where_a_difference_is_beyond_its_limit(tmp_path, monkeypatch):
