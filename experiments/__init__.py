@@ -1,3 +1,3 @@
-"""The paper's tables and figures as data (*.yaml), and what runs them: `launch` starts the runs that they need, `status`
-shows how runs stand, `plan` and `runs` serve both; `timings` measures the project. The top room: nothing imports it.
+"""The paper's tables and figures as data (*.yaml). `launch` starts the runs that they need, `status` shows their progress
+(both use launch_plan, run_states and slurm), and `timings` measures the project. Neither rlvr nor analysis imports this package.
 """

@@ -130,8 +130,8 @@ def table(runs: Iterable[Standing]) -> Table:
     """One line for each run; the number of runs in each state is the title."""
     runs = list(runs)
     counts = Counter(run.state for run in runs)
-    shown = Table(box=None, pad_edge=False, title=", ".join(f"{n} {state}" for state, n in sorted(counts.items())))
-    shown.title_justify = "left"
+    title = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
+    shown = Table(box=None, pad_edge=False, title=title, title_justify="left")
     for title in ("run", "step", "score", "left", "host", "state"):
         shown.add_column(title, justify="right" if title in ("step", "left") else "left", overflow="fold")
     for run in runs:

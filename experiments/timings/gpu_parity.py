@@ -1,19 +1,19 @@
-"""Is verl's engine on a GPU the trainer that runs on a CPU? How fast it is there, a run says itself (time/update_s).
+"""Does verl's engine on a GPU compute the same as the trainer on a CPU? (Its speed: time/update_s of a run.)
 
 One process per part trains the same weights on the same batch, 128 answers of the tiny model, through one verl
-`TrainingWorker`, built from the configuration of a run; the first part, `cpu_fp32`, is what the others are compared with.
+`TrainingWorker`, built from the configuration of a run. The others are compared with the first part, `cpu_fp32`.
 
     cpu_fp32    hardware=cpu: rlvr.verl_torch, fp32
     cpu_bf16    the same with bf16 compute on fp32 weights
-    verl_fp32   hardware=one_gpu with verl's own engine class, the one it registers for CUDA, held on the CPU in fp32
+    verl_fp32   hardware=one_gpu with the engine class that verl registers for CUDA, on the CPU in fp32
     cuda_fp32   hardware=one_gpu in fp32 (torch's default: no TF32)
-    cuda_bf16   hardware=one_gpu as it is: bf16 compute on fp32 weights
+    cuda_bf16   hardware=one_gpu unchanged: bf16 compute on fp32 weights
 
-Departures from a run: without Ray, rollout and reference; the reference's log-probabilities are the sampled ones plus
-noise, so that the KL term has a gradient. Where flash-attention is missing, the CUDA parts use sdpa on padded rows,
-and verl takes log-probabilities token by token, which is slow.
-A difference of parameters is measured after one update of AdamW, whose first step has the size of the learning rate
-whatever the gradient: where a gradient is 0 up to rounding, two right answers may differ by twice that.
+Departures from a run: no Ray, rollout or reference model; the reference's log-probabilities are the sampled ones plus noise,
+so that the KL term has a gradient. Without flash-attention the CUDA parts use sdpa on padded rows, and verl computes
+log-probabilities token by token, which is slow.
+Parameters are compared after one update of AdamW. Its first step has the size of the learning rate, whatever the gradient.
+If a gradient is 0 up to rounding, two correct results may therefore differ by twice the learning rate.
 
     python -m experiments.timings.gpu_parity [parts=cpu_fp32,verl_fp32,cuda_fp32] [out=FILE.csv]
 """
@@ -31,7 +31,7 @@ from rlvr.cli import ConfigError, command, did_you_mean, option
 ROWS = 128
 Rows = tuple[list[list[int]], list[list[int]]]  # token ids of prompts and responses
 BASE = "cpu_fp32"
-PARTS = {  # the environment that makes verl choose a platform and an engine class
+PARTS = {  # environment variables with which verl chooses a platform and an engine class
     "cpu_fp32": {"VERL_PLATFORM": "cpu"},
     "cpu_bf16": {"VERL_PLATFORM": "cpu"},
     "verl_fp32": {"VERL_PLATFORM": "cpu", "VERL_ENGINE_DEVICE": "cuda"},
@@ -41,7 +41,7 @@ PARTS = {  # the environment that makes verl choose a platform and an engine cla
 
 
 def configuration(part: str):
-    """That of a run, with the part's hardware and precision."""
+    """The configuration of a run with the part's hardware and precision."""
     from rlvr.config.compose import compose
 
     overrides = [f"hardware={'cpu' if part.startswith('cpu') else 'one_gpu'}"]
@@ -53,7 +53,7 @@ def configuration(part: str):
 
 
 def sample() -> Rows:
-    """Prompts of the pool and the model's own answers."""
+    """Prompts of the pool and the tiny model's answers to them."""
     from rlvr.config.compose import compose
     from rlvr.data.pools import load_pool
     from rlvr.data.prompts import render
@@ -70,7 +70,7 @@ def sample() -> Rows:
 
 
 def measure_part(part: str, rows: Rows, folder: Path) -> None:
-    """Log-probabilities, and one update with its parameters, of one part; saved to `folder`."""
+    """Save to `folder` the log-probabilities of one part, and loss, gradient norm and parameters of one update."""
     import torch
 
     from experiments.timings.verl_worker import join_world, make_batch, start_worker
@@ -86,7 +86,7 @@ def measure_part(part: str, rows: Rows, folder: Path) -> None:
     worker = start_worker(actor, omega_conf_to_dataclass(cfg.actor_rollout_ref.model))
     prompts, responses = rows
     batch = make_batch(prompts, responses, cfg.scale.temperature)
-    # verl gives one value per token, for the token that follows.
+    # verl's value at each token is the log-probability of the next token.
     sequences = zip(worker.infer_batch(batch)["log_probs"].cpu().unbind(), responses, strict=True)
     result = {"device": get_torch_device().get_device_name()}
     result["log_probs"] = [row[-len(r) - 1 : -1].float() for row, r in sequences]
@@ -98,8 +98,8 @@ def measure_part(part: str, rows: Rows, folder: Path) -> None:
         "advantages": [torch.full((len(row),), float(torch.randn((), generator=noise))) for row in old],
     }
     batch = make_batch(prompts, responses, cfg.scale.temperature, **columns)
-    once = {"mini_batch_size": ROWS, "epochs": 1, "seed": 0, "dataloader_kwargs": {"shuffle": False}}
-    tu.assign_non_tensor(batch, **once)
+    one_update = {"mini_batch_size": ROWS, "epochs": 1, "seed": 0, "dataloader_kwargs": {"shuffle": False}}
+    tu.assign_non_tensor(batch, **one_update)
     metrics = tu.get(worker.train_mini_batch(batch), "metrics")
     parameters = sorted(worker.engine.get_per_tensor_param()[0])  # by name
     result["parameters"] = torch.cat([tensor.float().cpu().flatten() for _, tensor in parameters])
@@ -108,7 +108,7 @@ def measure_part(part: str, rows: Rows, folder: Path) -> None:
 
 
 def compare(part: str, tokens: int, ours: dict, base: dict) -> dict:
-    """One line of the table: absolute differences from `base`."""
+    """One line of the table: results of a part, and their absolute differences from `base`."""
     import torch
 
     line = {"part": part, "device": ours["device"], "rows": ROWS, "tokens": tokens}
@@ -123,12 +123,12 @@ def compare(part: str, tokens: int, ours: dict, base: dict) -> dict:
 
 @dataclass
 class Options:
-    parts: list[str] = option(f"{BASE} and then any others", list(PARTS))
+    parts: list[str] = option(f"{BASE} first, then any others", list(PARTS))
     out: Path = option("the table", Path("experiments/results/gpu_parity.csv"))
 
 
 def measure(options: Options) -> list[dict]:
-    """Write the table and return its lines. ConfigError for a part that is unknown or needs a GPU that is not there."""
+    """Write the table and return its lines. ConfigError for a part that is unknown or needs a missing GPU."""
     import torch
 
     for part in options.parts:
@@ -137,7 +137,7 @@ def measure(options: Options) -> list[dict]:
         if part.startswith("cuda") and not torch.cuda.is_available():
             raise ConfigError(f"parts={part}: needs a CUDA GPU; parts=cpu_fp32,cpu_bf16,verl_fp32 need none")
     if options.parts[:1] != [BASE]:
-        raise ConfigError(f"parts={','.join(options.parts)}: expected {BASE} first, with which the others are compared")
+        raise ConfigError(f"parts={','.join(options.parts)}: expected {BASE} first; the others are compared with it")
     rows = apart(sample)
     with tempfile.TemporaryDirectory() as folder:
         for part in options.parts:

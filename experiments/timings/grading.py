@@ -2,9 +2,9 @@
 
     python -m experiments.timings.grading [data=../shared/data]
 
-Prints the time of 1,024 responses of some 5,000 characters to one question, once warm; and of answers not
-seen before: labels of the benchmarks, compared with another row's label, and with their own in another spelling. What
-hostile answers may cost is tested (tests/grading/test_grading.py).
+Prints the time for 1,024 responses of about 5,000 characters to one question, after a first call; and for answers that the
+grader has not seen: labels of the benchmarks, compared with the label of another row, and with their own in another spelling.
+tests/grading/test_grading.py limits the cost of hostile answers.
 """
 
 import json
@@ -15,22 +15,25 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from experiments.timings import seconds
 from rlvr.cli import command, option
 from rlvr.grading import grade, grade_many
 
 
 def report(name: str, times: list[float]) -> None:
-    times = sorted(times)
-    at = {share: 1e3 * times[int(share * (len(times) - 1))] for share in (0.5, 0.9, 0.99, 1.0)}
-    print(f"{name} (n={len(times)}): " + ", ".join(f"p{100 * share:.0f} {ms:.2f} ms" for share, ms in at.items()))
+    """Print percentiles of times in seconds."""
+    percentiles = np.percentile(times, (50, 90, 99, 100), method="lower")
+    printed = ", ".join(f"p{p} {1e3 * s:.2f} ms" for p, s in zip((50, 90, 99, 100), percentiles, strict=True))
+    print(f"{name} (n={len(times)}): {printed}")
 
 
 def warm_batch() -> None:
     steps = [f"step {i}: $\\frac{{x}}{{2}}$. " * 200 for i in range(1024)]
     responses = [f"{text}so \\boxed{{{12.8 if i % 3 else i % 40}}}" for i, text in enumerate(steps)]
     responses[::7] = ["thus \\boxed{\\frac{64}{5}\\text{ psf}}"] * len(responses[::7])
-    times = seconds(lambda: grade_many(responses, ["12.8"] * 1024), 21)
+    times = [seconds(lambda: grade_many(responses, ["12.8"] * 1024)) for _ in range(21)]
     report("1,024 answers to one question, warm", times[1:])
 
 
@@ -43,9 +46,9 @@ def unseen_answers(data: Path) -> None:
         "right answers in another spelling": [f"\\displaystyle {{{gold}}} " for gold in golds],
     }
     grade("\\boxed{x^2}", "x")  # starts the worker
-    for name, given in answers.items():
-        pairs = zip(given, golds, strict=True)
-        report(f"{name}, not seen before", [seconds(partial(grade, f"\\boxed{{{a}}}", gold))[0] for a, gold in pairs])
+    for name, texts in answers.items():
+        calls = [partial(grade, f"\\boxed{{{text}}}", gold) for text, gold in zip(texts, golds, strict=True)]
+        report(f"{name}, not seen before", [seconds(call) for call in calls])
 
 
 @dataclass
@@ -60,7 +63,7 @@ def measure(options: Options) -> None:
     if options.data.exists():
         unseen_answers(options.data)
     else:
-        print(f"data={options.data}: not there, so the benchmarks' labels are not timed")
+        print(f"data={options.data}: no such folder, so the labels of the benchmarks are not timed")
     workers().stop()
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"largest worker process: {peak:.0f} MiB resident (the address space is limited to 768 MiB)")

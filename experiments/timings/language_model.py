@@ -1,8 +1,9 @@
 """The speed of generation and training of a pretrained language model, as a share of this processor's matrix rate.
 
-Prints, for one dtype: the rate of plain matrix products of the model's shapes; tokens a second of so many answers to one
-prompt; seconds of forward and backward over 2,048 tokens, with log-probability and entropy of each; page faults and the
-memory's peak. Each also as a share of the matrix rate. Wall and processor seconds: on a busy machine only the latter compare.
+Prints, for one dtype: the rate of plain matrix products with the model's shapes; tokens/s when `rows` answers to one prompt
+are generated; seconds of forward and backward over 2,048 tokens, with log-probability and entropy of each token; page faults
+and peak memory. The speeds are also printed as a share of the matrix rate. On a busy machine compare processor seconds, not
+wall seconds.
 
     python -m experiments.timings.language_model [dtype=bfloat16] [model=<folder or GGUF file>] [head=plain] [malloc=default]
 """
@@ -26,29 +27,29 @@ SIZES = dict(vocab_size=151936, hidden_size=896, intermediate_size=4864, num_att
 
 @dataclass
 class Options:
-    model: Path | None = option("a folder or GGUF file; none: Qwen2.5-0.5B's shape with random weights", None)
+    model: Path | None = option("a folder or GGUF file; none: random weights in the shape of Qwen2.5-0.5B", None)
     dtype: Literal["float32", "bfloat16"] = option("of weights and products", "bfloat16")
     head: Literal["chunked", "plain"] = option("plain: all logits of a micro-batch at once", "chunked")
-    malloc: Literal["kept", "default"] = option("default: glibc gives large blocks back", "kept")
+    malloc: Literal["kept", "default"] = option("default: glibc returns large blocks to the system", "kept")
     layers: int = option("of the model with random weights; fewer on a busy machine", 24, at_least=1)
     rows: int = option("answers to one prompt", 64, at_least=1)
     tokens: int = option("of each answer", 64, at_least=1)
-    repeats: int = option("of each; medians are printed", 3, at_least=1)
-    parts: str = option("of: generation, update", "generation,update")
+    repeats: int = option("of each part; medians are printed", 3, at_least=1)
+    parts: str = option("which parts: generation, update", "generation,update")
 
 
 def timed(action: Callable[[], object], repeats: int) -> tuple[float, float, float]:
     """Medians of wall seconds, processor seconds and page faults (thousands) of a call, after one that warms up."""
     action()
-    found = []
+    walls, cpus, faults = [], [], []
     for _ in range(repeats):
-        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        faults_before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         wall, cpu = time.perf_counter(), time.process_time()
         action()
-        found.append((time.perf_counter() - wall, time.process_time() - cpu,
-                      (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults) / 1000))  # fmt: skip
-    wall, cpu, faults = (median(values) for values in zip(*found, strict=True))
-    return wall, cpu, faults
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+        faults.append((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults_before) / 1000)
+    return median(walls), median(cpus), median(faults)
 
 
 def load(options: Options):
@@ -102,11 +103,12 @@ def measured(options: Options) -> None:
     torch.set_num_threads(usable_cores())
     model = load(options).eval()
     weights = sum(p.numel() for p in model.parameters())
-    dtype, config = model.dtype, model.config
+    config = model.config
 
     def product_rate(rows: int) -> tuple[float, float]:
-        left = torch.randn(rows, config.hidden_size).to(dtype)
-        matrices = [torch.randn(config.intermediate_size, config.hidden_size).to(dtype) for _ in range(16)]
+        """GFLOP/s by wall time and by processor time."""
+        left = torch.randn(rows, config.hidden_size).to(model.dtype)
+        matrices = [torch.randn(config.intermediate_size, config.hidden_size).to(model.dtype) for _ in range(16)]
         wall, cpu, _ = timed(lambda: [torch.nn.functional.linear(left, one) for one in matrices], options.repeats)
         work = 2 * rows * 16 * config.hidden_size * config.intermediate_size / 1e9
         return work / wall, work / cpu
@@ -135,10 +137,8 @@ def measured(options: Options) -> None:
 def measure(options: Options) -> None:
     from rlvr.training.ray_cluster import KEPT_MEMORY
 
-    cores = str(usable_cores())
-    environment = {"OMP_NUM_THREADS": cores, "GOMP_SPINCOUNT": "100000"} | (
-        KEPT_MEMORY if options.malloc == "kept" else {}
-    )
+    environment = {"OMP_NUM_THREADS": str(usable_cores()), "GOMP_SPINCOUNT": "100000"}
+    environment |= KEPT_MEMORY if options.malloc == "kept" else {}
     os.environ.update(environment)  # glibc reads it when a process starts
     apart(measured, options, **environment)
 

@@ -1,7 +1,7 @@
-"""Seconds and memory of the main job, as a user meets them: from the command to the first rollout, and to the table.
+"""Time and memory of a run as a user sees them: from the command to the first rollout, and to the table at the end.
 
-`memory=true` also sums the proportional memory (PSS, Linux) of all processes every three seconds, which takes time
-itself: measure one or the other. Runs go to a temporary folder.
+`memory=true` sums the proportional memory (PSS, Linux) of all processes every three seconds. This takes time itself, so the
+times then do not count. Runs go to a temporary folder.
 
     python -m experiments.timings.main_job [repeats=3] [memory=true] [run="+experiment=one_shot seed=1"]
 """
@@ -13,15 +13,15 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
-from experiments.timings import listed, spread
 from rlvr.cli import ConfigError, command, option
 
 MEMORY_EVERY_S = 3.0
 
 
 def pss(pid: int) -> float:
-    """GiB of a process and all its descendants, shared pages counted once."""
+    """GiB of a process and all its descendants; each shared page counts once."""
     import psutil
 
     total, root = 0, psutil.Process(pid)
@@ -29,12 +29,12 @@ def pss(pid: int) -> float:
         try:
             total += process.memory_full_info().pss
         except psutil.Error:
-            continue  # it has ended
+            continue  # the process has ended
     return total / 2**30
 
 
 def once(arguments: list[str], memory: bool) -> dict[str, float]:
-    """Seconds from the command on, and the highest memory in GiB. ConfigError when the run fails."""
+    """Seconds from the command on, and with `memory` the peak in GiB. ConfigError if the run fails."""
     measured = {"memory": 0.0} if memory else {}
     with tempfile.TemporaryDirectory() as runs:
         started = looked = time.perf_counter()
@@ -50,26 +50,26 @@ def once(arguments: list[str], memory: bool) -> dict[str, float]:
                 looked, measured["memory"] = now, max(measured["memory"], pss(run.pid))
         measured["table"] = time.perf_counter() - started
         if run.returncode:
-            raise ConfigError(
-                f"run={shlex.join(arguments)}: ended with exit code {run.returncode}, for the reason above"
-            )
+            raise ConfigError(f"run={shlex.join(arguments)}: exit code {run.returncode}, for the reason above")
     return measured
 
 
 @dataclass
 class Options:
     repeats: int = option("of the run", 3, at_least=1)
-    memory: bool = option("measure memory, and not the times", False)
-    run: str = option("what run.py is given", "+experiment=one_shot")
+    memory: bool = option("measure memory instead of time", False)
+    run: str = option("arguments of run.py", "+experiment=one_shot")
 
 
 def measure(options: Options) -> None:
     runs = []
     for repeat in range(options.repeats):
         runs.append(once(shlex.split(options.run), options.memory))
-        print(f"run {repeat + 1}: {listed(runs[-1], '.1f')}", flush=True)
+        measured = "  ".join(f"{name} {value:.1f}" for name, value in runs[-1].items())
+        print(f"run {repeat + 1}: {measured}", flush=True)
     for name in runs[0]:
-        print(f"{name}: {spread([run[name] for run in runs], '.1f')}")
+        values = [run[name] for run in runs]
+        print(f"{name}: min {min(values):.1f}, median {median(values):.1f}, max {max(values):.1f} of {len(values)}")
 
 
 if __name__ == "__main__":

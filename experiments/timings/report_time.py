@@ -1,8 +1,9 @@
-"""How long the report takes over SYNTHETIC runs (experiments/timings/synthetic_runs.py).
+"""How long the report of SYNTHETIC runs takes (experiments/timings/synthetic_runs.py).
 
     python -m experiments.timings.report_time runs=/tmp/synthetic [out=/tmp/synthetic_report]
 
-Prints wall and processor time and peak memory of `python -m analysis.report`, the size of index.html and the answers behind it.
+Prints wall time, processor time and peak memory of `python -m analysis.report`, the size of index.html, and the number of
+answers that its pages load on demand.
 """
 
 import json
@@ -25,15 +26,15 @@ def stored_answers(report: Path) -> int:
 @dataclass
 class Options:
     runs: Path = option("a folder of synthetic runs")
-    out: Path = option("where the report goes", Path("/tmp/synthetic_report"))
+    out: Path = option("folder of the report", Path("/tmp/synthetic_report"))
 
 
 def measure(options: Options) -> None:
     if not options.runs.is_dir():
         raise ConfigError(f"runs={options.runs}: no such folder; experiments.timings.synthetic_runs writes one")
-    # Results that are committed would be drawn beside the runs.
+    # results=/nowhere: without the committed results.
     report = ["analysis.report", f"runs={options.runs}", "results=/nowhere", f"out={options.out}"]
-    (wall_s,) = seconds(lambda: subprocess.run([sys.executable, "-m", *report], check=True))
+    wall_s = seconds(lambda: subprocess.run([sys.executable, "-m", *report], check=True))
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"report: {wall_s:.1f} s wall, {used.ru_utime + used.ru_stime:.1f} s processor, ", end="")
     print(f"largest process {used.ru_maxrss / 1024:.0f} MiB (there are three)")

@@ -1,10 +1,10 @@
-"""How fast `rlvr.serve` answers many chats at once, beside `transformers.generate` one at a time.
+"""How fast `rlvr.serve` answers many chats at once, compared with `transformers.generate` on one chat at a time.
 
     python -m experiments.timings.serving run=<run folder>
 
-Every request is a chat about another problem of `validation`, at temperature 0.6 and as long as in training; all start at
-the same moment. Printed: seconds until the server is ready, seconds for all, answers lost, and p50 and p99 of a request.
-One at a time: the first `alone` of the same requests, scaled to all.
+Each request is a chat about another problem of `validation`, at temperature 0.6, with the response length of training. All
+start at the same moment. Prints the seconds until the server is ready, the seconds for all requests, the number of lost
+answers, and p50 and p99 of the seconds of a request. One at a time: the first `alone` requests, scaled to all.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ def measure(options: Options) -> None:
 
 
 def _ready(process: subprocess.Popen, log: IO[str]) -> tuple[str, str]:
-    """URL and model, once the server says them."""
+    """Wait until the server prints its URL and model, and return both. ConfigError if it ends before."""
     text = ""
     while process.poll() is None:
         log.seek(0)
@@ -73,15 +73,15 @@ def _ready(process: subprocess.Popen, log: IO[str]) -> tuple[str, str]:
 
 
 async def _at_once(url: str, model: str, chats: list[list[dict]], tokens: int) -> tuple[float, list[float]]:
-    """Seconds for all chats, and of each that was answered."""
+    """Seconds for all chats, and the seconds of each chat that was answered."""
     import openai
 
     async def one(seed: int, chat: list[dict]) -> float | None:
         try:
             started = time.perf_counter()
             settings = {"temperature": TEMPERATURE, "max_tokens": tokens, "seed": seed}
-            got = await client.chat.completions.create(model=model, messages=chat, **settings)
-            return time.perf_counter() - started if got.choices[0].message.content else None
+            answer = await client.chat.completions.create(model=model, messages=chat, **settings)
+            return time.perf_counter() - started if answer.choices[0].message.content else None
         except openai.APIError:
             return None
 
@@ -92,7 +92,7 @@ async def _at_once(url: str, model: str, chats: list[list[dict]], tokens: int) -
 
 
 def _one_at_a_time(path: str, chats: list[list[dict]], tokens: int) -> float:
-    """Seconds that transformers takes for these chats."""
+    """Seconds that transformers needs for these chats."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -1,8 +1,8 @@
-"""SYNTHETIC run folders: random numbers in the format of real ones, to measure and test the analysis. Never results.
+"""Writes SYNTHETIC run folders: random numbers in the format of real runs, to measure and test the analysis. Never results.
 
     python -m experiments.timings.synthetic_runs out=/tmp/synthetic [runs=10] [steps=2000]
 
-Every text begins with SYNTHETIC, and the machine is called so.
+Every text begins with SYNTHETIC, and the machine has this name.
 """
 
 import json
@@ -26,25 +26,27 @@ BENCHMARKS = {  # answers to each problem
 }  # fmt: skip
 SUBJECTS = ("Algebra", "Geometry", "Number Theory", "Prealgebra")
 FILLER = "so we multiply both sides and obtain the next line of the argument, "
-FILLED = {"int64": 0, "string": "", "float64": 0.0, "bool_": False}
+DEFAULTS = {"int64": 0, "string": "", "float64": 0.0, "bool_": False}
 
 
-def sample_columns(**given: Any) -> dict[str, Any]:
-    """All columns of `rlvr.runs.samples`. A missing column gets a plain value; a scalar is repeated for every row."""
-    scalars = {name: value for name, value in given.items() if isinstance(value, str | bool | int | float)}
-    rows = len(next(value for name, value in given.items() if name not in scalars))
-    plain = {name: FILLED[kind] for name, kind in samples.SCHEMA.items() if name not in samples.CHOICES}
-    filled = {name: [value] * rows for name, value in (plain | scalars).items()}
-    return {**filled, "id": [f"p{i}" for i in range(rows)], **{k: v for k, v in given.items() if k not in scalars}}
+def sample_columns(**columns: Any) -> dict[str, Any]:
+    """All columns of `rlvr.runs.samples`. A missing column gets its type's default; a scalar is repeated in every row."""
+    scalars = {name: value for name, value in columns.items() if isinstance(value, str | bool | int | float)}
+    lists = {name: value for name, value in columns.items() if name not in scalars}
+    rows = len(next(iter(lists.values())))
+    defaults = {name: DEFAULTS[kind] for name, kind in samples.SCHEMA.items() if name not in samples.CHOICES}
+    repeated = {name: [value] * rows for name, value in (defaults | scalars).items()}
+    return {**repeated, "id": [f"p{i}" for i in range(rows)], **lists}
 
 
 def write_run(
     root: Path, name: str, seed: int, steps: int, every: int, problems: int, rollouts: int, scale: str = "paper",
     model: str = "qwen2_5_math_1_5b", benchmarks: Mapping[str, int] = BENCHMARKS, words: int = 45,
 ) -> "RunFolder":  # fmt: skip
-    """One finished run. problems: of each benchmark, a quarter of them where each is answered more than once.
+    """Write one finished run.
 
-    words: median of a response's, log-normal and at most 3,072.
+    problems: of each benchmark; a quarter of them if each has several answers. words: the median number of words of a
+    response; the distribution is log-normal, cut at 3,072.
     """
     import numpy as np
     import yaml
@@ -64,8 +66,8 @@ def write_run(
     }  # fmt: skip
     folder.config_path.write_text(yaml.safe_dump(config))
     times = {"start": "2026-01-01T00:00:00+00:00", "end": "2026-01-01T01:00:00+00:00"}
-    made_by = {"status": "finished", "command": ["SYNTHETIC"], "hardware": {"cpu": "SYNTHETIC"}}
-    folder.provenance_path.write_text(json.dumps(made_by | times))
+    provenance = {"status": "finished", "command": ["SYNTHETIC"], "hardware": {"cpu": "SYNTHETIC"}}
+    folder.provenance_path.write_text(json.dumps(provenance | times))
     lines = []
     skill = rng.uniform(0.1, 0.9, size=problems)
     for step in range(steps + 1):
@@ -88,7 +90,7 @@ def write_run(
 
 
 def responses(benchmark: str, step: int, chance: Any, answers: int, words: int, rng: Any) -> dict[str, list]:
-    """Columns of so many answers to each problem; chance: Float ("problems"), of being right."""
+    """The columns of `answers` answers to each problem. chance: of a right answer, shape "problems"."""
     import numpy as np
 
     problem = np.repeat(np.arange(len(chance)), answers)
@@ -108,7 +110,7 @@ def responses(benchmark: str, step: int, chance: Any, answers: int, words: int, 
 
 @dataclass
 class Options:
-    out: Path = option("a folder, not one of real runs")
+    out: Path = option("a folder without real runs")
     runs: int = option("how many", 10, at_least=1)
     steps: int = option("of each run", 2000, at_least=1)
     every: int = option("steps between evaluations", 20, at_least=1)

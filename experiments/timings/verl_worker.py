@@ -1,4 +1,4 @@
-"""One verl training worker in this process, and batches for it: what `gpu_parity` measures and the tests look into."""
+"""One verl training worker in this process, and batches for it. `gpu_parity` and tests use it."""
 
 import os
 import socket
@@ -10,10 +10,10 @@ from tensordict import TensorDict
 
 @cache
 def join_world() -> None:
-    """Make this process a verl worker of its own world, rank 0 of 1; on a CPU unless VERL_PLATFORM says otherwise."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """Make this process rank 0 of 1 of torch.distributed, as verl expects; on a CPU unless VERL_PLATFORM is set."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
     os.environ.setdefault("VERL_PLATFORM", "cpu")
     os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -24,9 +24,9 @@ def join_world() -> None:
 
 
 def start_worker(actor, model, model_type: str = "language_model"):
-    """A `TrainingWorker` with verl's PPO loss; `actor` and `model` are verl's configurations.
+    """A `TrainingWorker` with verl's PPO loss. actor, model: verl's configurations.
 
-    model_type "value_model": a critic, whose loss is the caller's to set.
+    model_type: "value_model" for a critic; the caller then sets its loss.
     """
     from verl.workers.engine_workers import TrainingWorker, TrainingWorkerConfig
     from verl.workers.utils.losses import ppo_loss
@@ -35,15 +35,8 @@ def start_worker(actor, model, model_type: str = "language_model"):
     engine.use_dynamic_bsz = True
     engine.max_token_len_per_gpu = engine.infer_max_token_len_per_gpu = actor.ppo_max_token_len_per_gpu
     actor.model_config = model
-    worker = TrainingWorker(
-        TrainingWorkerConfig(
-            model_type=model_type,
-            model_config=model,
-            engine_config=engine,
-            optimizer_config=actor.optim,
-            checkpoint_config=actor.checkpoint,
-        )
-    )
+    configs = {"engine_config": engine, "optimizer_config": actor.optim, "checkpoint_config": actor.checkpoint}
+    worker = TrainingWorker(TrainingWorkerConfig(model_type=model_type, model_config=model, **configs))
     worker.reset()
     worker.set_loss_fn(partial(ppo_loss, config=actor))
     return worker
@@ -55,7 +48,7 @@ def nested(rows) -> torch.Tensor:
 
 
 def make_batch(prompts, responses, temperature=1.0, **columns) -> TensorDict:
-    """A batch as verl's trainer hands it to a worker: jagged columns, and the options as non-tensor data."""
+    """A batch as verl's trainer sends it to a worker: jagged columns, and options as non-tensor data."""
     from verl.utils import tensordict_utils as tu
 
     ids = [list(p) + list(r) for p, r in zip(prompts, responses, strict=True)]
