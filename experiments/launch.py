@@ -94,9 +94,8 @@ def launch(options: Options) -> int:
     runs = [] if options.dry_run else [out.run for out in todo]
     if on_slurm and runs:
         job = slurm.submit(runs, options.runs_dir, settings)
-        _print(
-            screen, f"job {job}: {len(runs)} runs submitted; python -m experiments.status runs_dir={options.runs_dir}"
-        )
+        see_them = f"python -m experiments.status runs_dir={options.runs_dir}"
+        _print(screen, f"job {job}: {len(runs)} runs submitted; {see_them}")
     sweep = Sweep([] if on_slurm else runs, options.jobs, screen)
     if sweep.waiting:
         outcomes += sweep.run()
@@ -124,9 +123,8 @@ def _summary(outcomes: Iterable[Outcome]) -> Table:
     for out in outcomes:
         name = "/".join(out.run.folder.path.parts[-4:-1])
         seeds.setdefault((name, out.word, out.why), []).append(out.run.seed)
-    shown = Table(
-        *(Column(title, overflow="fold") for title in ("run", "seeds", "outcome", "")), box=None, pad_edge=False
-    )
+    columns = [Column(title, overflow="fold") for title in ("run", "seeds", "outcome", "")]
+    shown = Table(*columns, box=None, pad_edge=False)
     for (name, word, why), of in seeds.items():
         shown.add_row(Text(name), ",".join(map(str, of)), Text(word, run_states.COLORS.get(word, "")), Text(why))
     return shown

@@ -29,9 +29,8 @@ def manifest(name: str) -> Manifest:
 
     path = Path(name) if name.endswith(".yaml") else MANIFESTS / f"{name}.yaml"
     if not path.exists():
-        raise ConfigError(
-            f"{name}: no such table; {did_you_mean(name, sorted(p.stem for p in MANIFESTS.glob('*.yaml')))}"
-        )
+        known = sorted(file.stem for file in MANIFESTS.glob("*.yaml"))
+        raise ConfigError(f"{name}: no such table; {did_you_mean(name, known)}")
     return load_manifest(path)
 
 

@@ -1,4 +1,4 @@
-"""Whether a score of an example orders gains, or its habit says what is mended: by hand, and from results to the tables."""
+"""Does a score of an example predict its gain, or its habit what training cures? By hand, and from results to the tables."""
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ from analysis.results import write_csv
 from analysis.run_data import Run
 from experiments import example_habits, which_example
 from experiments.example_habits import GROUPS, own_gain
+from experiments.mechanism import write_over
 from rlvr.cli import command
 from rlvr.runs.evaluations import Evaluations
 
@@ -72,20 +73,31 @@ RANKS = {"stall": (129, 104, 338), "terse": (148, 163, 168), "code": (89, 29, 63
 
 
 def gains_of(run, at_last, groups=GROUPS):
-    """What experiments.mechanism writes of a run: nothing gained at step 0, at step 60 so many points of each group."""
+    """Lines as experiments.mechanism writes them for a run: no gain at step 0; at step 60 `at_last` points in each group."""
     lines = [(run.id, "tiny500", 0, group, 0.2, 0.2) for group in groups]
-    for benchmark, times in (("tiny500", 1), ("tiny_hard", 2)):  # the second is no concern of the table's
+    for benchmark, times in (("tiny500", 1), ("tiny_hard", 2)):  # the table does not use the second
         for group, points in zip(groups, at_last, strict=True):
             lines.append((run.id, benchmark, 60, group, 0.2, 0.2 + times * points / 100))
     return lines
 
 
-def test_what_is_mended_above_the_examples_and_the_habits_mean():
+def test_a_table_keeps_the_lines_of_other_runs_and_replaces_its_own(tmp_path):
+    path = tmp_path / "folder" / "table.csv"
+    write_over(
+        path,
+        pd.DataFrame({"benchmark": ["a", "a", "b"], "run": ["2", "1", "1"], "value": [2, 1, 3]}),
+        ["benchmark", "run"],
+    )
+    table = write_over(path, pd.DataFrame({"benchmark": ["a"], "run": [1], "value": [9]}), ["benchmark", "run"])
+    assert table["value"].tolist() == pd.read_csv(path)["value"].tolist() == [9, 2, 3]
+
+
+def test_the_own_gain_is_above_the_mean_of_the_example_and_of_the_habit():
     rows = [("stall", 40, 10, 10), ("terse", 20, 50, 20), ("code", 5, 5, 35), ("mastered", 1, 1, 1)]
     names = ["habit", "base stall", "base terse", "base code"]
     lines = pd.DataFrame(rows * 3, columns=names)
     own, p = own_gain(lines, permutations=2000)
-    # Means of the examples 20, 30, 15, 1, of the habits 16.5 each, of all 16.5: the cells less their example's mean.
+    # Means of the examples 20, 30, 15, 1; of each habit 16.5; of all 16.5. So a residual is the cell minus its example's mean.
     assert own == pytest.approx(20)
     assert p < 0.01
     swapped = lines.assign(habit=lines["habit"].replace({"stall": "terse", "terse": "stall"}))
@@ -115,11 +127,11 @@ def test_from_gains_by_habit_to_the_table(tmp_path, capsys):
     ]
     call = lambda *more: command(example_habits.Options, example_habits.judge, None, [*given, *more])  # noqa: E731
     assert call() == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     table = pd.read_csv(tmp_path / "out.csv").set_index("example")
     assert len(table) == 12 and set(table["seeds"]) == {2}
     assert table.loc["pi163", ["all", "base stall", "base code"]].tolist() == pytest.approx([20.5, 30.5, 30.5])
-    assert "rest - mastered +22.0 points" in said and "p = 0.0" in said
+    assert "rest - mastered +22.0 points" in printed and "p = 0.0" in printed
     assert call("of=table06_entropy_only") == 1  # whose rows name no habit
     assert "no run of its rows has gains" in capsys.readouterr().err
     assert call("gains=nowhere.csv") == 1 and "experiments.mechanism" in capsys.readouterr().err

@@ -1,6 +1,6 @@
-"""experiments.gpu_check: what it leaves out without a GPU, that a part is done once, and how a killed run is judged.
+"""experiments.gpu_check: what it leaves out without a GPU, that a part is done once, and how a killed run is checked.
 
-The runs are a stand-in for run.py; `python -m experiments.gpu_check device=cpu` rehearses with real ones.
+A stand-in for run.py writes the runs; `python -m experiments.gpu_check device=cpu` makes real ones.
 """
 
 import json
