@@ -174,7 +174,7 @@ class Sweep:
         return self.outcomes
 
     def _progress(self) -> Table:
-        shown = run_states.table(run_states.standing(job.run.folder, ours=True) for job in self.running)
+        shown = run_states.table(run_states.read_state(job.run.folder, is_child=True) for job in self.running)
         failed = sum(out.word == "failed" for out in self.outcomes)
         shown.title = f"{len(self.outcomes)} of {self.total} runs ended, {failed} of them failed"
         return shown
@@ -196,7 +196,7 @@ class Sweep:
     def _start(self, run: Planned) -> None:
         number = self.total - len(self.waiting)
         label = f"run {number} of {self.total}  {run_states.name(run.folder)}"
-        if (out := not_to_start(run, run_states.standing(run.folder))) is not None:  # another launch has started it
+        if (out := not_to_start(run, run_states.read_state(run.folder))) is not None:  # another launch has started it
             self._record(label, out)
             return
         slot = min(set(range(self.jobs)) - {job.slot for job in self.running})
@@ -216,7 +216,7 @@ class Sweep:
             printed = job.output.read().decode(errors="replace").split("\n")
         if job.process.returncode == 0:
             took = duration(time.monotonic() - job.started)
-            out = Outcome(job.run, "finished", f"{took}  {run_states.standing(job.run.folder).score}")
+            out = Outcome(job.run, "finished", f"{took}  {run_states.read_state(job.run.folder).score}")
         elif self.stops:
             out = Outcome(job.run, "stopped")
         else:
@@ -248,7 +248,7 @@ def _cause(job: Job, printed: Sequence[str]) -> str:
     refusals = [line for line in printed if line.startswith("error: ")]
     if refusals:
         return refusals[-1].removeprefix("error: ")
-    found = run_states.standing(job.run.folder)
+    found = run_states.read_state(job.run.folder)
     if found.state in ("failed", "damaged"):
         return found.cause
     if job.process.returncode < 0:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.needed_runs import Planned
-from experiments.run_states import Standing, standing
+from experiments.run_states import RunState, read_state
 from rlvr.cli import ConfigError, did_you_mean, usable_cores
 from rlvr.planning import machine
 from rlvr.runs.plain_files import RunFolderError
@@ -48,7 +48,7 @@ class Outcome:
     hours: float | None = None
 
 
-def not_to_start(run: Planned, found: Standing) -> Outcome | None:
+def not_to_start(run: Planned, found: RunState) -> Outcome | None:
     """Why a run is not to be started; None: start or resume it."""
     words = {
         "finished": ("there already", ""),
@@ -64,9 +64,9 @@ def survey(wanted: Iterable[Planned], here: bool, queued: Mapping[Path, str] = {
     here: to start on this machine now. queued: run folder -> job, of the runs that a cluster has already.
     """
     outcomes: list[Outcome] = []
-    todo: list[tuple[Planned, Standing]] = []
+    todo: list[tuple[Planned, RunState]] = []
     for run in wanted:
-        found = standing(run.folder)
+        found = read_state(run.folder)
         if job := queued.get(run.folder.path.resolve()):
             outcomes.append(Outcome(run, "queued", f"as {job}"))
         elif (out := not_to_start(run, found)) is not None:

@@ -30,7 +30,7 @@ SCALE_BLOCK = re.compile(r"^scale:\n((?: .*\n)+)", re.MULTILINE)
 
 
 @dataclass
-class Standing:
+class RunState:
     """The progress of one run.
 
     cause: of a failure or of damage; the phase of a running run. left_s: seconds until the end. quiet_s: since the last step.
@@ -57,28 +57,28 @@ def folders(runs_dir: Path) -> list[RunFolder]:
     return [RunFolder(path) for path in sorted(runs_dir.glob("*/*/*/seed*")) if path.is_dir()]
 
 
-def standing(folder: RunFolder, ours: bool = False) -> Standing:
-    """Read one run. ours: it is a child process of the caller, so its lock is not checked."""
-    found = Standing(folder, "new")
+def read_state(folder: RunFolder, is_child: bool = False) -> RunState:
+    """Read one run. is_child: it is a child process of the caller, so its lock is not checked."""
+    found = RunState(folder, "new")
     try:
-        _fill(found, ours)
+        _fill(found, is_child)
     except DamagedFile as error:
         found.state, found.cause = "damaged", str(error)
     return found
 
 
-def _fill(found: Standing, ours: bool) -> None:
+def _fill(found: RunState, is_child: bool) -> None:
     folder = found.folder
     record = read_json(folder.provenance_path) if folder.provenance_path.exists() else {}
     lines = parsed(folder.metrics_path, _last_lines) if folder.metrics_path.exists() else []
     if not folder.config_path.exists():
         if record or lines:
             raise DamagedFile(f"{folder.config_path}: is missing, so the settings of this run are unknown")
-        if ours:
+        if is_child:
             found.state, found.cause = "running", "starting"
         return
     scale = parsed(folder.config_path, _scale)
-    found.state = "running" if ours else folder.status()
+    found.state = "running" if is_child else folder.status()
     if found.state == "running":
         found.cause = folder.phase_path.read_text().strip() if folder.phase_path.exists() else "starting"
     elif found.state == "failed":
@@ -126,7 +126,7 @@ def _score(lines: list[dict], scale: str) -> str:
     return ""
 
 
-def table(runs: Iterable[Standing]) -> Table:
+def table(runs: Iterable[RunState]) -> Table:
     """One line for each run; the number of runs in each state is the title."""
     runs = list(runs)
     counts = Counter(run.state for run in runs)

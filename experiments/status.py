@@ -35,7 +35,7 @@ def console() -> Console:
 
 def show(options: Options) -> None:
     def now():
-        return run_states.table(map(run_states.standing, run_states.folders(options.runs_dir)))
+        return run_states.table(map(run_states.read_state, run_states.folders(options.runs_dir)))
 
     if not options.runs_dir.is_dir():
         raise ConfigError(f"runs_dir={options.runs_dir}: no such folder; run.py and experiments.launch make runs")

@@ -1,6 +1,6 @@
-"""experiments.launch and experiments.status: what is planned, how a sweep goes on after failures and Ctrl-C, what is shown.
+"""experiments.launch and experiments.status: what is planned, what a sweep does after failures and Ctrl-C, what is shown.
 
-The scheduling tests start a stand-in for run.py, which ends as its experiment's name says; the last test starts real runs.
+The scheduling tests start a stand-in for run.py, which ends as the name of its experiment says. The last test starts real runs.
 """
 
 import json
@@ -229,8 +229,7 @@ def test_what_another_launch_has_done_meanwhile_is_not_done_again(tmp_path, stan
 
 @pytest.mark.parametrize(("name", "longest_s", "status"), [("slow", 4, "interrupted"), ("stubborn", 8, "running")])
 def test_ctrl_c_stops_all_runs(name, longest_s, status, tmp_path, stand_in):
-    """Pass: the command ends within seconds, by itself also where a run ignores the signal (STOP_S is 3 s here), and
-    neither a run nor a process of it is left."""
+    """To pass, the command must end within seconds, even if a run ignores the signal (STOP_S is 3 s here), and leave no process."""
     todo = f"[Planned({name!r}, 'tiny', 'tiny', seed, (), Path({str(tmp_path / 'runs')!r})) for seed in range(3)]"
     code = f"""
 from pathlib import Path
@@ -291,7 +290,7 @@ def test_every_state_is_told_from_its_folder(tmp_path):
     with hand_made(tmp_path, "running", "running") as running:
         running.lock()
         moved = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}_moved"))
-        found = {one.folder.path.parts[-2]: one for one in map(run_states.standing, run_states.folders(moved))}
+        found = {one.folder.path.parts[-2]: one for one in map(run_states.read_state, run_states.folders(moved))}
     states = {"interrupted": "interrupted", "no_record": "unfinished", "no_config": "damaged", "empty": "new"}
     states |= {name: "damaged" for name in ("damaged_record", "damaged_metrics", "damaged_config")}
     states |= {"running_elsewhere": "running"}
@@ -318,13 +317,13 @@ def test_every_state_is_told_from_its_folder(tmp_path):
 def test_asking_how_a_run_stands_does_not_keep_it_from_starting(tmp_path):
     folder = hand_made(tmp_path, "begun", "failed")
     folder.lock_path.touch()
-    assert run_states.standing(folder).state == "failed"
+    assert run_states.read_state(folder).state == "failed"
     folder.lock()  # raises where another holds it
     folder.release()
 
 
 def seconds(*arguments) -> float:
-    """Processor time of a command: its wall time on a machine that does nothing else."""
+    """Processor time of a command. Unlike wall time it does not depend on other programs."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -361,7 +360,10 @@ print(*[name for name in ("torch", "ray", "hydra", "verl", "transformers", "pand
 
 @pytest.mark.timeout(1500)
 def test_a_sweep_of_two_real_runs(tmp_path):
-    """Two runs of one step side by side, one on entropy alone, which needs no reward; the same command then finds them; the estimate of a third seed is theirs."""
+    """Two runs of one step at the same time, one of them on entropy alone, which needs no reward.
+
+    The same command then finds both, and the time estimate of another seed is theirs.
+    """
     runs_dir = tmp_path / "runs"
     arguments = [
         own_table(tmp_path, "one_shot", "entropy_only", "precise_label"),
@@ -373,7 +375,7 @@ def test_a_sweep_of_two_real_runs(tmp_path):
     first = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
     assert first.returncode == 0, first.stdout + first.stderr
     assert "3 runs: 2 to start, 1 refused" in first.stdout
-    found = [run_states.standing(folder) for folder in run_states.folders(runs_dir)]
+    found = [run_states.read_state(folder) for folder in run_states.folders(runs_dir)]
     assert [(one.state, one.step, one.steps) for one in found] == [("finished", 1, 1)] * 2
     (_, by_entropy) = metrics_lines(next(runs_dir.rglob("entropy_only*/seed0/metrics.jsonl")))
     assert by_entropy["actor/grad_norm"] > 0

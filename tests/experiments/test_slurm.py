@@ -4,10 +4,10 @@
     REAL_RUNS=1 pytest -n0 tests/experiments/test_slurm.py   # with real training; else a run.py that only keeps its folder,
                                                              # and no job of two nodes (both are this machine)
 
-Two runs go through `sbatch`; one task is requeued by `scontrol requeue`, one by SIGUSR2, both under way. To pass, both must
-stop in order, go on from their checkpoint and finish, each step exactly once, and a second launch must find them, queued and
-finished. Slurm lets a requeued task wait for two minutes, so the test sets its start time. LIMIT_S: two starts on a busy
-machine; 120 s for what Slurm does by itself, which looks after its jobs every 30 s.
+Two runs are submitted with `sbatch`. While they run, one task is requeued by `scontrol requeue`, the other by SIGUSR2. To pass,
+both must stop cleanly, resume from their checkpoint and finish, each step exactly once, and a second launch must find them, when
+queued and when finished. Slurm lets a requeued task wait for two minutes, so the test sets its start time. LIMIT_S allows two
+starts on a busy machine; 120 s allow for Slurm itself, which checks its jobs every 30 s.
 """
 
 import os
