@@ -1,4 +1,4 @@
-"""The pass/fail gate of an evaluation: is the gain in accuracy at least as large as required, with confidence?"""
+"""The pass/fail gate of an evaluation: is the gain in accuracy large enough, with the given confidence?"""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from rlvr.evaluate import metrics
 from rlvr.evaluate.answer_store import Store
 from rlvr.evaluate.evaluated_models import EvaluatedModels
 
-NOT_PASSED = 2  # exit code; errors have 1
-
 
 def check(models: EvaluatedModels, stores: list[Store], min_gain: float, confidence: float, screen: Console) -> int:
-    """Print each benchmark's gain from the base model to the last step with its paired interval; returns the exit code.
+    """Print each benchmark's gain from the base model to the last step with its paired interval.
 
-    Passed when the low end of every interval reaches `min_gain`.
+    Returns the exit code: 0 if the low end of every interval reaches `min_gain`, else 2 (errors have 1).
     """
     last = max(models.models)
     if not last:
@@ -29,10 +27,7 @@ def check(models: EvaluatedModels, stores: list[Store], min_gain: float, confide
         gain = metrics.paired_gain(before, after, confidence)
         enough = gain.low >= min_gain
         passed &= enough
-        verdict = "passed" if enough else "not passed"
-        screen.print(
-            f"gate: {store.protocol.name}, step 0 to {last}: {gain * 100:+.1f}, at least {100 * min_gain:+.1f} wanted with "
-            f"{100 * confidence:g} % confidence: {verdict}",
-            soft_wrap=True, highlight=False,
-        )  # fmt: skip
-    return 0 if passed else NOT_PASSED
+        text = f"gate: {store.protocol.name}, step 0 to {last}: {gain * 100:+.1f}, at least {100 * min_gain:+.1f} wanted with "
+        text += f"{100 * confidence:g} % confidence: {'passed' if enough else 'not passed'}"
+        screen.print(text, soft_wrap=True, highlight=False)
+    return 0 if passed else 2

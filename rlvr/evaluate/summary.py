@@ -1,9 +1,7 @@
-"""The end of an evaluation: eval/summary.csv over all that is stored, and the table on the screen."""
+"""The end of an evaluation: eval/summary.csv over all stored answers, and the table on the screen."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
@@ -17,11 +15,11 @@ from rlvr.stats import printed
 
 NAN = float("nan")
 COLUMNS = ("benchmark", "step", "n", "percent (95 %)", "boxed", "cut off", "tokens", "repeats", "tokens/s", "s/answer")
-FEWEST = 4  # columns that say how good a model is
+FEWEST = 4  # the first columns, which are always shown
 
 
 def grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table without lines: names on the left, numbers on the right, no cell wrapped."""
+    """A table without lines. The first column is left-aligned, the others right-aligned; no cell is wrapped."""
     shown = Table(box=None, pad_edge=False)
     for i, name in enumerate(columns):
         shown.add_column(name, justify="right" if i else "left", no_wrap=True)
@@ -31,7 +29,7 @@ def grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 
 
 def fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], screen: Console) -> Table:
-    """The grid without the last columns for which the screen is too narrow."""
+    """The grid without those last columns that do not fit on the screen."""
     shown = grid(columns, rows)
     wide = screen.options.update(max_width=1000)
     while len(columns) > FEWEST and Measurement.get(screen, wide, shown).maximum > screen.width:
@@ -41,7 +39,10 @@ def fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], screen: Conso
 
 
 def table(rows: list[dict], quoted: Mapping[str, str], screen: Console) -> Table:
-    """One row per benchmark and step: the metric quoted, with its interval, and what explains it, as far as it fits."""
+    """One row per benchmark and step: accuracy with its interval, and as many other metrics as fit on the screen.
+
+    quoted: the metric that the paper quotes, by benchmark.
+    """
     metric_of: dict[tuple[str, int], dict[str, dict]] = {}
     for row in rows:
         if not row["subject"]:
@@ -62,34 +63,35 @@ def table(rows: list[dict], quoted: Mapping[str, str], screen: Console) -> Table
 
 
 def write(folder: RunFolder, names: list[str], words: Sequence[str] = ()) -> list[dict]:
-    """eval/summary.csv over all that is stored, and its rows of these benchmarks."""
+    """Write eval/summary.csv over all stored answers; returns its rows of these benchmarks."""
+    import pandas as pd
+
     rows = [*metrics.summary(folder.eval_dir, words=words), *speeds(folder)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {k: f"{v:.8g}" if isinstance(v, float) and v == v else v if v == v else "" for k, v in row.items()}
-        for row in rows
-    )
-    write_atomically(folder.eval_dir / "summary.csv", text.getvalue())
+    text = pd.DataFrame(rows).to_csv(index=False, float_format="%.8g", lineterminator="\n")
+    write_atomically(folder.eval_dir / "summary.csv", text)
     return [row for row in rows if row["benchmark"] in names]
 
 
 def speeds(folder: RunFolder) -> list[dict]:
-    """Rows of tokens a second and seconds for each answer, of the steps whose answers this program generated.
+    """Rows for tokens per second and seconds per answer, of the steps whose answers this program generated.
 
-    Benchmarks share batches, so both are of all that was asked of a step; a row has no interval.
+    Benchmarks share batches, so both are means over all benchmarks of a step. They have no interval.
     """
     rows = []
     for path in sorted(folder.eval_dir.glob("*/protocol.json")):
+        benchmark = path.parent.name
         for step, how in read_json(path)["steps"].items():
-            if (
-                not (answers := how.get("answers_of_step"))
-                or not folder.eval_path(path.parent.name, int(step)).exists()
-            ):
+            answers = how.get("answers_of_step")
+            if not answers or not folder.eval_path(benchmark, int(step)).exists():
                 continue
-            of_it = {"tokens_per_s": how["tokens_per_s"], "seconds_per_answer": how["seconds_of_step"] / answers}
-            place = {"benchmark": path.parent.name, "step": int(step), "subject": ""}
-            rows += [place | {"metric": metric, "value": float(value), "low": NAN, "high": NAN, "problems": answers}
-                     for metric, value in of_it.items()]  # fmt: skip
+            row = {
+                "benchmark": benchmark,
+                "step": int(step),
+                "subject": "",
+                "low": NAN,
+                "high": NAN,
+                "problems": answers,
+            }
+            rows.append(row | {"metric": "tokens_per_s", "value": float(how["tokens_per_s"])})
+            rows.append(row | {"metric": "seconds_per_answer", "value": how["seconds_of_step"] / answers})
     return rows

@@ -270,7 +270,7 @@ def test_an_answer_ends_at_the_stop_texts_of_its_protocol(run, capsys):
 def test_answers_without_stop_texts_are_not_mixed_with_answers_with_them(run, capsys):
     assert command(run, "steps=0") == 0
     assert command(run, "steps=0", "benchmarks.a.stop=[Question]") == 1
-    assert "stop: [] → ['Question']): benchmarks.a.stop=[] goes on as they were" in capsys.readouterr().err
+    assert "stop: [] → ['Question']): benchmarks.a.stop=[] continues without stop texts" in capsys.readouterr().err
 
 
 def own_benchmark(tmp_path, grader):
@@ -348,7 +348,7 @@ def test_a_file_that_has_changed_is_not_taken_for_what_was_asked(run, tmp_path, 
     file = tmp_path / "mine.jsonl"
     file.write_text(file.read_text().replace('"a": 7', '"a": 77').replace('"a": 6', '"a": 7'))
     assert evaluate_command.main([f"run={run.path}", "steps=0", *mine]) == 1
-    assert "regrade=true judges them with the new golds" in capsys.readouterr().err
+    assert "regrade=true grades them with the new golds" in capsys.readouterr().err
     monkeypatch.setattr(inference_engines, "start", None)
     assert evaluate_command.main([f"run={run.path}", "steps=0", "regrade=true", *mine]) == 0
     assert [row["score"] for row in samples_of(run, "mine", 0)] == [0, 0, 1, 0]
@@ -364,9 +364,9 @@ def test_chunks_keep_their_numbers_and_a_step_that_lacks_answers_is_not_finished
     store = Store(run, row, row.record(0))
     columns = dict.fromkeys(samples.SCHEMA) | {"id": "a", "sample": 0}
     kept = store.keep(0, [columns])
-    store.add(0, [columns | {"score": 1.0}], kept)
+    store.add([columns | {"score": 1.0}], kept)
     assert store.keep(0, [columns | {"sample": 1}]).name != kept.name
-    with pytest.raises(DataError, match="1 judged answers, expected 2"):
+    with pytest.raises(DataError, match="1 graded answers, expected 2"):
         store.finish(0, ["a"])
     assert not store.complete(0) and store.answered(0) == {("a", 0), ("a", 1)}
 
