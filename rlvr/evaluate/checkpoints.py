@@ -1,4 +1,4 @@
-"""The base model and the kept checkpoints of a run, each checked before an engine starts. Loads no torch."""
+"""The base model and the kept checkpoints of a run, checked before an engine starts. Does not load torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rlvr.runs.metrics_file import metrics_lines
 
 
 def fault(path: Path) -> str | None:
-    """Why this model folder cannot be loaded (missing, or half-written), None if it is whole."""
+    """Why a model folder cannot be loaded (missing or half-written); None if it can."""
     if not path.is_dir():
         return "no such folder"
     try:
@@ -37,7 +37,7 @@ def fault(path: Path) -> str | None:
 
 
 def _tensor_file_fault(file: Path) -> str | None:
-    """A safetensors file says in its header how long it is: 8 bytes of header length, the header, then the tensors."""
+    """What is wrong with a safetensors file: 8 bytes of header length, the header, which gives the length, then the tensors."""
     if not file.exists():
         return "is missing"
     size = file.stat().st_size
@@ -53,7 +53,7 @@ def _tensor_file_fault(file: Path) -> str | None:
 
 
 def base_path(folder: RunFolder, given: str | None) -> str:
-    """Where the untrained model of a run is: as given, or as its config says."""
+    """The untrained model of a run: `given`, or the path in the run's config. ConfigError if it cannot be loaded."""
     path = given or in_this_copy(str(folder.config()["actor_rollout_ref"]["model"]["path"]))
     if gguf.is_gguf(path):
         return gguf.local_folder(path)
@@ -63,9 +63,10 @@ def base_path(folder: RunFolder, given: str | None) -> str:
 
 
 def choose(folder: RunFolder, steps: str) -> tuple[list[int], dict[int, str]]:
-    """Kept steps to evaluate, rising, and those left out with the reason.
+    """Kept steps to evaluate, in order, and damaged ones that are left out, with the reason.
 
-    `steps` is all, last, best, or numbers (`20,40`); 0 is the base model. What is asked for by number or is the last must be whole.
+    `steps` is all, last, best, or numbers (`20,40`); 0 is the base model. ConfigError if a step given by number, or the last
+    one, is missing or damaged.
     """
     kept = folder.checkpoint_steps()
     faults = {step: problem for step in kept if (problem := fault(folder.weights_path(step)))}
@@ -89,21 +90,20 @@ def choose(folder: RunFolder, steps: str) -> tuple[list[int], dict[int, str]]:
 
 
 def selection(accuracies: Mapping[str, float]) -> float:
-    """What a model is chosen by: its accuracy on `validation`, else the average over its benchmarks.
+    """The number by which a model is chosen: its accuracy on `validation`, else the mean over its benchmarks.
 
-    The paper's choice (B.5) is the best average on the test sets themselves, which flatters; a validation set does not.
+    The paper chooses by the mean over the test sets themselves (B.5), which makes the accuracy of the chosen model too high.
     """
     return accuracies.get("validation", sum(accuracies.values()) / len(accuracies))
 
 
 def _best(folder: RunFolder, kept: list[int]) -> int:
-    """The kept step that training's own evaluations choose; the earlier one at a tie."""
+    """The kept step with the best evaluation during training; of a tie the earlier."""
     scores: dict[int, float] = {}
     for line in metrics_lines(folder.metrics_path):
         accuracies = {k.split("/")[1]: v for k, v in line.items() if k.startswith("eval/") and k.endswith("/accuracy")}
         if accuracies and line["step"] in kept:
             scores[line["step"]] = selection(accuracies)
     if not scores:
-        none = f"training evaluated none of the kept steps of {folder.path}"
-        raise ConfigError(f"steps=best: {none}; name them: steps=[...]")
+        raise ConfigError(f"steps=best: training evaluated no kept step of {folder.path}; give numbers, steps=[...]")
     return max(scores, key=lambda step: (scores[step], -step))

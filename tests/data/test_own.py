@@ -118,7 +118,7 @@ def test_what_has_one_meaning_is_read_everywhere(tmp_path, ending):
         else:
             file.write_text("\n".join(map(json.dumps, rows)))
         assert read_examples(file)[-1] == PAIR[0], row
-        assert baselines._given(file).endswith("What is 3+4?\n7\n\n")  # demonstrations of a prompting baseline
+        assert baselines._of_file(file).endswith("What is 3+4?\n7\n\n")  # demonstrations of a prompting baseline
         (mine,) = protocols.select("mine", {"mine": {"file": str(file)}})
         assert [e["answer"] for e in protocols.load(mine, None)[0]] == ["4", "7"][-len(rows) :]
 
