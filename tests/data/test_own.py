@@ -329,6 +329,19 @@ def test_a_reward_that_ends_or_never_ends_is_an_error_with_its_name(tmp_path, mo
         assert file in str(error.value)
 
 
+def test_a_reward_file_that_is_broken_after_its_process_ended_is_explained(tmp_path):
+    texts = {
+        "import os\ndef reward(r, l, i): os._exit(7)": "ended its process with code 7",
+        "raise ValueError('{')": "cannot be imported (ValueError: {)",
+        "": "has no function reward(response, label, info)",
+    }
+    for text, message in texts.items():
+        (tmp_path / "r.py").write_text(text)
+        for _ in range(2):
+            with pytest.raises(ConfigError, match=re.escape(message)):
+                compute_score(**SAMPLE, file=str(tmp_path / "r.py"))
+
+
 def test_a_reward_may_print_and_return_numbers_of_numpy_and_torch(tmp_path):
     text = "import numpy, torch\ndef reward(r, l, i):\n    print('{', r)\n    return {0: numpy.float32(0.5), 1: torch.tensor(2.0), 2: True}[i['index']]"
     file = own(tmp_path, text)
