@@ -29,19 +29,17 @@ def problem_values(columns: Mapping[str, Any], rows: NDArray) -> dict[str, NDArr
     score = np.asarray(columns["score"], float)[rows]
     values = {"accuracy": score.mean(axis=1)}
     if k > 1:
-        values |= {
-            f"pass@{j}": stats.pass_at_k(k, score.sum(axis=1), j) for j in (2**i for i in range(1, k.bit_length()))
-        }
+        sizes = [2**i for i in range(1, k.bit_length())]
+        values |= {f"pass@{size}": stats.pass_at_k(k, score.sum(axis=1), size) for size in sizes}
         if "answer" in columns:
             votes = [equal_answers([columns["answer"][i] for i in of_problem]) for of_problem in rows]
             values[f"maj@{k}"] = stats.maj_at_k(votes, score)
     for name in ("boxed", "truncated", "response_tokens", "score_acc", "repetition", "reflection"):
-        # `score_acc` is null where an answer was generated, not chosen.
+        # `score_acc` is null if an answer was generated, not chosen.
         if name in columns and not np.isnan(column := np.asarray(columns[name], float)).any():
             values[name] = column[rows].mean(axis=1)
     if "reason" in columns:
-        reason = np.asarray(columns["reason"], object)
-        values["ungraded"] = np.isin(reason, UNGRADED)[rows].mean(axis=1)
+        values["ungraded"] = np.isin(np.asarray(columns["reason"], object), UNGRADED)[rows].mean(axis=1)
     return values
 
 

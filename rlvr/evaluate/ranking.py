@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rlvr.cli import ConfigError
 from rlvr.data.pools import variance
 from rlvr.runs import samples
-from rlvr.runs.folder import RunFolder
+from rlvr.runs.folder import RunFolder, step_files
 from rlvr.stats import Z95
 
 MARKED = 16
@@ -28,16 +28,15 @@ def history_of_run(folder: RunFolder) -> dict[str, list[float]]:
     import pandas as pd
     import pyarrow.parquet as pq
 
-    files = sorted(folder.rollouts_dir.glob("step*.parquet"))
+    files = step_files(folder.rollouts_dir)
     if not files:
         raise ConfigError(f"run={folder.path}: has no rollouts; give a run of +experiment=full_set")
-    visits = pd.concat(pd.DataFrame(samples.read(file, ["step", "uid", "id", "score"])) for file in files)
-    accuracies = visits.groupby(["step", "uid", "id"], sort=False)["score"].mean().reset_index()
-    accuracies = accuracies.sort_values("step", kind="stable")
     pool = pq.read_table(folder.data_dir / "train.parquet", columns=["extra_info"]).to_pylist()
     history: dict[str, list[float]] = {str(row["extra_info"]["index"]): [] for row in pool}
-    for index, score in zip(accuracies["id"], accuracies["score"], strict=True):
-        history[index].append(float(score))
+    for file in files.values():
+        answers = pd.DataFrame(samples.read(file, ["uid", "id", "score"]))
+        for (_, index), accuracy in answers.groupby(["uid", "id"], sort=False)["score"].mean().items():
+            history[index].append(float(accuracy))
     return history
 
 

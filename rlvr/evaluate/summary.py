@@ -14,8 +14,13 @@ from rlvr.runs.plain_files import read_json, write_atomically
 from rlvr.stats import printed
 
 NAN = float("nan")
-COLUMNS = ("benchmark", "step", "n", "percent (95 %)", "boxed", "cut off", "tokens", "repeats", "tokens/s", "s/answer")
-FEWEST = 4  # the first columns, which are always shown
+ALWAYS_SHOWN = ("benchmark", "step", "n", "percent (95 %)")
+# Column, and its metric, format and factor.
+DETAILS = {
+    "boxed": ("boxed", ".1f", 100), "cut off": ("truncated", ".1f", 100), "tokens": ("response_tokens", ".0f", 1),
+    "repeats": ("repetition", ".2f", 1), "tokens/s": ("tokens_per_s", ",.0f", 1), "s/answer": ("seconds_per_answer", ".3g", 1),
+}  # fmt: skip
+COLUMNS = (*ALWAYS_SHOWN, *DETAILS)
 
 
 def grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -32,7 +37,7 @@ def fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], screen: Conso
     """The grid without those last columns that do not fit on the screen."""
     shown = grid(columns, rows)
     wide = screen.options.update(max_width=1000)
-    while len(columns) > FEWEST and Measurement.get(screen, wide, shown).maximum > screen.width:
+    while len(columns) > len(ALWAYS_SHOWN) and Measurement.get(screen, wide, shown).maximum > screen.width:
         columns, rows = columns[:-1], [cells[:-1] for cells in rows]
         shown = grid(columns, rows)
     return shown
@@ -47,18 +52,15 @@ def table(rows: list[dict], quoted: Mapping[str, str], screen: Console) -> Table
     for row in rows:
         if not row["subject"]:
             metric_of.setdefault((row["benchmark"], row["step"]), {})[row["metric"]] = row
-
-    def value(found: dict[str, dict], metric: str, spec: str, factor: int = 1) -> str:
-        return printed(factor * found[metric]["value"], spec) if metric in found else ""
-
     cells = []
     for (benchmark, step), found in metric_of.items():
         name = benchmark if quoted[benchmark] == "accuracy" else f"{benchmark}, {quoted[benchmark]}"
-        shares = [value(found, metric, ".1f", 100) for metric in ("boxed", "truncated")]
-        means = [value(found, name, spec) for name, spec in (
-            ("response_tokens", ".0f"), ("repetition", ".2f"), ("tokens_per_s", ",.0f"), ("seconds_per_answer", ".3g"))]  # fmt: skip
+        details = [
+            printed(factor * found[metric]["value"], spec) if metric in found else ""
+            for metric, spec, factor in DETAILS.values()
+        ]
         accuracy = found["accuracy"]
-        cells.append([name, str(step), str(accuracy["problems"]), metrics.percent(accuracy), *shares, *means])
+        cells.append([name, str(step), str(accuracy["problems"]), metrics.percent(accuracy), *details])
     return fitting(COLUMNS, cells, screen)
 
 
@@ -84,6 +86,7 @@ def speeds(folder: RunFolder) -> list[dict]:
             answers = how.get("answers_of_step")
             if not answers or not folder.eval_path(benchmark, int(step)).exists():
                 continue
+            speed = {"tokens_per_s": float(how["tokens_per_s"]), "seconds_per_answer": how["seconds_of_step"] / answers}
             row = {
                 "benchmark": benchmark,
                 "step": int(step),
@@ -92,6 +95,5 @@ def speeds(folder: RunFolder) -> list[dict]:
                 "high": NAN,
                 "problems": answers,
             }
-            rows.append(row | {"metric": "tokens_per_s", "value": float(how["tokens_per_s"])})
-            rows.append(row | {"metric": "seconds_per_answer", "value": how["seconds_of_step"] / answers})
+            rows += [row | {"metric": metric, "value": value} for metric, value in speed.items()]
     return rows

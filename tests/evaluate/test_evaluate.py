@@ -205,7 +205,7 @@ def test_half_written_checkpoints_are_left_out_and_named(run, capsys):
     weights = run.weights_path(20) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     assert command(run) == 0
-    assert "step 20 is left out: model.safetensors holds" in capsys.readouterr().out
+    assert "step 20 is left out: model.safetensors is cut off" in capsys.readouterr().out
     assert not run.eval_path("a", 20).exists() and run.eval_path("a", 40).exists()
     assert command(run, "steps=[20]") == 1
     assert "global_step_20" in capsys.readouterr().err
@@ -216,6 +216,7 @@ def test_half_written_checkpoints_are_left_out_and_named(run, capsys):
     [
         (lambda f: (f / "config.json").write_text('{"model_type": "qw'), "config.json is cut off"),
         (lambda f: (f / "model.safetensors").write_bytes(b"\x10"), "model.safetensors is cut off"),
+        (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-1]), "model.safetensors is cut off"),
         (lambda f: (f / "model.safetensors").unlink(), "has no *.safetensors"),
         (lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {"w": "model-2.safetensors"}}'), "model-2.safetensors is missing"),
         (lambda f: shutil.rmtree(f), "no such folder"),
