@@ -103,7 +103,7 @@ def run_all(engine: LazyEngine, models: dict[int, str], tasks: list[BenchmarkTas
             if not task.store.complete(step):
                 missing[step].append(task)
     if not missing:
-        screen.print("all of it is there already")
+        screen.print("all answers are stored already")
         return
     running = engine.at(models[min(missing)])
     for task in {task: None for lacking in missing.values() for task in lacking}:

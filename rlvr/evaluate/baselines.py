@@ -58,16 +58,16 @@ def evaluate(
         shots[f"in_context_{examples.stem}"] = _of_file(examples)
     accuracies: dict[str, dict[str, dict]] = {}
     before: dict[str, dict[str, Any]] = {}  # the columns of the paper's prompt, which is the first
-    for name, shown in shots.items():
+    for name, demonstrations in shots.items():
         folder = models.folder if name == "paper" else RunFolder(models.folder.baseline_path(name))
         template = "none" if name == "none" else models.template
-        base = replace(models, folder=folder, models={0: models.models[0]}, template=template, shots=shown)
+        base = replace(models, folder=folder, models={0: models.models[0]}, template=template, shots=demonstrations)
         tasks, _ = tasks_of(base)
         screen.print(f"baseline {name}")
         with evaluation_lock(folder):
             run_all(engine, base.models, tasks, screen)
         columns = {task.protocol.name: metrics.read_columns(task.store.path(0)) for task in tasks}
-        accuracies[name] = {benchmark: metrics.summarise(of_it)[0] for benchmark, of_it in columns.items()}
+        accuracies[name] = {benchmark: metrics.summarise(samples)[0] for benchmark, samples in columns.items()}
         before = before or columns
     rows = [[name, *map(metrics.percent, of_benchmark.values())] for name, of_benchmark in accuracies.items()]
     screen.print(summary.grid(["base model", *before], rows))

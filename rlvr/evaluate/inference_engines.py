@@ -120,12 +120,12 @@ class TorchEngine:
         for name, value in named_weights(path):
             if name not in parameters or parameters[name].shape != value.shape:
                 shape = tuple(parameters[name].shape) if name in parameters else "no such parameter"
-                raise ConfigError(f"{path}: {name} {tuple(value.shape)} does not fit the model that runs ({shape})")
+                raise ConfigError(f"{path}: {name} {tuple(value.shape)} does not fit the running model ({shape})")
             parameters[name].copy_(value)
             loaded.add(name)
         written = {parameters[name].data_ptr() for name in loaded}  # a tied parameter shares its memory
         if missing := sorted(name for name in parameters if parameters[name].data_ptr() not in written):
-            raise ConfigError(f"{path}: has no weights for {missing[0]}: the checkpoint is not whole")
+            raise ConfigError(f"{path}: has no weights for {missing[0]}: the checkpoint is incomplete")
 
     def generate(self, prompts: list[list[int]], sampling: list[Sampling], on_progress: OnProgress) -> list[Completion]:
         # Equal requests (greedy, or with the same seed) have equal answers and are generated once.

@@ -20,7 +20,7 @@ from rlvr.runs import samples
 from rlvr.runs.folder import RunFolder, step_files
 from rlvr.stats import Z95
 
-MARKED = 16
+MARKED = 16  # examples that the plot marks
 
 
 def history_of_run(folder: RunFolder) -> dict[str, list[float]]:
@@ -121,8 +121,8 @@ def rank_intervals(accuracies: np.ndarray, method: str, resamples: int, seed: in
     ranks = np.empty((resamples, len(accuracies)), np.float32)
     for i in range(resamples):
         draw = (generator.random(accuracies.shape) * visited.sum(1)[:, None]).astype(int)
-        again = np.where(visited, np.take_along_axis(accuracies, draw, 1), np.nan)
-        ranks[i] = rankdata(-np.round(score(again, method), 12))
+        resampled = np.where(visited, np.take_along_axis(accuracies, draw, 1), np.nan)
+        ranks[i] = rankdata(-np.round(score(resampled, method), 12))
     low, high = np.quantile(ranks, [0.025, 0.975], axis=0)
     return low, high
 

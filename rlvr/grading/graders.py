@@ -59,7 +59,7 @@ GRADERS: dict[str, Grader] = {"math_verify": math_verify}
 
 
 def grader_named(name: str) -> Grader:
-    """One of GRADERS, or a user's `file.py:function`. ConfigError where the file has no such function."""
+    """One of GRADERS, or a user's `file.py:function`. ConfigError if the file has no such function."""
     return users_grader(name) if ":" in name else GRADERS[name]
 
 

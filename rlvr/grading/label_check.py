@@ -96,7 +96,9 @@ def _reading(label: str) -> CheckedLabel | DataError:
         return DataError(f"{shown}: the grader cannot read it, its braces do not match: write whole LaTeX")
     if _DECIMAL_COMMA.fullmatch(quantity(normalise(label))[0]):
         point, spaced = text.replace(",", "."), text.replace(",", ", ")
-        return DataError(f"{shown}: a decimal or two numbers? Write {point!r} for the one, {spaced!r} for the others")
+        return DataError(
+            f"{shown}: a decimal or two numbers? Write {point!r} for the decimal, {spaced!r} for the numbers"
+        )
     if found := _POINT_GROUPS.fullmatch(text):
         point = f"{found[1]}{found[2].replace('.', '')}.{found[3]}{found[4]}"
         return CheckedLabel(point, f"{shown} is read as {point!r}: a point is for decimals")

@@ -59,7 +59,7 @@ def _of_one_size(gold: Any, answer: Any) -> bool:
 
 
 def _agree_at(point: dict, gold: Any, answer: Any) -> bool:
-    """Whether both have one value at these values of their symbols, or one has none."""
+    """Whether both have the same value at these values of their symbols, or one of them has no value."""
 
     def values(side: Expr) -> list[Expr]:
         return [value.doit().subs(point).evalf() for value in {side, comparisons.get_pct_val(side, side)}]
@@ -127,13 +127,13 @@ def _only_text(values: Sequence) -> bool:
 
 
 def _sides_agree(answer: str) -> bool:
-    """False for `13 = 12` and `x = 1 = 12`: Math-Verify reads the last side only, so that a list of guesses scores."""
+    """False for `13 = 12` and `x = 1 = 12`: Math-Verify reads only the last side, so a list of guesses would score."""
     constants = [side for side in _sides(answer) if re.search(r"\d|\\pi", side) and not _VARIABLE.search(side)]
     return all(_equal(_parsed(constants[-1]), _parsed(side)) for side in constants[:-1])
 
 
 def _sides(text: str) -> list[str]:
-    """The sides of an equation outside braces and brackets; nothing where the text is a list or an inequality."""
+    """The sides of an equation, split at `=` outside of brackets; [] if the text is a list or an inequality."""
     text = re.sub(r"\\(?:text|mbox|mathrm)\s*\{[^{}]*\}", " ", text)
     if re.search(r"[,;<>]|\\[lgn]eq?\b|\\begin", text):
         return []

@@ -93,7 +93,7 @@ def test_asking_again_costs_nothing(run, capsys):
     assert command(run, "steps=last") == 0
     written = {path: path.stat().st_mtime_ns for path in run.eval_dir.rglob("*.parquet")}
     assert command(run, "steps=last", "engine=vllm") == 0  # vLLM is not installed: no engine is started
-    assert "all of it is there already" in capsys.readouterr().out
+    assert "all answers are stored already" in capsys.readouterr().out
     assert written == {path: path.stat().st_mtime_ns for path in run.eval_dir.rglob("*.parquet")}
 
 
@@ -146,7 +146,7 @@ def test_other_reflection_words_need_no_new_answers(run, capsys):
     assert not any(row["reflection"] for row in before)
     word = next(w for row in before for w in row["response"].split() if w.isalpha())
     assert command(run, "steps=0", f"reflection_words=[{word}]") == 0
-    assert "all of it is there already" in capsys.readouterr().out
+    assert "all answers are stored already" in capsys.readouterr().out
     assert samples_of(run, "a", 0) == before  # a finished file is final
     with open(run.eval_dir / "summary.csv") as file:
         share = next(float(row["value"]) for row in csv.DictReader(file) if row["metric"] == "reflection")
@@ -178,7 +178,7 @@ def test_baselines_of_the_untrained_model(run, tmp_path, capsys):
     assert "best baseline:" in shown and "chosen on the test sets" in shown
     assert "a, step 0 to 40: gain" in shown
     assert command(run, "steps=last", "baselines=true", f"examples={examples}") == 0
-    assert capsys.readouterr().out.count("all of it is there already") == 4
+    assert capsys.readouterr().out.count("all answers are stored already") == 4
 
 
 def test_what_training_evaluated_with_this_protocol_is_taken_as_it_is(run):

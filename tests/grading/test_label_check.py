@@ -56,7 +56,7 @@ def test_a_label_that_only_another_spelling_can_match_is_rewritten_with_a_note(l
 @pytest.mark.parametrize(
     ("label", "problem"),
     [
-        ("3,5", r"'3,5': a decimal or two numbers\? Write '3.5' for the one, '3, 5' for the others"),
+        ("3,5", r"'3,5': a decimal or two numbers\? Write '3.5' for the decimal, '3, 5' for the numbers"),
         ("-0,25", "a decimal or two numbers"),
         ("1,5 cm", "a decimal or two numbers"),
         ("１，５", "a decimal or two numbers"),
