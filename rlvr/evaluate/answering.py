@@ -1,4 +1,4 @@
-"""Generates, grades and stores the missing answers of an evaluation: all models and benchmarks, with one engine start."""
+"""Generates, grades and stores the missing answers of all models and benchmarks, with one engine start."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CHUNK = 4096
 
 @dataclass(eq=False)
 class BenchmarkTask:
-    """A benchmark to evaluate: its protocol and problems, and the store of its answers. `render` makes a prompt of a question."""
+    """A benchmark to evaluate: protocol, store of its answers, problems; `render` makes a prompt of a question."""
 
     protocol: Protocol
     store: Store
@@ -185,10 +185,10 @@ def _evaluate(
                 in_background(_grade_and_store, task, new, task.store.keep(step, new))
     seconds = time.perf_counter() - started
     for task in tasks:
+        capped = sum(room < (task.protocol.max_tokens or 0) for room in task.room.values())
         how = {"engine": engine.name, "dtype": engine.dtype, "versions": engine.versions, "tokens": tokens[task],
                "answers_of_step": len(missing), "seconds_of_step": round(seconds, 3),
-               "tokens_per_s": round(tokens.total() / seconds, 1),
-               "capped_by_context": sum(room < (task.protocol.max_tokens or 0) for room in task.room.values())}  # fmt: skip
+               "tokens_per_s": round(tokens.total() / seconds, 1), "capped_by_context": capped}  # fmt: skip
         task.store.note(steps=task.store.record["steps"] | {str(step): how})
         in_background(task.store.finish, step, [example["id"] for example in task.examples])
     return tokens.total(), seconds
@@ -205,7 +205,7 @@ def _grade_stored(task: BenchmarkTask, step: int, screen: Console) -> None:
 
 
 def regrade(task: BenchmarkTask, screen: Console) -> None:
-    """Grade the stored answers of every step again with the present grader and golds, so that one grader graded the whole curve."""
+    """Grade the stored answers of every step again, so that all steps have the same grader and golds."""
     golds = {example["id"]: example["answer"] for example in task.examples}
     for step, path in task.store.complete_files().items():
         rows = [row | {"gold": golds.get(row["id"], row["gold"])} for row in samples.rows(path)]

@@ -85,7 +85,7 @@ def choose(folder: RunFolder, steps: str) -> tuple[list[int], dict[int, str]]:
 def selection(accuracies: Mapping[str, float]) -> float:
     """The number by which a model is chosen: its accuracy on `validation`, else the mean over its benchmarks.
 
-    The paper chooses by the mean over the test sets themselves (B.5), which makes the accuracy of the chosen model too high.
+    The paper chooses by the mean over the test sets themselves (B.5), so the accuracy of the chosen model is too high.
     """
     return accuracies.get("validation", sum(accuracies.values()) / len(accuracies))
 

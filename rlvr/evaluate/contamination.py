@@ -50,7 +50,7 @@ def halves(question: str) -> tuple[str, str] | None:
 
 
 def _probe(lazy: LazyEngine, model: str, task: BenchmarkTask) -> dict[str, dict]:
-    """By the id of a question: exact (all words of the rest are right), words (right ones before the first wrong), of (all)."""
+    """By question id: exact (all words of the rest are right), words (right before the first wrong one), of (all words)."""
     from rlvr.verl_torch.generation import Sampling
 
     engine = lazy.at(model)

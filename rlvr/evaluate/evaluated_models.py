@@ -19,7 +19,7 @@ from rlvr.runs.folder import RunFolder
 
 @dataclass
 class EvaluatedModels:
-    """Models to evaluate, by step (0: untrained), and the folder of the results. `config` is the run's; {} for a single model."""
+    """Models to evaluate, by step (0: untrained), and the folder of the results. `config`: the run's, {} without a run."""
 
     folder: RunFolder
     models: dict[int, str]
@@ -59,7 +59,7 @@ def tasks_of(
 ) -> tuple[list[BenchmarkTask], list[str]]:
     """The benchmarks to evaluate, and notes for the user about their data.
 
-    Default: the benchmarks of the run's scale and those that stand for the paper's columns; for a single model, the paper's six.
+    Default: the benchmarks of the run's scale and those that stand for the paper's columns; without a run, the paper's six.
     """
     config = models.config
     chosen = [*benchmarks, *changes]

@@ -43,7 +43,7 @@ def reflects(text: str, words: Sequence[str]) -> bool:
 
 
 def choice_row(loglikelihoods: Sequence[float], choices: Sequence[str], gold: str, per_byte: bool) -> dict[str, Any]:
-    """The columns of a row whose choices were scored: the answer is the most likely one, `per_byte` of its text if so set.
+    """The columns of a row whose choices were scored. The answer is the most likely choice, or the most likely `per_byte`.
 
     `score_acc` is 1 if the most likely choice, not per byte, is right.
     """

@@ -107,7 +107,7 @@ class TorchEngine:
         self.context = context_of(self.model.config)
         self.versions = {"torch": torch.__version__, "transformers": transformers.__version__}
         self.eos = end_tokens(self.model, lambda: self.tokenizer)
-        # The weights of a large model fit into no cache, and each batch reads all of them for every token: the cores share one.
+        # Each batch reads all weights for every token. Those of a large model fit into no cache: the cores share one batch.
         self.large = self.model.num_parameters() >= LARGE_PARAMETERS
         self.batch: int | None = MOST_ROWS_OF_LARGE if self.large else None
         workers = _cores() if device == "cpu" and not self.large else 1
@@ -240,8 +240,10 @@ class VllmEngine:
         # `LLM.generate` reports no progress. This is the loop inside it, with a report after every answer.
         engine = self.llm.llm_engine
         for i, (prompt, s) in enumerate(zip(prompts, sampling, strict=True)):
-            params = SamplingParams(temperature=s.temperature, top_p=s.top_p, top_k=s.top_k, max_tokens=s.max_tokens,
-                                    seed=s.seed, stop_token_ids=list(s.stop_token_ids), detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)  # fmt: skip
+            params = SamplingParams(
+                temperature=s.temperature, top_p=s.top_p, top_k=s.top_k, max_tokens=s.max_tokens, seed=s.seed,
+                stop_token_ids=list(s.stop_token_ids), detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY,
+            )  # fmt: skip
             engine.add_request(str(i), TokensPrompt(prompt_token_ids=prompt), params)
         results: list[Completion] = [Completion()] * len(prompts)
         while engine.has_unfinished_requests():

@@ -1,4 +1,4 @@
-"""From a response and a label to a verdict: cut out the answer, normalise it, decide plain cases here, and the rest in a worker."""
+"""From a response and a label to a verdict. Plain cases are decided here, the others in a worker."""
 
 import re
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _ASSIGNED = re.compile(r"([A-Za-z]) ?= ?(?=[^=]*$)")
 
 
 class Question(NamedTuple):
-    """A pair for a worker to compare. boxed: False if `answer` is a whole response without a box, in which the answer must be found."""
+    """A pair for a worker to compare. boxed: False if `answer` is a response without a box; the worker then finds its answer."""
 
     answer: str
     gold: str
@@ -171,7 +171,7 @@ def _equal_when_rounded(x: Fraction, y: Fraction, a: str, g: str) -> bool:
 
 
 def _equal_in_base(a: str, g: str) -> bool:
-    """Equality of numbers in a base. An answer may omit the label's base, but may not name a base if the label has none (10 excepted)."""
+    """Equality of numbers in a base. An answer may omit the label's base. If the label has none, it may only name base 10."""
     answered, wanted = in_base(a), in_base(g)
     if answered and wanted:
         return answered == wanted

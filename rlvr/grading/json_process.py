@@ -1,6 +1,6 @@
 """A Python program in a process of its own that answers each line of JSON with a line of JSON. It can always be killed.
 
-It is not a `multiprocessing` child: it does not import the caller's `__main__`, torch or Ray, and any thread or Ray actor can
+It is not a `multiprocessing` child: it does not import the caller's `__main__`, torch or Ray. Any thread or Ray actor can
 start it. It does not get Ctrl-C; the caller stops it.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 
 class JsonProcess:
-    """`python -m module argument ...` with additional environment variables. Call `start` first. One thread at a time may use it."""
+    """`python -m module argument ...`, with more environment variables. Call `start` first; for one thread at a time."""
 
     process: subprocess.Popen
 
