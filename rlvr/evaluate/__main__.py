@@ -77,7 +77,6 @@ def evaluate(options: Options) -> int:
     from rlvr.evaluate import baselines, contamination, evaluated_models, summary
     from rlvr.evaluate.answer_store import evaluation_lock
     from rlvr.evaluate.answering import LazyEngine, regrade, run_all
-    from rlvr.evaluate.gain_gate import check
 
     screen = Console()
     if o.run is not None:
@@ -91,7 +90,8 @@ def evaluate(options: Options) -> int:
         return evaluated_models.tasks_of(models, o.benchmarks, o.changes, data_root, o.seed, o.regrade)
 
     if o.baselines:
-        return baselines.evaluate(engine, models, tasks_of, o.examples, data_root, screen)
+        baselines.evaluate(engine, models, tasks_of, o.examples, data_root, screen)
+        return 0
     tasks, notes = tasks_of(models)
     for note in notes + [f"step {step} is left out: {problem}" for step, problem in models.left_out.items()]:
         screen.print(note, style="yellow", soft_wrap=True, highlight=False)
@@ -107,9 +107,9 @@ def evaluate(options: Options) -> int:
         rows = summary.write(models.folder, [task.protocol.name for task in tasks], o.reflection_words)
     screen.print(summary.table(rows, {task.protocol.name: task.protocol.metric for task in tasks}, screen))
     screen.print(f"metrics: {models.folder.eval_dir / 'summary.csv'}", soft_wrap=True, highlight=False)
-    if o.min_gain is not None:
-        return check(models, [task.store for task in tasks], o.min_gain, o.confidence, screen)
-    return 0
+    if o.min_gain is None:
+        return 0
+    return summary.gate([task.store for task in tasks], max(models.models), o.min_gain, o.confidence, screen)
 
 
 def main(arguments: list[str] | None = None) -> int:

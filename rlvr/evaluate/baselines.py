@@ -44,8 +44,8 @@ def evaluate(
     examples: Path | None,
     data_root: str | None,
     screen: Console,
-) -> int:
-    """Evaluate every baseline; print their table and the parts of the trained model's gain. Returns the exit code.
+) -> None:
+    """Evaluate every baseline; print their table and the parts of the trained model's gain.
 
     `tasks_of(models)` returns benchmarks and notes (rlvr.evaluate.evaluated_models).
     """
@@ -83,7 +83,6 @@ def evaluate(
         parts = metrics.split_gain(columns, metrics.read_columns(path))
         text = ", ".join(f"{part} {change * 100:+.1f}" for part, change in parts.items())
         screen.print(f"{name}, step 0 to {last}: {text}", soft_wrap=True, highlight=False)
-    return 0
 
 
 def _demonstration(question: str, answer: str) -> str:

@@ -63,12 +63,13 @@ def choose(folder: RunFolder, steps: str) -> tuple[list[int], dict[int, str]]:
     """
     kept = folder.checkpoint_steps()
     faults = {step: problem for step in kept if (problem := fault(folder.weights_path(step)))}
+    whole = [step for step in kept if step not in faults]
     if steps == "all":
-        return [step for step in kept if step not in faults], faults
+        return whole, faults
     if steps == "last":
         wanted = kept[-1:]
     elif steps == "best":
-        wanted = [_best(folder, [step for step in kept if step not in faults])]
+        wanted = [_best(folder, whole)]
     else:
         numbers = steps.strip("[]").split(",")
         if not all(number.strip().isdigit() for number in numbers):

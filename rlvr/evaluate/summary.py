@@ -1,4 +1,4 @@
-"""The end of an evaluation: eval/summary.csv over all stored answers, and the table on the screen."""
+"""The end of an evaluation: eval/summary.csv over all stored answers, the table on the screen, and the pass/fail gate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from rlvr.cli import ConfigError
 from rlvr.evaluate import metrics
+from rlvr.evaluate.answer_store import Store
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.plain_files import read_json, write_atomically
 from rlvr.stats import printed
@@ -97,3 +99,27 @@ def speeds(folder: RunFolder) -> list[dict]:
             }
             rows += [row | {"metric": metric, "value": value} for metric, value in speed.items()]
     return rows
+
+
+def gate(stores: Sequence[Store], last: int, min_gain: float, confidence: float, screen: Console) -> int:
+    """Print each benchmark's gain from the base model to step `last` with its paired interval.
+
+    Returns the exit code: 0 if the low end of every interval reaches `min_gain`, else 2 (errors have 1).
+    """
+    if not last:
+        raise ConfigError("gate.min_gain: nothing to compare with the base model; give a run with a checkpoint")
+    passed = True
+    for store in stores:
+        for step in (0, last):
+            if not store.complete(step):
+                raise ConfigError(f"gate.min_gain: {store.protocol.name} is not evaluated at step {step}")
+        before, after = (metrics.read_columns(store.path(step)) for step in (0, last))
+        gain = metrics.paired_gain(before, after, confidence)
+        enough = gain.low >= min_gain
+        passed &= enough
+        text = (
+            f"gate: {store.protocol.name}, step 0 to {last}: {gain * 100:+.1f}, at least {100 * min_gain:+.1f} wanted "
+        )
+        text += f"with {100 * confidence:g} % confidence: {'passed' if enough else 'not passed'}"
+        screen.print(text, soft_wrap=True, highlight=False)
+    return 0 if passed else 2
