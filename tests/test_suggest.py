@@ -100,7 +100,7 @@ def test_a_pool_is_ranked_by_the_base_models_own_answers(tmp_path, capsys, monke
     assert [one["question"] for one in best] == [row["question"].strip() for row in ranked[:2]]
     monkeypatch.setattr(inference_engines, "start", None)  # the answers are there
     assert command(suggest.Options, suggest.suggest, None, arguments) == 0
-    assert "all of it is there already" in capsys.readouterr().out
+    assert "all answers are stored already" in capsys.readouterr().out
     pool.write_text(json.dumps({"question": "q", "answer": "\\frac{1}{2"}))
     assert command(suggest.Options, suggest.suggest, None, arguments) == 1
     assert "example 1: label '\\\\frac{1}{2': the grader cannot read it" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Generates, grades and stores the answers that an evaluation lacks: every model and benchmark, with one engine start."""
+"""Generates, grades and stores the missing answers of all models and benchmarks, with one engine start."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from rlvr.runs import samples
 if TYPE_CHECKING:
     from rlvr.evaluate.inference_engines import Engine, OnProgress
 
-# Requests that are generated and stored together: an interruption loses at most so many. Of a large model it is one batch, which
-# can take half an hour on a CPU.
+# Answers that are generated and stored together: an interruption loses at most so many. A large model stores after each
+# batch instead, because a batch can take half an hour on a CPU.
 CHUNK = 4096
 
 
 @dataclass(eq=False)
 class BenchmarkTask:
-    """A benchmark to evaluate: its protocol and problems, where its answers are stored, and how a question becomes a prompt."""
+    """A benchmark to evaluate: protocol, store of its answers, problems; `render` makes a prompt of a question."""
 
     protocol: Protocol
     store: Store
     examples: list[dict]
     render: Callable[[str], str]
-    # By the id of an example, once `tokenize` has been called: its prompt, and how many tokens an answer may have.
+    # Set by `tokenize`, by the id of an example: the tokens of its prompt, and the most tokens of an answer.
     tokens: dict[str, list[int]] = field(default_factory=dict)
     room: dict[str, int] = field(default_factory=dict)
 
@@ -53,7 +53,7 @@ class BenchmarkTask:
         return self.render(example["question"]) if self.generates else f"Question: {example['stem']}\nAnswer:"
 
     def tokenize(self, engine: Engine) -> None:
-        """Prompts as token ids; DataError when one leaves no room for an answer in the model's context."""
+        """Set `tokens` and `room`. DataError if a prompt leaves no room for an answer in the model's context."""
         for example in self.examples:
             id = example["id"]
             ids = self.tokens[id] = _ids(engine, self.prompt(example))
@@ -64,21 +64,17 @@ class BenchmarkTask:
                     f"{engine.context}: no room for an answer; choose another model or leave the problem out"
                 )
 
-    def capped(self) -> int:
-        """How many problems leave less room for an answer than the protocol allows."""
-        return sum(room < (self.protocol.max_tokens or 0) for room in self.room.values())
 
-
-Request = tuple[BenchmarkTask, dict, int]  # one of the k answers to an example; the last is its number
+Request = tuple[BenchmarkTask, dict, int]  # task, example, and number of the answer among the k answers to the example
 
 
 def _ids(engine: Engine, text: str) -> list[int]:
-    """Without special tokens: a template that begins with one has written it out."""
+    """Token ids without special tokens: a template that begins with one contains it as text."""
     return engine.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 class LazyEngine:
-    """One engine, started when first needed; further models are loaded into it."""
+    """One engine, started when it is first needed. It loads further models without a new start."""
 
     def __init__(self, name: str, device: str | None, dtype: str | None, rows: int | None, seed: int):
         self.name, self.settings, self.seed = name, (device, dtype, rows, seed), seed
@@ -86,7 +82,7 @@ class LazyEngine:
         self.path = ""
 
     def at(self, path: str) -> Engine:
-        """The engine with the weights of this model."""
+        """The engine with the weights of the model at `path`."""
         if self.engine is None:
             from rlvr.evaluate.inference_engines import start
 
@@ -98,7 +94,7 @@ class LazyEngine:
 
 
 def run_all(engine: LazyEngine, models: dict[int, str], tasks: list[BenchmarkTask], screen: Console) -> None:
-    """Evaluate what is missing at each step of `models`; the engine starts only when something is missing."""
+    """Evaluate what is missing at each step of `models`. The engine starts only if something is missing."""
     missing: dict[int, list[BenchmarkTask]] = defaultdict(list)
     for task in tasks:
         task.store.note()
@@ -107,14 +103,14 @@ def run_all(engine: LazyEngine, models: dict[int, str], tasks: list[BenchmarkTas
             if not task.store.complete(step):
                 missing[step].append(task)
     if not missing:
-        screen.print("all of it is there already")
+        screen.print("all answers are stored already")
         return
     running = engine.at(models[min(missing)])
     for task in {task: None for lacking in missing.values() for task in lacking}:
         task.tokenize(running)
     requests = {step: sum(task.requests for task in lacking) for step, lacking in missing.items()}
-    text = TextColumn("{task.description} {task.fields[rate]}")
-    columns = (text, BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn())
+    label = TextColumn("{task.description} {task.fields[rate]}")
+    columns = (label, BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn())
     with _background() as in_background, Progress(*columns, console=screen, disable=not screen.is_terminal) as progress:
         bar = progress.add_task("", total=sum(requests.values()), rate="")
         generated = 0
@@ -129,15 +125,15 @@ def run_all(engine: LazyEngine, models: dict[int, str], tasks: list[BenchmarkTas
             progress.update(bar, description=f"step {step}")
             tokens, seconds = _evaluate(engine.at(models[step]), step, missing[step], on_progress, in_background)
             if not screen.is_terminal:
-                said = f"step {step}: {requests[step]} responses, {tokens} tokens in {seconds:.1f} s"
-                screen.print(f"{said} ({tokens / seconds:,.0f} tokens/s)", soft_wrap=True, highlight=False)
+                text = f"step {step}: {requests[step]} responses, {tokens} tokens in {seconds:.1f} s "
+                screen.print(f"{text}({tokens / seconds:,.0f} tokens/s)", soft_wrap=True, highlight=False)
 
 
 @contextmanager
 def _background() -> Iterator[Callable[..., None]]:
-    """A function that runs others in a second thread, in order, while the engine generates the next answers.
+    """Yields a function that runs others in a second thread, in order, while the engine generates the next answers.
 
-    After the first failure it runs nothing more. The failure is raised at the next call, or at the end.
+    After a failure it runs nothing more. The failure is raised by the next call, or at the end.
     """
 
     def after(previous: Future, work: Callable[..., None], arguments: tuple) -> None:
@@ -169,62 +165,60 @@ def _evaluate(
     tokens: Counter[BenchmarkTask] = Counter()
     missing: list[Request] = []
     for task in tasks:
-        have = task.store.answered(step)
-        lacking = [(task, e, i) for e in task.examples for i in range(task.protocol.k) if (e["id"], i) not in have]
+        stored = task.store.answered(step)
+        lacking = [(task, e, i) for e in task.examples for i in range(task.protocol.k) if (e["id"], i) not in stored]
         on_progress(task.requests - len(lacking), 0)
         missing += lacking
-    together = engine.batch or CHUNK
-    for answer, size, generates in ((_generate, together, True), (_score_choices, CHUNK // 4, False)):
+    for answer, size, generates in ((_generate, engine.batch or CHUNK, True), (_score_choices, CHUNK // 4, False)):
         requests = [request for request in missing if request[0].generates == generates]
         for start in range(0, len(requests), size):
             chunk = requests[start : start + size]
             rows: dict[BenchmarkTask, list[dict]] = defaultdict(list)
             for (task, example, sample), columns in zip(chunk, answer(engine, chunk, on_progress), strict=True):
                 tokens[task] += columns["response_tokens"]
-                rows[task].append(_question_columns(task, step, example, sample) | columns)
+                rows[task].append({
+                    "step": step, "benchmark": task.protocol.name, "id": example["id"], "subject": example["subject"],
+                    "uid": example["id"], "sample": sample, "rank": 0, "prompt": task.prompt(example),
+                    "gold": example["answer"], **columns,
+                })  # fmt: skip
             for task, new in rows.items():
-                in_background(_grade_and_store, task, step, new, task.store.keep(step, new))
+                in_background(_grade_and_store, task, new, task.store.keep(step, new))
     seconds = time.perf_counter() - started
     for task in tasks:
+        capped = sum(room < (task.protocol.max_tokens or 0) for room in task.room.values())
         how = {"engine": engine.name, "dtype": engine.dtype, "versions": engine.versions, "tokens": tokens[task],
                "answers_of_step": len(missing), "seconds_of_step": round(seconds, 3),
-               "tokens_per_s": round(tokens.total() / seconds, 1), "capped_by_context": task.capped()}  # fmt: skip
-        task.store.note_step(step, how)
+               "tokens_per_s": round(tokens.total() / seconds, 1), "capped_by_context": capped}  # fmt: skip
+        task.store.note(steps=task.store.record["steps"] | {str(step): how})
         in_background(task.store.finish, step, [example["id"] for example in task.examples])
     return tokens.total(), seconds
 
 
 def _grade_stored(task: BenchmarkTask, step: int, screen: Console) -> None:
-    """Grade the answers that an interrupted evaluation stored without a verdict; no engine is needed."""
-    for path in task.store.ungraded(step):
+    """Grade the answers that an interrupted evaluation stored without a grade. Needs no engine."""
+    for path in task.store.chunks(step, "ungraded"):
         rows = samples.rows(path)
         screen.print(f"{task.protocol.name}, step {step}: grading {len(rows)} stored answers", highlight=False)
-        _grade_and_store(task, step, rows, path)
+        _grade_and_store(task, rows, path)
     if not task.store.complete(step) and len(task.store.answered(step)) == task.requests:
         task.store.finish(step, [example["id"] for example in task.examples])
 
 
 def regrade(task: BenchmarkTask, screen: Console) -> None:
-    """Grade the stored answers of every step again, with the present grader and golds: one curve has one grader."""
+    """Grade the stored answers of every step again, so that all steps have the same grader and golds."""
     golds = {example["id"]: example["answer"] for example in task.examples}
-    for step in task.store.steps():
-        rows = [row | {"gold": golds.get(row["id"], row["gold"])} for row in samples.rows(task.store.path(step))]
-        before = sum(row["score"] for row in rows)
+    for step, path in task.store.complete_files().items():
+        rows = [row | {"gold": golds.get(row["id"], row["gold"])} for row in samples.rows(path)]
         graded = _graded(task, rows)
-        samples.write(task.store.path(step), {name: [row[name] for row in graded] for name in samples.SCHEMA})
-        after = sum(row["score"] for row in graded)
-        screen.print(f"{task.protocol.name}, step {step}: {len(rows)} answers graded again, "
-                     f"score {before:g} -> {after:g}", highlight=False, soft_wrap=True)  # fmt: skip
+        samples.write(path, {name: [row[name] for row in graded] for name in samples.SCHEMA})
+        before, after = (sum(row["score"] for row in side) for side in (rows, graded))
+        text = f"{task.protocol.name}, step {step}: {len(rows)} answers graded again, score {before:g} -> {after:g}"
+        screen.print(text, highlight=False, soft_wrap=True)
     task.store.note(protocol=task.store.requested)
 
 
-def row_seed(seed: int, benchmark: str, id: str, sample: int) -> int:
-    """A seed that depends on the sample alone, so that a resumed evaluation draws the same answers."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{benchmark}/{id}/{sample}".encode(), digest_size=6).digest(), "big")
-
-
 def _generate(engine: Engine, requests: list[Request], on_progress: OnProgress) -> list[dict[str, Any]]:
-    """The response columns of each request, which are not graded yet."""
+    """The columns of each request that do not need its grade."""
     from rlvr.verl_torch import stop_texts
     from rlvr.verl_torch.generation import Sampling
 
@@ -232,9 +226,11 @@ def _generate(engine: Engine, requests: list[Request], on_progress: OnProgress) 
     ids_of = {task: stop_texts.token_ids(engine.tokenizer, texts) for task, texts in texts_of.items()}
     sampling = []
     for task, example, sample in requests:
-        row = task.protocol
-        seed = row_seed(task.store.requested["seed"], row.name, example["id"], sample) if row.temperature else None
-        sampling.append(Sampling(task.room[example["id"]], row.temperature, row.top_p, row.top_k, seed, ids_of[task]))
+        p, id = task.protocol, example["id"]
+        # The seed depends on the sample alone, so that a resumed evaluation draws the same answers.
+        key = f"{task.store.requested['seed']}/{p.name}/{id}/{sample}".encode()
+        seed = int.from_bytes(hashlib.blake2b(key, digest_size=6).digest(), "big") if p.temperature else None
+        sampling.append(Sampling(task.room[id], p.temperature, p.top_p, p.top_k, seed, ids_of[task]))
     answers = engine.generate([task.tokens[example["id"]] for task, example, _ in requests], sampling, on_progress)
     texts = engine.tokenizer.batch_decode([answer.token_ids for answer in answers], skip_special_tokens=True)
     columns = []
@@ -246,7 +242,7 @@ def _generate(engine: Engine, requests: list[Request], on_progress: OnProgress) 
 
 
 def _score_choices(engine: Engine, requests: list[Request], on_progress: OnProgress) -> list[dict[str, Any]]:
-    """The columns of each request: its likeliest choice, graded."""
+    """The columns of each request: its most likely choice, graded."""
     prompts, continuations = [], []
     for task, example, _ in requests:
         prompts += [task.tokens[example["id"]]] * len(example["choices"])
@@ -261,20 +257,13 @@ def _score_choices(engine: Engine, requests: list[Request], on_progress: OnProgr
     return rows
 
 
-def _question_columns(task: BenchmarkTask, step: int, example: dict, sample: int) -> dict[str, Any]:
-    return {
-        "step": step, "benchmark": task.protocol.name, "id": example["id"], "subject": example["subject"],
-        "uid": example["id"], "sample": sample, "rank": 0, "prompt": task.prompt(example), "gold": example["answer"],
-    }  # fmt: skip
-
-
-def _grade_and_store(task: BenchmarkTask, step: int, rows: list[dict[str, Any]], kept: Path) -> None:
-    """Grade rows that are stored in the file `kept`, and store them with their verdicts instead."""
-    task.store.add(step, _graded(task, rows), kept)
+def _grade_and_store(task: BenchmarkTask, rows: list[dict[str, Any]], kept: Path) -> None:
+    """Grade the rows of the file `kept`, and replace the file by the graded rows."""
+    task.store.add(_graded(task, rows), kept)
 
 
 def _graded(task: BenchmarkTask, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with their verdicts; scored choices have theirs already."""
+    """The rows with their grades; scored choices have theirs already."""
     if not task.generates:
         return rows
     graded = grade(task.protocol.grader, [row["response"] for row in rows], [row["gold"] for row in rows])

@@ -1,14 +1,14 @@
-"""What the untrained model reaches by prompting alone, and what training adds (paper C.2.3(c), Table 16).
+"""The accuracy of the untrained model under other prompts, and what training adds (paper C.2.3(c), Table 16).
 
     python -m rlvr.evaluate run=<folder> baselines=true [examples=qwen_official_4.jsonl]
 
     paper                  the run's own template: its evaluation at step 0
     none                   the question alone
-    in_context_pi1         pi1 before the question, with a right answer of the model's own
+    in_context_pi1         pi1 before the question, with a right answer that the model itself generated
     in_context_<file>      the worked examples of a file (the paper's are Qwen's four for MATH, which are not shipped)
 
-Demonstrations stand before the question in the same user turn. Answers: <run>/baselines/<name>/eval/. The best baseline is
-chosen on `validation` if that is evaluated, else on the test sets themselves, which flatters it.
+Demonstrations come before the question in the same user turn. Answers: <run>/baselines/<name>/eval/. The best baseline is
+chosen on `validation` if that is evaluated, else on the test sets themselves, which makes its accuracy too high.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from rlvr.evaluate.graded_rows import grade
 from rlvr.runs.folder import RunFolder
 from rlvr.runs.plain_files import read_json, write_json
 
-TRIES = 64  # samples of pi1 among which the demonstration is looked for
+TRIES = 64  # sampled answers to pi1; the first right one is the demonstration
 TRY_TEMPERATURE = 0.6
 
 
@@ -44,10 +44,10 @@ def evaluate(
     examples: Path | None,
     data_root: str | None,
     screen: Console,
-) -> int:
-    """Evaluate every baseline; print their table and what the trained model's gain consists of. Returns the exit code.
+) -> None:
+    """Evaluate every baseline; print their table and the parts of the trained model's gain.
 
-    `tasks_of(models)` gives their benchmarks (rlvr.evaluate.evaluated_models).
+    `tasks_of(models)` returns benchmarks and notes (rlvr.evaluate.evaluated_models).
     """
     if not models.config:
         raise ConfigError("baselines=true: needs run=<run folder>: pi1 is the first example of a run's pool")
@@ -55,34 +55,25 @@ def evaluate(
     if demonstration := _pi1(engine, models, data_root, screen):
         shots["in_context_pi1"] = demonstration
     if examples:
-        shots[f"in_context_{examples.stem}"] = _given(examples)
+        shots[f"in_context_{examples.stem}"] = _of_file(examples)
     accuracies: dict[str, dict[str, dict]] = {}
-    before: dict[str, dict[str, Any]] = {}
-    for name, shown in shots.items():
+    before: dict[str, dict[str, Any]] = {}  # the columns of the paper's prompt, which is the first
+    for name, demonstrations in shots.items():
         folder = models.folder if name == "paper" else RunFolder(models.folder.baseline_path(name))
         template = "none" if name == "none" else models.template
-        base = replace(models, folder=folder, models={0: models.models[0]}, template=template, shots=shown)
+        base = replace(models, folder=folder, models={0: models.models[0]}, template=template, shots=demonstrations)
         tasks, _ = tasks_of(base)
         screen.print(f"baseline {name}")
         with evaluation_lock(folder):
             run_all(engine, base.models, tasks, screen)
         columns = {task.protocol.name: metrics.read_columns(task.store.path(0)) for task in tasks}
-        accuracies[name] = {benchmark: metrics.summarise(of_it)[0] for benchmark, of_it in columns.items()}
-        before = before or columns  # the first is the paper's prompt
+        accuracies[name] = {benchmark: metrics.summarise(samples)[0] for benchmark, samples in columns.items()}
+        before = before or columns
     rows = [[name, *map(metrics.percent, of_benchmark.values())] for name, of_benchmark in accuracies.items()]
     screen.print(summary.grid(["base model", *before], rows))
-    flattered = "" if "validation" in before else " (chosen on the test sets: it flatters the baseline)"
-    screen.print(f"best baseline: {best(accuracies)}{flattered}")
-    _print_split(models, before, screen)
-    return 0
-
-
-def best(accuracies: dict[str, dict[str, dict]]) -> str:
-    """The baseline that accuracy chooses (`checkpoints.selection`); the earlier one at a tie."""
-    return max(accuracies, key=lambda name: selection({k: row["value"] for k, row in accuracies[name].items()}))
-
-
-def _print_split(models: EvaluatedModels, before: dict[str, Any], screen: Console) -> None:
+    best = max(accuracies, key=lambda name: selection({k: row["value"] for k, row in accuracies[name].items()}))
+    warning = "" if "validation" in before else " (chosen on the test sets: its accuracy is too high)"
+    screen.print(f"best baseline: {best}{warning}")
     last = max(models.models)
     for name, columns in before.items() if last else ():
         path = models.folder.eval_path(name, last)
@@ -94,21 +85,22 @@ def _print_split(models: EvaluatedModels, before: dict[str, Any], screen: Consol
         screen.print(f"{name}, step 0 to {last}: {text}", soft_wrap=True, highlight=False)
 
 
-def shot(question: str, answer: str) -> str:
+def _demonstration(question: str, answer: str) -> str:
     return f"{question}\n{answer}\n\n"
 
 
-def _given(path: Path) -> str:
+def _of_file(path: Path) -> str:
+    """The worked examples of a file. ConfigError for an example without a question or an answer."""
     where = f"examples={path}"
-    rows = read_rows(path, where)
-    named = [(row, f"{where}, example {i}") for i, row in enumerate(rows, start=1)]
-    for one in named:
-        checked(*one)
-    return "".join(shot(*texts(*one)) for one in named)
+    demonstrations = []
+    for i, row in enumerate(read_rows(path, where), start=1):
+        checked(row, f"{where}, example {i}")
+        demonstrations.append(_demonstration(*texts(row, f"{where}, example {i}")))
+    return "".join(demonstrations)
 
 
 def _pi1(lazy: LazyEngine, models: EvaluatedModels, data_root: str | None, screen: Console) -> str | None:
-    """pi1 with the first right one of the base model's own answers; stored, so that it is drawn once."""
+    """pi1 with the base model's first right answer to it; None if it has none. Stored, so that it is sampled only once."""
     path = models.folder.baseline_path("pi1.json")
     if path.exists():
         return str(read_json(path)["shot"])
@@ -128,8 +120,7 @@ def _pi1(lazy: LazyEngine, models: EvaluatedModels, data_root: str | None, scree
     if not right:
         screen.print(f"in_context_pi1 is left out: none of {TRIES} answers of the base model to pi1 is right")
         return None
-    demonstration = shot(pi1["prompt"], right[0])
-    kept = {"shot": demonstration, "right": len(right), "of": TRIES, "temperature": TRY_TEMPERATURE}
+    demonstration = _demonstration(pi1["prompt"], right[0])
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, kept)
+    write_json(path, {"shot": demonstration, "right": len(right), "of": TRIES, "temperature": TRY_TEMPERATURE})
     return demonstration

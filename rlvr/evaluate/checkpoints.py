@@ -1,11 +1,12 @@
-"""The base model and the kept checkpoints of a run, each checked before an engine starts. Loads no torch."""
+"""The base model and the kept checkpoints of a run, checked before an engine starts. Does not load torch."""
 
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Mapping
 from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
 
 from rlvr.cli import ConfigError
 from rlvr.data import gguf
@@ -15,7 +16,7 @@ from rlvr.runs.metrics_file import metrics_lines
 
 
 def fault(path: Path) -> str | None:
-    """Why this model folder cannot be loaded (missing, or half-written), None if it is whole."""
+    """Why a model folder cannot be loaded (missing or half-written); None if it can."""
     if not path.is_dir():
         return "no such folder"
     try:
@@ -33,27 +34,19 @@ def fault(path: Path) -> str | None:
             return "model.safetensors.index.json is cut off"
     if not files:
         return "has no *.safetensors"
-    return next((f"{file.name} {problem}" for file in sorted(files) if (problem := _tensor_file_fault(file))), None)
-
-
-def _tensor_file_fault(file: Path) -> str | None:
-    """A safetensors file says in its header how long it is: 8 bytes of header length, the header, then the tensors."""
-    if not file.exists():
-        return "is missing"
-    size = file.stat().st_size
-    try:
-        with open(file, "rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length) if length < size else b"")
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    except (ValueError, struct.error):
-        return "is cut off"
-    expected = 8 + length + max(ends, default=0)
-    return None if size == expected else f"holds {size} of {expected} bytes"
+    for file in sorted(files):
+        try:
+            with safe_open(file, "np"):  # compares the length of the file with its header
+                pass
+        except FileNotFoundError:
+            return f"{file.name} is missing"
+        except (SafetensorError, OSError):
+            return f"{file.name} is cut off"
+    return None
 
 
 def base_path(folder: RunFolder, given: str | None) -> str:
-    """Where the untrained model of a run is: as given, or as its config says."""
+    """The untrained model of a run: `given`, or the path in the run's config. ConfigError if it cannot be loaded."""
     path = given or in_this_copy(str(folder.config()["actor_rollout_ref"]["model"]["path"]))
     if gguf.is_gguf(path):
         return gguf.local_folder(path)
@@ -63,18 +56,20 @@ def base_path(folder: RunFolder, given: str | None) -> str:
 
 
 def choose(folder: RunFolder, steps: str) -> tuple[list[int], dict[int, str]]:
-    """Kept steps to evaluate, rising, and those left out with the reason.
+    """Kept steps to evaluate, in order, and damaged ones that are left out, with the reason.
 
-    `steps` is all, last, best, or numbers (`20,40`); 0 is the base model. What is asked for by number or is the last must be whole.
+    `steps` is all, last, best, or numbers (`20,40`); 0 is the base model. ConfigError if a step given by number, or the last
+    one, is missing or damaged.
     """
     kept = folder.checkpoint_steps()
     faults = {step: problem for step in kept if (problem := fault(folder.weights_path(step)))}
+    whole = [step for step in kept if step not in faults]
     if steps == "all":
-        return [step for step in kept if step not in faults], faults
+        return whole, faults
     if steps == "last":
         wanted = kept[-1:]
     elif steps == "best":
-        wanted = [_best(folder, [step for step in kept if step not in faults])]
+        wanted = [_best(folder, whole)]
     else:
         numbers = steps.strip("[]").split(",")
         if not all(number.strip().isdigit() for number in numbers):
@@ -89,21 +84,20 @@ def choose(folder: RunFolder, steps: str) -> tuple[list[int], dict[int, str]]:
 
 
 def selection(accuracies: Mapping[str, float]) -> float:
-    """What a model is chosen by: its accuracy on `validation`, else the average over its benchmarks.
+    """The number by which a model is chosen: its accuracy on `validation`, else the mean over its benchmarks.
 
-    The paper's choice (B.5) is the best average on the test sets themselves, which flatters; a validation set does not.
+    The paper chooses by the mean over the test sets themselves (B.5), so the accuracy of the chosen model is too high.
     """
     return accuracies.get("validation", sum(accuracies.values()) / len(accuracies))
 
 
 def _best(folder: RunFolder, kept: list[int]) -> int:
-    """The kept step that training's own evaluations choose; the earlier one at a tie."""
+    """The kept step with the best evaluation during training; of a tie the earlier."""
     scores: dict[int, float] = {}
     for line in metrics_lines(folder.metrics_path):
         accuracies = {k.split("/")[1]: v for k, v in line.items() if k.startswith("eval/") and k.endswith("/accuracy")}
         if accuracies and line["step"] in kept:
             scores[line["step"]] = selection(accuracies)
     if not scores:
-        none = f"training evaluated none of the kept steps of {folder.path}"
-        raise ConfigError(f"steps=best: {none}; name them: steps=[...]")
+        raise ConfigError(f"steps=best: training evaluated no kept step of {folder.path}; give numbers, steps=[...]")
     return max(scores, key=lambda step: (scores[step], -step))

@@ -19,7 +19,7 @@ from rlvr.runs.folder import RunFolder
 
 @dataclass
 class EvaluatedModels:
-    """Models to evaluate, by step (0: untrained), and the folder for the results; `config` is the run's, {} for one model."""
+    """Models to evaluate, by step (0: untrained), and the folder of the results. `config`: the run's, {} without a run."""
 
     folder: RunFolder
     models: dict[int, str]
@@ -30,7 +30,7 @@ class EvaluatedModels:
 
 
 def of_model(model: str, out: Path, template: str | None) -> EvaluatedModels:
-    """One model, by folder, GGUF file or Hugging Face id. ConfigError for one that cannot be loaded."""
+    """One model: a folder, GGUF file or Hugging Face id. ConfigError for a folder that cannot be loaded."""
     model = gguf.local_folder(model)
     path = Path(model).expanduser()
     if path.is_dir() and (problem := checkpoints.fault(path)):
@@ -39,13 +39,13 @@ def of_model(model: str, out: Path, template: str | None) -> EvaluatedModels:
 
 
 def of_run(run: Path, steps: str, base: str | None, template: str | None) -> EvaluatedModels:
-    """The base model and the checkpoints of a run that `steps` names, each checked; damaged ones are left out."""
+    """The base model and the checkpoints of a run that `steps` names. Damaged ones are left out."""
     folder = RunFolder(run)
     if folder.state == "new":
         raise ConfigError(f"run={run}: no config.yaml there; give the folder of a run")
     config = folder.config()
     kept, left_out = checkpoints.choose(folder, steps)
-    models = {0: checkpoints.base_path(folder, base), **{step: str(folder.weights_path(step)) for step in kept}}
+    models = {0: checkpoints.base_path(folder, base)} | {step: str(folder.weights_path(step)) for step in kept}
     return EvaluatedModels(folder, models, config, template or config["base_model"]["template"], left_out)
 
 
@@ -59,7 +59,7 @@ def tasks_of(
 ) -> tuple[list[BenchmarkTask], list[str]]:
     """The benchmarks to evaluate, and notes for the user about their data.
 
-    Default: what the run's scale evaluates and what stands for the paper's columns; for one model, the paper's six.
+    Default: the benchmarks of the run's scale and those that stand for the paper's columns; without a run, the paper's six.
     """
     config = models.config
     chosen = [*benchmarks, *changes]

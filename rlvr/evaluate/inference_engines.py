@@ -1,16 +1,17 @@
 """Two engines with the same methods: `torch` (ours) and `vllm` (its offline `LLM`), each on a CPU or a GPU.
 
-    name, versions, dtype, tokenizer, context   of what runs; context is the tokens of prompt and response together
+    name, versions, dtype, tokenizer, context   context: the most tokens of prompt and response together
+    batch                                       answers that are decoded together; None: no fixed number
     load(path)                                  replace the weights by those of another model of the same shape
     generate(prompts, sampling, on_progress)    one response to each prompt, in order: token ids, the end token kept
     loglikelihood(prompts, continuations)       log-probability (nats) of each continuation after its prompt
 
 One engine serves every checkpoint of a run: `load` copies the next weights into the running model. On a CPU each core
-decodes batches of its own over the same weights, which two cores do twice as fast as one operation shared by both; a
-large model's cores share one batch.
+decodes batches of its own with the same weights; on two cores this is twice as fast as sharing each operation. The cores
+share one batch if the model is large.
 
-Departure from the authors: every model is read in one dtype (float32 on a CPU, bfloat16 on a GPU). Theirs reads the base
-model in bfloat16 and its own float32 checkpoints in float16, which alone moves MATH500 by 3.6 points (paper B.6, Table 7).
+Departure from the authors: all models have the same dtype (float32 on a CPU, bfloat16 on a GPU). The authors read the base
+model in bfloat16 and their float32 checkpoints in float16, which alone moves MATH500 by 3.6 points (paper B.6, Table 7).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,22 +27,22 @@ from typing import Any
 
 import torch
 
-from rlvr.cli import ConfigError, hide_transformers_bars
+from rlvr.cli import ConfigError, hide_transformers_bars, usable_cores
 from rlvr.verl_torch.generation import Completion, Generator, Sampling, end_tokens, rows_in_memory
 
 ENGINES = ("torch", "vllm")
-OnProgress = Callable[[int, int], None]  # called with how many more responses and tokens there are
-# Answers decoded at once. On a core the tiny model makes 7,000 tokens/s with 256 and 10,000 with 1,024: what a step costs
-# whatever its size is then small. Of a large model that is little, and progress is shown after every batch.
+OnProgress = Callable[[int, int], None]  # called with the numbers of new responses and tokens
+# Answers decoded at once. On one core the tiny model generates 7,000 tokens/s with 256 and 10,000 with 1,024, because a step
+# has a fixed cost. For a large model that cost is small, and a smaller batch shows progress more often.
 MOST_ROWS, MOST_ROWS_OF_LARGE, LARGE_PARAMETERS = 1024, 256, 2e7
-MEMORY_SHARE = 0.25  # of what is free, for the keys and values of the running batches
+MEMORY_SHARE = 0.25  # of the free memory, for the keys and values of the running batches
 SCORE_ROWS = 64  # sequences in one forward pass of `loglikelihood`
 
 
 def start(
     engine: str, path: str, device: str | None = None, dtype: str | None = None, rows: int | None = None, seed: int = 0
 ) -> Engine:
-    """An engine with the model at `path` (folder or Hugging Face id) loaded. ConfigError with the remedy when it cannot be.
+    """An engine with the model at `path` (folder or Hugging Face id). ConfigError if it cannot be loaded.
 
     rows: answers that the torch engine decodes at once on each core; None: as many as fit into memory, MOST_ROWS at most.
     """
@@ -60,25 +61,24 @@ def start(
 
 
 def context_of(config: Any) -> int:
-    """Tokens of prompt and response together that a model was made for."""
+    """The most tokens of prompt and response together."""
     return int(config.max_position_embeddings)
 
 
 def _from_pretrained(kind: str, path: str, **options: Any) -> Any:
-    """What transformers' class `kind` reads at a path; ConfigError with the remedy when it cannot."""
+    """Load with transformers' class `kind`. ConfigError if that fails."""
     import transformers
 
     hide_transformers_bars()
     try:
         return getattr(transformers, kind).from_pretrained(path, **options)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        remedy = "give a folder, or a Hugging Face id and a network"
-        raise ConfigError(f"model={path}: cannot be loaded ({reason}): {remedy}") from None
+        reason = f"model={path}: cannot be loaded ({str(error).splitlines()[0]})"
+        raise ConfigError(f"{reason}: give a folder, or a Hugging Face id and a network") from None
 
 
 def named_weights(path: str) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of a model's safetensors files: a folder's own, or those of a Hugging Face id (downloaded once)."""
+    """Name and tensor of all weights in the safetensors files of a folder or of a Hugging Face id (downloaded once)."""
     from safetensors import safe_open
 
     folder = Path(path)
@@ -93,13 +93,9 @@ def named_weights(path: str) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 class TorchEngine:
-    """`rlvr.verl_torch.generation` in as many threads as there are cores (one on a GPU).
-
-    ConfigError for weights that do not fit.
-    """
+    """`rlvr.verl_torch.generation` in as many threads as there are cores (one on a GPU)."""
 
     name = "torch"
-    batch: int | None  # answers of a large model that are decoded together
 
     def __init__(self, path: str, device: str, dtype: str, rows: int | None):
         import transformers
@@ -111,36 +107,35 @@ class TorchEngine:
         self.context = context_of(self.model.config)
         self.versions = {"torch": torch.__version__, "transformers": transformers.__version__}
         self.eos = end_tokens(self.model, lambda: self.tokenizer)
-        # A large model's cores share a batch: each batch reads all weights for every token, and they fit into no cache.
+        # Each batch reads all weights for every token. Those of a large model fit into no cache: the cores share one batch.
         self.large = self.model.num_parameters() >= LARGE_PARAMETERS
-        self.batch = MOST_ROWS_OF_LARGE if self.large else None
+        self.batch: int | None = MOST_ROWS_OF_LARGE if self.large else None
         workers = _cores() if device == "cpu" and not self.large else 1
         self.generators = [Generator(self.model, self.eos, rows or MOST_ROWS) for _ in range(workers)]
 
     def load(self, path: str) -> None:
+        """ConfigError for weights of another shape, and for missing ones."""
         parameters = self.model.state_dict(keep_vars=False)
-        given = set()
+        loaded = set()
         for name, value in named_weights(path):
             if name not in parameters or parameters[name].shape != value.shape:
                 shape = tuple(parameters[name].shape) if name in parameters else "no such parameter"
-                raise ConfigError(f"{path}: {name} {tuple(value.shape)} does not fit the model that runs ({shape})")
+                raise ConfigError(f"{path}: {name} {tuple(value.shape)} does not fit the running model ({shape})")
             parameters[name].copy_(value)
-            given.add(name)
-        written = {parameters[name].data_ptr() for name in given}  # also those tied to one that the file holds
+            loaded.add(name)
+        written = {parameters[name].data_ptr() for name in loaded}  # a tied parameter shares its memory
         if missing := sorted(name for name in parameters if parameters[name].data_ptr() not in written):
-            raise ConfigError(f"{path}: has no weights for {missing[0]}: the checkpoint is not whole")
+            raise ConfigError(f"{path}: has no weights for {missing[0]}: the checkpoint is incomplete")
 
     def generate(self, prompts: list[list[int]], sampling: list[Sampling], on_progress: OnProgress) -> list[Completion]:
-        # Equal requests (greedy copies, a repeated seed) have equal answers and are asked once.
-        asked: dict[tuple, list[int]] = {}
+        # Equal requests (greedy, or with the same seed) have equal answers and are generated once.
+        equal: dict[tuple, list[int]] = {}
         for i, (prompt, how) in enumerate(zip(prompts, sampling, strict=True)):
             fixed = how.seed is not None or not how.temperature
-            asked.setdefault((tuple(prompt), how) if fixed else (i,), []).append(i)
-        groups = sorted(
-            asked.values(), key=lambda group: (sampling[group[0]].max_tokens, len(prompts[group[0]]), prompts[group[0]])
-        )
-        # The longest come first, so that no core is left with them at the end; the batches that the cores decode side by side
-        # are dealt from neighbours, so that all take as long.
+            equal.setdefault((tuple(prompt), how) if fixed else (i,), []).append(i)
+        groups = sorted(equal.values(), key=lambda g: (sampling[g[0]].max_tokens, len(prompts[g[0]]), prompts[g[0]]))
+        # The longest come first, so that no core has to finish them alone at the end. Batches that run at the same time take
+        # turns through the sorted groups, so that they take equally long.
         workers = len(self.generators)
         longest = max((len(p) + s.max_tokens for p, s in zip(prompts, sampling, strict=True)), default=1)
         rows = self.rows or self._rows(longest)
@@ -157,12 +152,11 @@ class TorchEngine:
         def work(batch: list[list[int]]) -> None:
             if self.device == "cpu" and workers > 1:
                 torch.set_num_threads(1)
-            firsts = [group[0] for group in batch]
+            requests = [prompts[group[0]] for group in batch], [sampling[group[0]] for group in batch]
             generator = idle.get()
             try:
                 with torch.device(self.device):
-                    ours, how = [prompts[i] for i in firsts], [sampling[i] for i in firsts]
-                    answers = generator.generate(ours, how, stop.is_set)
+                    answers = generator.generate(*requests, stop.is_set)
             finally:
                 idle.put(generator)
             for group, answer in zip(batch, answers, strict=True):
@@ -178,7 +172,7 @@ class TorchEngine:
         return results
 
     def _rows(self, tokens: int) -> int:
-        """Answers that each core decodes at once, when the longest may have so many tokens, its prompt's included."""
+        """Answers that each core decodes at once. tokens: of the longest answer with its prompt."""
         import psutil
 
         cuda = self.device == "cuda"
@@ -195,7 +189,7 @@ class TorchEngine:
             rows = order[start_at : start_at + SCORE_ROWS]
             whole = [prompts[i] + continuations[i] for i in rows]
             width = max(map(len, whole))
-            # Padding on the right: under causal attention no token sees it.
+            # Padding on the right: with causal attention no other token sees it.
             ids = torch.tensor([ids + ids[:1] * (width - len(ids)) for ids in whole], device=self.device)
             logits = self.model(input_ids=ids, use_cache=False).logits
             for row, i in enumerate(rows):
@@ -207,14 +201,12 @@ class TorchEngine:
 
 
 def _cores() -> int:
-    """Cores this process may use, or as many as OMP_NUM_THREADS says."""
-    if "OMP_NUM_THREADS" in os.environ:
-        return torch.get_num_threads()
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else torch.get_num_threads()
+    """OMP_NUM_THREADS if it is set, else the cores that this process may use."""
+    return torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else usable_cores()
 
 
 class VllmEngine:
-    """vLLM's offline engine. The weights of a further checkpoint go through its own loader, in its worker process."""
+    """vLLM's offline engine. Its own loader, in its worker process, loads the weights of a further checkpoint."""
 
     name = "vllm"
     batch: int | None = None
@@ -227,22 +219,15 @@ class VllmEngine:
         self.tokenizer = _from_pretrained("AutoTokenizer", path)
         self.dtype, self.context = dtype, context_of(_from_pretrained("AutoConfig", path))
         self.versions = {"vllm": vllm.__version__, "torch": torch.__version__}
-        # On a CPU compiling takes minutes, and the memory is not vLLM's alone as a GPU's is.
-        on_cpu = {} if torch.cuda.is_available() else {"enforce_eager": True, "gpu_memory_utilization": 0.3}
+        how: dict[str, Any] = {"model": path, "dtype": dtype, "seed": seed, "max_model_len": self.context}
+        how["worker_extension_cls"] = "rlvr.evaluate.vllm_worker.LoadWeights"
+        if not torch.cuda.is_available():  # on a CPU compiling takes minutes, and other programs use the same memory
+            how |= {"enforce_eager": True, "gpu_memory_utilization": 0.3}
         try:
-            self.llm = vllm.LLM(
-                model=path,
-                dtype=dtype,
-                seed=seed,
-                max_model_len=self.context,
-                worker_extension_cls="rlvr.evaluate.vllm_worker.LoadWeights",
-                **on_cpu,
-            )
+            self.llm = vllm.LLM(**how)
         except (RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ConfigError(
-                f"engine=vllm: vLLM did not start ({reason}); its messages above say why. engine=torch runs without it"
-            ) from None
+            reason = f"engine=vllm: vLLM did not start ({str(error).splitlines()[0]})"
+            raise ConfigError(f"{reason}; its messages above say why. engine=torch runs without it") from None
 
     def load(self, path: str) -> None:
         self.llm.collective_rpc("load_weights_from", args=(path,))
@@ -252,11 +237,13 @@ class VllmEngine:
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
-        # `LLM.generate` says nothing until all is done: the loop inside it, with a word after every answer.
+        # `LLM.generate` reports no progress. This is the loop inside it, with a report after every answer.
         engine = self.llm.llm_engine
         for i, (prompt, s) in enumerate(zip(prompts, sampling, strict=True)):
-            params = SamplingParams(temperature=s.temperature, top_p=s.top_p, top_k=s.top_k, max_tokens=s.max_tokens,
-                                    seed=s.seed, stop_token_ids=list(s.stop_token_ids), detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)  # fmt: skip
+            params = SamplingParams(
+                temperature=s.temperature, top_p=s.top_p, top_k=s.top_k, max_tokens=s.max_tokens, seed=s.seed,
+                stop_token_ids=list(s.stop_token_ids), detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY,
+            )  # fmt: skip
             engine.add_request(str(i), TokensPrompt(prompt_token_ids=prompt), params)
         results: list[Completion] = [Completion()] * len(prompts)
         while engine.has_unfinished_requests():
@@ -272,12 +259,11 @@ class VllmEngine:
 
         whole = [TokensPrompt(prompt_token_ids=p + c) for p, c in zip(prompts, continuations, strict=True)]
         outputs = self.llm.generate(whole, SamplingParams(max_tokens=1, prompt_logprobs=0), use_tqdm=False)
-        return [_log_prob(o, len(prompt)) for o, prompt in zip(outputs, prompts, strict=True)]
-
-
-def _log_prob(output: Any, begin: int) -> float:
-    ids: Sequence[int] = output.prompt_token_ids
-    return sum(output.prompt_logprobs[i][ids[i]].logprob for i in range(begin, len(ids)))
+        sums = []
+        for output, prompt in zip(outputs, prompts, strict=True):
+            ids = output.prompt_token_ids
+            sums.append(sum(output.prompt_logprobs[i][ids[i]].logprob for i in range(len(prompt), len(ids))))
+        return sums
 
 
 Engine = TorchEngine | VllmEngine

@@ -1,8 +1,8 @@
-"""Rankings of examples: by historical variance (paper §2), by what people compare it with, or by a model's own solve rate.
+"""Rankings of examples: by historical variance (paper §2), by other scores for comparison, or by a model's own solve rate.
 
-Each visit of an example gives one accuracy, the mean outcome of its group. Ties keep the history's order. An example that was
-never visited has no score and comes last. Few visits make a ranking unstable: `rank_low` and `rank_high` are a 95 %
-interval of each rank: of visits resampled with replacement, or of solve rates drawn from their posterior.
+Each visit of an example gives one accuracy, the mean outcome of its group. Ties keep the order of the history. An example that
+was never visited has no score and comes last. With few visits a ranking is uncertain: `rank_low` and `rank_high` are a 95 %
+interval of the rank, from visits resampled with replacement or from solve rates drawn from their posterior.
 """
 
 import json
@@ -17,33 +17,31 @@ from numpy.typing import NDArray
 from rlvr.cli import ConfigError
 from rlvr.data.pools import variance
 from rlvr.runs import samples
-from rlvr.runs.folder import RunFolder
+from rlvr.runs.folder import RunFolder, step_files
 from rlvr.stats import Z95
 
-MARKED = 16
-FIELDS = ("rank", "index", "score", "variance", "mean_accuracy", "visits", "rank_low", "rank_high")
+MARKED = 16  # examples that the plot marks
 
 
 def history_of_run(folder: RunFolder) -> dict[str, list[float]]:
-    """Pool index (as text, in the pool's order) -> accuracy at each visit, in the order of the steps; [] if never visited."""
+    """Pool index (as text, in the order of the pool) -> accuracy at each visit, by step; [] if never visited."""
     import pandas as pd
     import pyarrow.parquet as pq
 
-    files = sorted(folder.rollouts_dir.glob("step*.parquet"))
+    files = step_files(folder.rollouts_dir)
     if not files:
         raise ConfigError(f"run={folder.path}: has no rollouts; give a run of +experiment=full_set")
-    visits = pd.concat(pd.DataFrame(samples.read(file, ["step", "uid", "id", "score"])) for file in files)
-    accuracies = visits.groupby(["step", "uid", "id"], sort=False)["score"].mean().reset_index()
-    accuracies = accuracies.sort_values("step", kind="stable")
     pool = pq.read_table(folder.data_dir / "train.parquet", columns=["extra_info"]).to_pylist()
     history: dict[str, list[float]] = {str(row["extra_info"]["index"]): [] for row in pool}
-    for index, score in zip(accuracies["id"], accuracies["score"], strict=True):
-        history[index].append(float(score))
+    for file in files.values():
+        answers = pd.DataFrame(samples.read(file, ["uid", "id", "score"]))
+        for (_, index), accuracy in answers.groupby(["uid", "id"], sort=False)["score"].mean().items():
+            history[index].append(float(accuracy))
     return history
 
 
 def read_history(path: Path) -> dict[str, list[float]]:
-    """{index: [accuracy at each visit]} of a JSON file. ConfigError when it is something else."""
+    """{index: [accuracy at each visit]} of a JSON file. ConfigError if the file has another form."""
     try:
         history = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -57,26 +55,24 @@ def read_history(path: Path) -> dict[str, list[float]]:
 
 
 def rank(history: dict[str, list[float]], method: str, seed: int = 0, bootstrap: int = 1000) -> list[dict[str, Any]]:
-    """A row of FIELDS for each example, best first; ValueError for an unknown method.
+    """A row for each example, best first; ValueError for an unknown method.
 
-    `rank_low`, `rank_high`: the bootstrap interval, equal to the rank without one. `mean_accuracy`: NaN without a visit.
+    `mean_accuracy`: NaN without a visit. `rank_low`, `rank_high`: the bootstrap interval, or the rank twice.
     """
-    keys = list(history)
-    accuracies = padded([history[key] for key in keys])
+    keys, visits = list(history), list(history.values())
+    accuracies = padded(visits)
     scores = score(accuracies, method, seed)
-    variances = np.array([variance(history[key]) for key in keys])  # exact sums: a rounding error must not break a tie
+    variances = np.array([variance(values) for values in visits])  # exact sums: a rounding error must not break a tie
     if method == "variance":
         scores = np.where(variances < 0, -np.inf, variances)
     order = np.argsort(-scores, kind="stable")
-    places = np.arange(1, len(keys) + 1, dtype=float)
-    low = high = places
+    low = high = np.argsort(order) + 1.0  # each example's rank
     if bootstrap and method != "random":
-        low, high = (bound[order] for bound in rank_intervals(accuracies, method, bootstrap, seed))
-    visits = (~np.isnan(accuracies)).sum(1)
-    means = [float(np.mean(history[key])) if history[key] else math.nan for key in keys]
+        low, high = rank_intervals(accuracies, method, bootstrap, seed)
     return [
-        dict(zip(FIELDS, (place, keys[i], float(scores[i]), float(variances[i]), means[i], int(visits[i]), low[place - 1],
-                          high[place - 1]), strict=True))
+        {"rank": place, "index": keys[i], "score": float(scores[i]), "variance": float(variances[i]),
+         "mean_accuracy": float(np.mean(visits[i])) if visits[i] else math.nan, "visits": len(visits[i]),
+         "rank_low": low[i], "rank_high": high[i]}
         for place, i in enumerate(order, start=1)
     ]  # fmt: skip
 
@@ -91,7 +87,7 @@ def padded(histories: list[list[float]]) -> np.ndarray:
 
 
 def score(accuracies: np.ndarray, method: str, seed: int = 0) -> np.ndarray:
-    """Score ("examples") of accuracies ("examples visits", NaN where not visited); larger is better, -inf never visited."""
+    """Score ("examples") of accuracies ("examples visits", NaN after the last visit). Larger is better; -inf: never visited."""
     visited = ~np.isnan(accuracies)
     filled = np.where(visited, accuracies, 0.0)
     counts = np.maximum(visited.sum(-1), 1)
@@ -121,19 +117,18 @@ def rank_intervals(accuracies: np.ndarray, method: str, resamples: int, seed: in
     from scipy.stats import rankdata
 
     generator = np.random.default_rng(seed)
-    counts = (~np.isnan(accuracies)).sum(1)
     visited = ~np.isnan(accuracies)
     ranks = np.empty((resamples, len(accuracies)), np.float32)
     for i in range(resamples):
-        draw = (generator.random(accuracies.shape) * counts[:, None]).astype(int)
-        again = np.where(visited, np.take_along_axis(accuracies, draw, 1), np.nan)
-        ranks[i] = rankdata(-np.round(score(again, method), 12))
+        draw = (generator.random(accuracies.shape) * visited.sum(1)[:, None]).astype(int)
+        resampled = np.where(visited, np.take_along_axis(accuracies, draw, 1), np.nan)
+        ranks[i] = rankdata(-np.round(score(resampled, method), 12))
     low, high = np.quantile(ranks, [0.025, 0.975], axis=0)
     return low, high
 
 
 def as_text(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as its line in a file shows it; no score, variance or mean for an example that was never visited."""
+    """A row as it is written to a file: without score, variance and mean if the example was never visited."""
     digits = {"score": 6, "variance": 6, "mean_accuracy": 4, "rank_low": 0, "rank_high": 0}
     hidden = () if row["visits"] else ("score", "variance", "mean_accuracy")
     return {
@@ -143,17 +138,16 @@ def as_text(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def plot(rows: list[dict[str, Any]], method: str, out: Path) -> None:
-    """Variance against mean accuracy of every example, the first 16 ranks marked and the first four named."""
+    """Plot variance against mean accuracy of every example; the first 16 ranks are marked and the first four named."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     ax = figure.subplots()
     visited = [(row["mean_accuracy"], row["variance"]) for row in rows if row["visits"]]
-    first, others = visited[:MARKED], visited[MARKED:]
-    first_label = f"ranks 1 to {len(first)} by {method}"
-    for points, colour, size, label in ((others, "#9aa5b1", 9, "pool"), (first, "#d55e00", 26, first_label)):
-        x, y = zip(*points, strict=True) if points else ((), ())
-        ax.scatter(x, y, s=size, c=colour, label=label, linewidths=0)
+    points = np.array(visited, float).reshape(-1, 2)
+    first, others = points[:MARKED], points[MARKED:]
+    ax.scatter(others[:, 0], others[:, 1], s=9, c="#9aa5b1", label="pool", linewidths=0)
+    ax.scatter(first[:, 0], first[:, 1], s=26, c="#d55e00", label=f"ranks 1 to {len(first)} by {method}", linewidths=0)
     for place, point in enumerate(first[:4], start=1):
         ax.annotate(f"$\\pi_{{{place}}}$", point, xytext=(5, 3), textcoords="offset points")
     ax.set(xlabel="mean accuracy over visits", ylabel="variance of accuracy over visits", xlim=(-0.02, 1.02))
@@ -163,10 +157,10 @@ def plot(rows: list[dict[str, Any]], method: str, out: Path) -> None:
 
 
 def solve_rates(right: NDArray, samples: int, draws: int, seed: int) -> tuple[NDArray, NDArray, NDArray]:
-    """Order (best first) of examples by the variance p (1 - p) of one answer's outcome, and low and high of each one's rank.
+    """Order of the examples (best first) by the variance p (1 - p) of one answer's outcome, and low and high of each rank.
 
-    right: "examples", right answers among `samples` of a model that is not trained. The intervals are of ranks under draws of
-    p from its posterior (Jeffreys' prior); `order` keeps the pool's order at ties.
+    right: "examples", the number of right answers among `samples` of the untrained model. The intervals are those of ranks
+    under draws of p from its posterior (Jeffreys' prior). Ties keep the order of the pool.
     """
     from scipy.stats import rankdata
 
@@ -179,16 +173,16 @@ def solve_rates(right: NDArray, samples: int, draws: int, seed: int) -> tuple[ND
 
 
 def samples_to_tell(first: float, other: float) -> int | None:
-    """Samples of each at which two solve rates' variances p (1 - p) differ by 1.96 standard errors; None: more than 10^6.
+    """Samples of each example at which two solve rates' variances p (1 - p) differ by 1.96 standard errors; None: over 10^6.
 
-    The estimate's own variance is that of the delta method, with its second-order term, which is all there is at p = 1/2.
+    The standard error is that of the delta method with its second-order term, which is the only term at p = 1/2.
     """
     gap = abs(first * (1 - first) - other * (1 - other))
-    linear = sum((1 - 2 * p) ** 2 * p * (1 - p) for p in (first, other))
-    square = sum(2 * (p * (1 - p)) ** 2 for p in (first, other))
-    # gap^2 n^2 = z^2 (linear n + square)
     if gap == 0:
         return None
+    linear = sum((1 - 2 * p) ** 2 * p * (1 - p) for p in (first, other))
+    square = sum(2 * (p * (1 - p)) ** 2 for p in (first, other))
     z2 = Z95**2
+    # n solves gap^2 n^2 = z^2 (linear n + square)
     n = (z2 * linear + math.sqrt((z2 * linear) ** 2 + 4 * gap**2 * z2 * square)) / (2 * gap**2)
     return math.ceil(n) if n <= 10**6 else None

@@ -1,6 +1,6 @@
-"""Which text of a response is graded: its last complete box, or the list that its last boxes spell out together.
+"""Which text of a response is graded: its last complete box, or the list that its last boxes form together.
 
-Every function is linear in the length of the text, also when it is hostile (14,000 boxes that never close).
+Every function takes time linear in the length of the text, also for hostile texts (14,000 boxes that never close).
 """
 
 import re
@@ -18,11 +18,11 @@ Span = tuple[int, int, int]
 
 
 class BoxedResponse(NamedTuple):
-    """A response and what is in its boxes, None without a complete one.
+    """A response and the content of its boxes; None without a complete box.
 
-    `last_box` is the content of the last complete `\\boxed{...}` or `\\fbox{...}`, braces matched. `joined_boxes` is the same, with
-    the boxes that only a comma, `and` or `or` separates from it: one list, joined by commas. `\\boxed{2} and \\boxed{6}` is the
-    answer `2,6`; `\\boxed{3}, no: \\boxed{12}` is the answer `12`.
+    `last_box` is the content of the last complete `\\boxed{...}` or `\\fbox{...}`, braces matched. `joined_boxes` also has the
+    boxes before it that are separated only by a comma, `and` or `or`, joined by commas: `\\boxed{2} and \\boxed{6}` is the
+    answer `2,6`, but `\\boxed{3}, no: \\boxed{12}` is the answer `12`.
     """
 
     text: str
@@ -47,7 +47,7 @@ def last_boxed(text: str) -> str | None:
 
 
 def _boxes(text: str) -> list[Span]:
-    """(start of the command, start of the content, end of the content) of the last complete boxes, by start."""
+    """(start of the command, start and end of the content) of the last complete boxes, in order."""
     starts = [found.start() for found in _COMMAND.finditer(text)]
     # The end of a response is nearly always enough; matching all braces of a long response is slow.
     tails = [starts[-MAX_JOINED_BOXES:][0], starts[0]] if starts else []

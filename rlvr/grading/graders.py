@@ -1,4 +1,4 @@
-"""From a response and a label to a verdict: cut out the answer, normalise it, decide plain cases here, and the rest in a worker."""
+"""From a response and a label to a verdict. Plain cases are decided here, the others in a worker."""
 
 import re
 from collections.abc import Sequence
@@ -14,7 +14,9 @@ from rlvr.grading.units import quantity, without_unit
 from rlvr.grading.user_function import Grader, users_grader
 from rlvr.grading.workers import RELATIVE, Verdict, workers
 
-REASONS = ("correct", "wrong", "no_answer", "unparsable", "timeout", "error")
+PARSED = ("correct", "wrong")  # the answer could be read
+UNGRADED = ("timeout", "error")  # the grader failed
+REASONS = (*PARSED, "no_answer", "unparsable", *UNGRADED)
 MAX_ANSWER_CHARS = 2000
 CACHE_SIZE = 65536
 # A rounded number is equal if six decimals and five significant digits agree: 0.333333 is 1/3, 1.5e-19 is not 2e-19.
@@ -23,7 +25,7 @@ _ASSIGNED = re.compile(r"([A-Za-z]) ?= ?(?=[^=]*$)")
 
 
 class Question(NamedTuple):
-    """A pair for a worker to compare. boxed: False if `answer` is a whole response without a box, in which the answer must be found."""
+    """A pair for a worker to compare. boxed: False if `answer` is a response without a box; the worker then finds its answer."""
 
     answer: str
     gold: str
@@ -57,7 +59,7 @@ GRADERS: dict[str, Grader] = {"math_verify": math_verify}
 
 
 def grader_named(name: str) -> Grader:
-    """One of GRADERS, or a user's `file.py:function`. ConfigError where the file has no such function."""
+    """One of GRADERS, or a user's `file.py:function`. ConfigError if the file has no such function."""
     return users_grader(name) if ":" in name else GRADERS[name]
 
 
@@ -71,7 +73,7 @@ def equal_answers(answers: Sequence[str | None]) -> list[int]:
     texts = [(answer or "").strip() for answer in answers]
     waiting = [text for text in dict.fromkeys(texts) if text]
     tried = _ask([_compare(text, "0") for text in waiting])
-    alone = {text for text, (_, reason) in zip(waiting, tried, strict=True) if reason in ("timeout", "error")}
+    alone = {text for text, (_, reason) in zip(waiting, tried, strict=True) if reason in UNGRADED}
     classes = {"": -1}
     while waiting:
         first = waiting[0]
@@ -97,16 +99,12 @@ def _ask(questions: Sequence[Verdict | Question]) -> list[Verdict]:
     if asked := [key for key in keys if key not in known]:
         judged = dict(zip(asked, workers().judge_all(asked), strict=True))
         known |= judged
-        _remember(judged)
+        with _lock:
+            while len(_cache) + len(judged) > CACHE_SIZE and _cache:
+                del _cache[next(iter(_cache))]
+            # A timeout or a failure also depends on the machine, so it is not cached.
+            _cache.update({key: verdict for key, verdict in judged.items() if verdict.reason not in UNGRADED})
     return [known[question] if isinstance(question, Question) else question for question in questions]
-
-
-def _remember(judged: dict[Question, Verdict]) -> None:
-    """Cache verdicts that depend on the answer alone. A timeout or a failure also depends on the machine."""
-    with _lock:
-        while len(_cache) + len(judged) > CACHE_SIZE and _cache:
-            del _cache[next(iter(_cache))]
-        _cache.update({key: verdict for key, verdict in judged.items() if verdict[1] not in ("timeout", "error")})
 
 
 def _question(response: BoxedResponse, gold: str, require_box: bool) -> Verdict | Question:
@@ -155,9 +153,9 @@ def _decide(answer: str, gold: str) -> Verdict | Question:
     x, y = number(a), number(g)
     if x is not None and y is not None:
         return _verdict(x == y or _equal_when_rounded(x, y, a, g))
-    said, meant = word(a), word(g)
-    if said and meant and max(len(said), len(meant)) > 3:
-        return _verdict(said == meant)
+    answer_word, gold_word = word(a), word(g)
+    if answer_word and gold_word and max(len(answer_word), len(gold_word)) > 3:
+        return _verdict(answer_word == gold_word)
     return Question(a, g, True)
 
 
@@ -173,7 +171,7 @@ def _equal_when_rounded(x: Fraction, y: Fraction, a: str, g: str) -> bool:
 
 
 def _equal_in_base(a: str, g: str) -> bool:
-    """Equality of numbers in a base. An answer may omit the label's base, but may not name a base if the label has none (10 excepted)."""
+    """Equality of numbers in a base. An answer may omit the label's base. If the label has none, it may only name base 10."""
     answered, wanted = in_base(a), in_base(g)
     if answered and wanted:
         return answered == wanted
@@ -183,10 +181,10 @@ def _equal_in_base(a: str, g: str) -> bool:
 
 
 def _primes_differ(a: str, g: str) -> bool:
-    """Whether the two have different numbers of primes. Of an equation the last side counts: `2x` is right for `f'(x) = 2x`."""
-    if "=" in a and "=" in g:
-        return primes(a) != primes(g)
-    return primes(a.rpartition("=")[2]) != primes(g.rpartition("=")[2])
+    """Whether the two have different numbers of primes. If one is an equation, its last side counts: `2x` is `f'(x) = 2x`."""
+    if not ("=" in a and "=" in g):
+        a, g = a.rpartition("=")[2], g.rpartition("=")[2]
+    return primes(a) != primes(g)
 
 
 @lru_cache(maxsize=4096)

@@ -1,7 +1,7 @@
-"""A Python program in a process of its own that answers each line of JSON with a line of JSON, and can be stopped for certain.
+"""A Python program in a process of its own that answers each line of JSON with a line of JSON. It can always be killed.
 
-It is no `multiprocessing` child: it imports neither the caller's `__main__` nor torch or Ray, and can be started from any
-thread and inside a Ray actor. Its group gets no Ctrl-C; the caller stops it.
+It is not a `multiprocessing` child: it does not import the caller's `__main__`, torch or Ray. Any thread or Ray actor can
+start it. It does not get Ctrl-C; the caller stops it.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 
 
 class JsonProcess:
-    """`python -m module argument ...`, with more environment variables. `start` it first; one thread at a time may use it."""
+    """`python -m module argument ...`, with more environment variables. Call `start` first; for one thread at a time."""
 
     process: subprocess.Popen
 
@@ -32,7 +32,7 @@ class JsonProcess:
         self.process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True)
 
     def send(self, request: Any, default: Any = None) -> None:
-        """Write a line of JSON. Of a process that has ended, `read` tells."""
+        """Write a line of JSON. If the process has ended, the next `read` returns None."""
         with suppress(OSError):
             self.process.stdin.write(f"{json.dumps(request, default=default)}\n".encode())  # type: ignore[union-attr]
             self.process.stdin.flush()  # type: ignore[union-attr]

@@ -31,34 +31,19 @@ class CheckedLabel(NamedTuple):
     note: str = ""
 
 
-def check_label(label: str) -> CheckedLabel:
-    """The label; rewritten, with a note, if answers could match only another spelling.
-
-    For labels that a user wrote. DataError, one line that begins with the label, if it has two meanings or if its natural
-    spellings do not match it. The caller adds the row.
-    """
-    (checked,) = check_labels([label])
-    if isinstance(checked, DataError):
-        raise checked
-    return checked
-
-
 def check_labels(labels: Sequence[str], shipped: bool = False) -> list[CheckedLabel | DataError]:
-    """`check_label` for many labels in one batch. An error takes the place of its label.
+    """Each label; rewritten, with a note, if answers could match only another spelling.
 
+    In its place a DataError, one line that begins with the label, if it has two meanings or if its natural spellings do not
+    match it. The caller adds the row.
     `shipped`: labels of the project's own pools and benchmarks are not rewritten (`1,3` is a list there).
     """
     read = [CheckedLabel(label) if shipped else _reading(label) for label in labels]
-    asked = [
-        (i, spelling)
-        for i, one in enumerate(read)
-        if isinstance(one, CheckedLabel)
-        for spelling in natural_spellings(one.label)
-    ]
-    golds = [read[i].label for i, _ in asked]  # type: ignore[union-attr]
-    verdicts = grade_many([f"\\boxed{{{spelling}}}" for _, spelling in asked], golds)
-    for (i, spelling), (score, reason) in zip(asked, verdicts, strict=True):
-        if not score and reason not in ("timeout",) and isinstance(read[i], CheckedLabel):
+    checked = [(i, one.label) for i, one in enumerate(read) if isinstance(one, CheckedLabel)]
+    pairs = [(i, spelling, label) for i, label in checked for spelling in natural_spellings(label)]
+    verdicts = grade_many([f"\\boxed{{{spelling}}}" for _, spelling, _ in pairs], [label for *_, label in pairs])
+    for (i, spelling, _), (score, reason) in zip(pairs, verdicts, strict=True):
+        if not score and reason != "timeout" and isinstance(read[i], CheckedLabel):
             read[i] = DataError(
                 f"label {labels[i]!r}: the grader does not find the answer {spelling!r} equal to it ({reason}): "
                 "write a number, a word or whole LaTeX, a unit as \\text{ cm}"
@@ -104,29 +89,27 @@ def _reading(label: str) -> CheckedLabel | DataError:
     """The label as it is read, or what is wrong with it."""
     text = re.sub(r"^\\?\$(.*)\\?\$$", r"\1", as_tex(label).strip())
     braces = re.sub(r"\\[{}]", "", label)
+    shown = f"label {label!r}"
     if not label.strip():
-        return DataError(f"label {label!r}: is empty, so no answer can be right: write the answer")
+        return DataError(f"{shown}: is empty, so no answer can be right: write the answer")
     if braces.count("{") != braces.count("}"):
-        return DataError(f"label {label!r}: the grader cannot read it, its braces do not match: write whole LaTeX")
+        return DataError(f"{shown}: the grader cannot read it, its braces do not match: write whole LaTeX")
     if _DECIMAL_COMMA.fullmatch(quantity(normalise(label))[0]):
         point, spaced = text.replace(",", "."), text.replace(",", ", ")
         return DataError(
-            f"label {label!r}: a decimal or two numbers? Write {point!r} for the one, {spaced!r} for the others"
+            f"{shown}: a decimal or two numbers? Write {point!r} for the decimal, {spaced!r} for the numbers"
         )
     if found := _POINT_GROUPS.fullmatch(text):
         point = f"{found[1]}{found[2].replace('.', '')}.{found[3]}{found[4]}"
-        return CheckedLabel(point, f"label {label!r} is read as {point!r}: a point is for decimals")
+        return CheckedLabel(point, f"{shown} is read as {point!r}: a point is for decimals")
     if found := _CHOICE_AND_MORE.fullmatch(text):
         choice = found[1] or found[2]
-        return DataError(
-            f"label {label!r}: a letter and its text: write the letter {choice!r} alone, or the text alone"
-        )
+        return DataError(f"{shown}: a letter and its text: write the letter {choice!r} alone, or the text alone")
     if found := _LETTER_UNIT.fullmatch(text):
+        product = re.sub(r"\s", "", text)
         name = re.sub(r"\s", "", found[2])
-        unit = f"\\text{{ {name}}}" + (f"^{found[3]}" if found[3] else "")
-        rewritten, product = f"{found[1]}{unit}", re.sub(r"\s", "", text)
-        return CheckedLabel(
-            rewritten,
-            f"label {label!r} is read as a number with a unit, {rewritten!r}; for a product write {product!r}",
-        )
+        power = f"^{found[3]}" if found[3] else ""
+        rewritten = f"{found[1]}\\text{{ {name}}}{power}"
+        note = f"{shown} is read as a number with a unit, {rewritten!r}; for a product write {product!r}"
+        return CheckedLabel(rewritten, note)
     return CheckedLabel(label)

@@ -1,6 +1,6 @@
 """Two kinds of answers that Math-Verify cannot read: the letter of a choice (`B) Paris`), and a number in a base (`1210_5`).
 
-Standard library only. The texts are normalised, so a run of spaces is one.
+Standard library only. The texts are normalised: several spaces have become one.
 """
 
 import re
@@ -72,5 +72,5 @@ def digits(text: str) -> str:
 
 
 def bases(text: str) -> list[str]:
-    """All bases that numbers of a text carry."""
+    """The bases of all numbers in a text, sorted."""
     return sorted(_BASES.findall(text))

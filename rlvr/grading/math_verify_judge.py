@@ -6,6 +6,7 @@ and memory (`worker_process.py`), so Math-Verify's own timeouts are off.
 
 import logging
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -36,8 +37,8 @@ if not hasattr(PSParser.AtomContext, "FUNC_GAMMA"):
     PSParser.AtomContext.FUNC_GAMMA = lambda self: None
 
 
-# Math-Verify compares absolutely: to it all values below 1e-16 are equal. This module's global name is what it calls for
-# every pair of numbers, inside lists and matrices too.
+# Math-Verify compares absolute differences, so all values below 1e-16 are equal to it. It calls this global name of its
+# module for every pair of numbers, also inside lists and matrices.
 _equal_absolutely = comparisons.sympy_numeric_eq
 
 
@@ -49,7 +50,7 @@ comparisons.sympy_numeric_eq = _equal_numerically
 
 
 def _of_one_size(gold: Any, answer: Any) -> bool:
-    """False where both are expressions whose values differ in their fifth significant digit; a percentage has two values."""
+    """False if both are expressions and their values differ in the fifth significant digit; a percentage has two values."""
     if not (isinstance(gold, Expr) and isinstance(answer, Expr)):
         return True
     symbols = sorted(gold.free_symbols | answer.free_symbols, key=str)
@@ -58,7 +59,7 @@ def _of_one_size(gold: Any, answer: Any) -> bool:
 
 
 def _agree_at(point: dict, gold: Any, answer: Any) -> bool:
-    """Whether both have one value at these values of their symbols, or one has none."""
+    """Whether both have the same value at these values of their symbols, or one of them has no value."""
 
     def values(side: Expr) -> list[Expr]:
         return [value.doit().subs(point).evalf() for value in {side, comparisons.get_pct_val(side, side)}]
@@ -101,39 +102,38 @@ def judge(answer: str, gold: str, boxed: bool) -> tuple[float, str]:
 
 def math_verify_judge(answer: str, gold: str, boxed: bool) -> tuple[float, str]:
     """Math-Verify's verdict on an answer; an equation whose sides disagree is wrong."""
-    golds = _parsed(f"\\boxed{{{gold}}}")
-    answers = _parsed(f"\\boxed{{{answer}}}") if boxed else tuple(parse(answer, parsing_timeout=None))
+    golds = _parsed(gold)
+    answers = _parsed(answer) if boxed else parse(answer, parsing_timeout=None)
     if not golds:
         return 0.0, "error"
     if not answers or (_only_text(answers) and not _only_text(golds)):
         return 0.0, "unparsable"
-    if not verify(list(golds), list(answers), timeout_seconds=None):
-        return 0.0, "wrong"
-    if boxed and not _sides_agree(answer):
+    if not _equal(golds, answers) or (boxed and not _sides_agree(answer)):
         return 0.0, "wrong"
     return 1.0, "correct"
 
 
 @lru_cache(maxsize=1024)
-def _parsed(text: str) -> tuple:
-    return tuple(parse(text, _BOXED, parsing_timeout=None))
+def _parsed(answer: str) -> tuple:
+    return tuple(parse(f"\\boxed{{{answer}}}", _BOXED, parsing_timeout=None))
 
 
-def _only_text(values: tuple) -> bool:
+def _equal(golds: Sequence, answers: Sequence) -> bool:
+    return verify(list(golds), list(answers), timeout_seconds=None)
+
+
+def _only_text(values: Sequence) -> bool:
     return not any(isinstance(value, Basic | MatrixBase) for value in values)
 
 
 def _sides_agree(answer: str) -> bool:
-    """False for `13 = 12` and `x = 1 = 12`: Math-Verify reads the last side only, so that a list of guesses scores."""
+    """False for `13 = 12` and `x = 1 = 12`: Math-Verify reads only the last side, so a list of guesses would score."""
     constants = [side for side in _sides(answer) if re.search(r"\d|\\pi", side) and not _VARIABLE.search(side)]
-    if len(constants) < 2:
-        return True
-    last = list(_parsed(f"\\boxed{{{constants[-1]}}}"))
-    return all(verify(last, list(_parsed(f"\\boxed{{{side}}}")), timeout_seconds=None) for side in constants[:-1])
+    return all(_equal(_parsed(constants[-1]), _parsed(side)) for side in constants[:-1])
 
 
 def _sides(text: str) -> list[str]:
-    """The sides of an equation outside braces and brackets; nothing where the text is a list or an inequality."""
+    """The sides of an equation, split at `=` outside of brackets; [] if the text is a list or an inequality."""
     text = re.sub(r"\\(?:text|mbox|mathrm)\s*\{[^{}]*\}", " ", text)
     if re.search(r"[,;<>]|\\[lgn]eq?\b|\\begin", text):
         return []

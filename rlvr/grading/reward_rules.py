@@ -21,15 +21,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rlvr.cli import ConfigError
-from rlvr.grading.graders import equal_answers
+from rlvr.grading.graders import PARSED, equal_answers
 from rlvr.grading.user_function import UserFunctionError, finite, load_function
 
-PARSED = ("correct", "wrong")  # the reasons that say an answer could be read
 _unkeyed = random.Random()
-
-
-class RewardError(ConfigError):
-    """A user's reward raised or returned no number; the message contains the response."""
 
 
 class GradedResponse(NamedTuple):
@@ -64,15 +59,15 @@ def _random(options: Options, given: GradedResponse) -> float:
 
 
 def _users(options: Options, given: GradedResponse) -> float:
-    assert options.file is not None
-    how = ("reward_rule.file", "(response, label, info)", options.seconds)
+    file, arguments = str(options.file), "(response, label, info)"
+    reward = load_function(file, options.function, "reward_rule.file", arguments, options.seconds)
     try:
-        returned = load_function(options.file, options.function, *how)(given.text, given.label, given.info)
+        returned = reward(given.text, given.label, given.info)
         if (value := finite(returned)) is None:
             raise UserFunctionError(f"returned {returned!r}, expected a finite number")
     except UserFunctionError as error:
         shown = f"label {given.label!r}, response {given.text[:200]!r}"
-        raise RewardError(f"{options.file}:{options.function} {error}; {shown}") from None
+        raise ConfigError(f"{file}:{options.function} {error}; {shown}") from None
     return value
 
 
@@ -85,12 +80,12 @@ RULES: dict[str, Rule] = {
 
 
 def rule_named(name: str, options: Options) -> Rule:
-    """One of RULES, or the user's own where `options.file` names it."""
+    """One of RULES, or the user's own if `options.file` names a file."""
     return _users if options.file else RULES[name]
 
 
 def vote(answers: Sequence[str], examples: Sequence[str]) -> list[float]:
-    """The majority reward, "responses". Equal answers count together; of ties the answer that came first wins; an empty answer has no vote."""
+    """The majority reward, "responses". Equal answers are counted together, empty ones not at all; of a tie the first wins."""
     places: dict[str, list[int]] = defaultdict(list)
     for i, example in enumerate(examples):
         places[example].append(i)

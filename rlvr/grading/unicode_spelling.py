@@ -29,7 +29,7 @@ def as_tex(text: str) -> str:
     text = _FRACTIONS.sub(lambda one: "\\frac{{{}}}{{{}}}".format(*_compatible(one[0]).split("/")), text)
     text = re.sub("((?:\\d\u0305)+)", lambda run: f"\\overline{{{run[1].replace(chr(0x305), '')}}}", text)
     text = re.sub("(\\d)\u0307", r"\\dot{\1}", text)
-    # A dash is a minus, but between two numbers it may be a range.
+    # A dash is a minus sign, but between two numbers it may be a range.
     text = re.sub(r"(?<![\d)}])[–—](?=\s*\S)", "-", text)
     text = "".join(map(_character, text))
     return _ROOT.sub(lambda root: _ROOT_OF[root[1]] + ("" if root[2] is root[3] else f"{{{root[2] or root[3]}}}"), text)

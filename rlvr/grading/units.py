@@ -36,10 +36,10 @@ _DEGREE = re.compile(
     rf"(?P<value>.*[\d}}])\s*\^\s*(?:\{{\s*\\circ\s*\}}|\\circ)\s*(?:{FONT}\s*\{{\s*)?(?P<scale>[CF]?)\s*\}}?"
 )
 _CONSTANT = re.compile(r"(?:[A-Za-z] ?= ?)?(?:[-+*/^(){}\d.,!\s~]|\\(?:frac|sqrt|pi|cdot|times|[,;:! ]))+")
-# The short units that may stand behind a number without a space (`2mg` is a product), and short words behind one.
+# Short units that may follow a number without a space (`2mg` is a product), and short words that may follow a space.
 _GLUED = re.compile(r"[cmk]m|kg|m[lL]|[kM]?Hz|kPa|mph|min|sec|hrs")
 _SHORT_WORD = re.compile(r"per|sq|of|old|men|(?:day|bus|cow|pen|cup|way|box|egg|car|dog|cat|bag|yen)s?")
-# Words that make a number another one, or withdraw it.
+# Words that change the value of a number, or withdraw it.
 _NO_UNIT = re.compile(
     r"\b(?:percent|pct|hundreds?|thousands?|[a-z]*illions?|dozens?|squared|cubed|factorial|root|double|triple|twice|score|pairs?|plus|minus|times|over|base|mod|"
     r"less|more|fewer|and|or|not|no|never|maybe|wrong|incorrect|false|unless|except|but|if|else|half|halves|thirds?|quarters?|"
@@ -54,7 +54,7 @@ _FUNCTION = re.compile(
 
 
 def quantity(text: str) -> tuple[str, str]:
-    """Value and unit of a number with a unit: `3.5` and `cm2`; any other text has the unit ''."""
+    """Value and unit of a number with a unit: `3.5` and `cm2`; for any other text, the text and ''."""
     if (found := _DEGREE.fullmatch(text)) and _CONSTANT.fullmatch(found["value"]):
         return found["value"].strip(), f"deg{found['scale']}"
     found = _IN_TEXT.fullmatch(text)
@@ -66,7 +66,7 @@ def quantity(text: str) -> tuple[str, str]:
 
 
 def without_unit(text: str, unit: str) -> str:
-    """The text without this unit at its end where it is written like a variable: `12m^2` beside `12\\text{ m}^2`."""
+    """The text without this unit at its end, written like a variable: `12m^2` where the other side is `12\\text{ m}^2`."""
     symbol = re.sub(r"(\d)$", r"\\s*\\^\\s*\\{?\\s*\1\\s*\\}?", unit)
     found = re.fullmatch(rf"(.*[\d}}]){SPACE}*{symbol}", text) if unit else None
     return found[1].strip() if found else text
@@ -82,7 +82,7 @@ def with_currency_named(text: str) -> str:
 
 
 def _is_unit(found: re.Match) -> bool:
-    """Whether letters behind a number are a unit and no product of variables (`5cm` and `12 apples`, not `2ab` or `3 n`)."""
+    """Whether the letters after a number are a unit (`5cm`, `12 apples`), not a product of variables (`2ab`, `3 n`)."""
     names = [name for name in re.split(rf"{SPACE}+|/|\.", found["unit"]) if name]
     if not _CONSTANT.fullmatch(found["value"]) or all(len(name) == 1 for name in names):
         return False
@@ -99,7 +99,7 @@ def _is_name(name: str) -> bool:
 
 
 def _one_name(unit: str, power: str) -> str:
-    """One name for a unit: `square centimeters`, `sq cm` and `cm` with the power 2 are `cm2`."""
+    """One name for all spellings of a unit: `square centimeters`, `sq cm` and `cm` with the power 2 become `cm2`."""
     names = []
     for name in re.sub(rf"\bper\b|{SPACE}*/{SPACE}*", " / ", unit).replace("~", " ").replace(".", "").split():
         lower = name.lower()

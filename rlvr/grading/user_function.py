@@ -47,27 +47,30 @@ def load_function(
         raise ConfigError(f"{key}={file}: no such file; expected a Python file with a function {function}{arguments}")
     if Path(file).suffix != ".py":
         raise ConfigError(f"{key}={file}: expected a Python file, *.py")
-    called = _Function(file, function, limit_s)
+    called = _Function(file, function, arguments, limit_s)
     if (problem := called.problem()) is not None:
-        raise ConfigError(f"{key}={file}: {problem.format(needed=f'{function}{arguments}')}")
+        raise ConfigError(f"{key}={file}: {problem}")
     return called
 
 
 class _Function(JsonProcess):
     """The function in its process, which is started again after a call that ended it."""
 
-    def __init__(self, file: str, function: str, limit_s: float | None):
-        super().__init__("rlvr.grading.user_function", file, function)
+    def __init__(self, file: str, function: str, arguments: str, limit_s: float | None):
+        super().__init__("rlvr.grading.user_function", file, function, arguments)
         self.limit_s, self.lock, self.running = limit_s, Lock(), False
 
     def problem(self) -> str | None:
-        """Start the process; what is wrong with the file, None if nothing is."""
+        """Start the process. Returns what is wrong with the file, or None; then the process is running."""
         self.start()
-        self.running = True
         try:
-            return self._next(START_LIMIT_S)["problem"]
+            problem = self._next(START_LIMIT_S)["problem"]
         except UserFunctionError as error:
             return f"cannot be imported ({error})"
+        self.running = problem is None
+        if not self.running:
+            self.stop()
+        return problem
 
     def __call__(self, *arguments: Any) -> Any:
         with self.lock:
@@ -128,7 +131,7 @@ def finite(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _serve(file: str, function: str) -> None:
+def _serve(file: str, function: str, arguments: str) -> None:
     """In the process: import the file, then answer calls, a line each. What the file prints goes to stderr."""
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -145,9 +148,9 @@ def _serve(file: str, function: str) -> None:
         sys.modules["user_file"] = module
         spec.loader.exec_module(module)  # type: ignore[union-attr]
         called = getattr(module, function, None)
-        say(problem=None if callable(called) else "has no function {needed}; write it, or name another")
+        say(problem=None if callable(called) else f"has no function {function}{arguments}; write it, or name another")
     except BaseException as error:
-        say(problem=f"cannot be imported ({_named(error)})".replace("{", "{{").replace("}", "}}"))
+        say(problem=f"cannot be imported ({_named(error)})")
     for line in sys.stdin:
         try:
             say(value=called(*json.loads(line)))

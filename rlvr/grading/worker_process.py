@@ -1,6 +1,6 @@
 """A worker: judges answers one at a time, within limits of time and memory that the kernel enforces.
 
-python -m rlvr.grading.worker_process        # a JSON request a line in, a JSON verdict a line out
+python -m rlvr.grading.worker_process        # reads a JSON request per line, writes a JSON verdict per line
 """
 
 import gc
@@ -38,7 +38,7 @@ def serve() -> None:
 
 
 def _judge_until_closed(requests: int, verdicts: int) -> None:
-    with suppress(ValueError, OSError):  # macOS has no such limit: there the time limit alone bounds the memory
+    with suppress(ValueError, OSError):  # macOS has no such limit; there only the time limit bounds the memory
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)

@@ -1,8 +1,8 @@
 """The processes that judge answers (`worker_process.py`), as their caller sees them.
 
-1. A worker loads sympy once and then forks the process that judges. The kernel ends that process when an answer has used
-   its time (a timer whose signal nobody handles); the next fork is ready some milliseconds later.
-2. Nothing is left behind when the caller ends, even by `kill -9`: the pipe closes and the worker ends.
+1. A worker loads sympy once and then forks the process that judges. The kernel kills that process when an answer has used
+   its time (a timer whose signal has no handler); the next fork is ready some milliseconds later.
+2. No worker outlives its caller, even after `kill -9`: the pipe closes and the worker ends.
 """
 
 import atexit
@@ -18,10 +18,10 @@ from typing import NamedTuple
 from rlvr.cli import usable_cores
 from rlvr.grading.json_process import JsonProcess
 
-LIMIT_S = 2.5  # of processor time, so that a verdict does not depend on what else the machine does
+LIMIT_S = 2.5  # of processor time, so that a verdict does not depend on other programs
 START_LIMIT_S = 120.0
-RELATIVE = 5e-5  # numbers that differ by more than this share of the larger are different
-_GRACE_S = 27.5  # of waiting beyond LIMIT_S, before the caller stops a worker that is starved or stuck
+RELATIVE = 5e-5  # numbers are different if they differ by more than this share of the larger one
+_GRACE_S = 27.5  # of waiting beyond LIMIT_S, before the caller kills a worker that gets no processor time or hangs
 
 
 class Verdict(NamedTuple):

@@ -86,7 +86,9 @@ def test_a_label_of_the_users_is_matched_by_natural_answers_or_refused():
     assert [row["answer"] for row in rows] == ["12\\text{ m}^2", "½"] and rows[0]["true_answer"] == "12 m^2"
     assert len(notes) == 1 and notes[0].startswith("example 1: label '12 m^2' is read as a number with a unit")
     own[1]["answer"] = "3,5"
-    with pytest.raises(DataError, match=r"example 2: label '3,5': a decimal or two numbers\? Write '3.5' for the one"):
+    with pytest.raises(
+        DataError, match=r"example 2: label '3,5': a decimal or two numbers\? Write '3.5' for the decimal"
+    ):
         prepare.chosen_examples(compose("+experiment=one_shot"), own)
     rows, notes = prepare.chosen_examples(compose("+experiment=one_shot", "reward_rule.file=mine.py"), own)
     assert [row["answer"] for row in rows] == ["12 m^2", "3,5"] and not notes

@@ -118,7 +118,7 @@ def test_what_has_one_meaning_is_read_everywhere(tmp_path, ending):
         else:
             file.write_text("\n".join(map(json.dumps, rows)))
         assert read_examples(file)[-1] == PAIR[0], row
-        assert baselines._given(file).endswith("What is 3+4?\n7\n\n")  # demonstrations of a prompting baseline
+        assert baselines._of_file(file).endswith("What is 3+4?\n7\n\n")  # demonstrations of a prompting baseline
         (mine,) = protocols.select("mine", {"mine": {"file": str(file)}})
         assert [e["answer"] for e in protocols.load(mine, None)[0]] == ["4", "7"][-len(rows) :]
 
@@ -327,6 +327,19 @@ def test_a_reward_that_ends_or_never_ends_is_an_error_with_its_name(tmp_path, mo
         with pytest.raises(ConfigError, match=re.escape(message)) as error:
             compute_score(**SAMPLE, file=file)
         assert file in str(error.value)
+
+
+def test_a_reward_file_that_is_broken_after_its_process_ended_is_explained(tmp_path):
+    texts = {
+        "import os\ndef reward(r, l, i): os._exit(7)": "ended its process with code 7",
+        "raise ValueError('{')": "cannot be imported (ValueError: {)",
+        "": "has no function reward(response, label, info)",
+    }
+    for text, message in texts.items():
+        (tmp_path / "r.py").write_text(text)
+        for _ in range(2):
+            with pytest.raises(ConfigError, match=re.escape(message)):
+                compute_score(**SAMPLE, file=str(tmp_path / "r.py"))
 
 
 def test_a_reward_may_print_and_return_numbers_of_numpy_and_torch(tmp_path):

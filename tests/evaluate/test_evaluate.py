@@ -93,7 +93,7 @@ def test_asking_again_costs_nothing(run, capsys):
     assert command(run, "steps=last") == 0
     written = {path: path.stat().st_mtime_ns for path in run.eval_dir.rglob("*.parquet")}
     assert command(run, "steps=last", "engine=vllm") == 0  # vLLM is not installed: no engine is started
-    assert "all of it is there already" in capsys.readouterr().out
+    assert "all answers are stored already" in capsys.readouterr().out
     assert written == {path: path.stat().st_mtime_ns for path in run.eval_dir.rglob("*.parquet")}
 
 
@@ -146,7 +146,7 @@ def test_other_reflection_words_need_no_new_answers(run, capsys):
     assert not any(row["reflection"] for row in before)
     word = next(w for row in before for w in row["response"].split() if w.isalpha())
     assert command(run, "steps=0", f"reflection_words=[{word}]") == 0
-    assert "all of it is there already" in capsys.readouterr().out
+    assert "all answers are stored already" in capsys.readouterr().out
     assert samples_of(run, "a", 0) == before  # a finished file is final
     with open(run.eval_dir / "summary.csv") as file:
         share = next(float(row["value"]) for row in csv.DictReader(file) if row["metric"] == "reflection")
@@ -178,7 +178,7 @@ def test_baselines_of_the_untrained_model(run, tmp_path, capsys):
     assert "best baseline:" in shown and "chosen on the test sets" in shown
     assert "a, step 0 to 40: gain" in shown
     assert command(run, "steps=last", "baselines=true", f"examples={examples}") == 0
-    assert capsys.readouterr().out.count("all of it is there already") == 4
+    assert capsys.readouterr().out.count("all answers are stored already") == 4
 
 
 def test_what_training_evaluated_with_this_protocol_is_taken_as_it_is(run):
@@ -205,7 +205,7 @@ def test_half_written_checkpoints_are_left_out_and_named(run, capsys):
     weights = run.weights_path(20) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     assert command(run) == 0
-    assert "step 20 is left out: model.safetensors holds" in capsys.readouterr().out
+    assert "step 20 is left out: model.safetensors is cut off" in capsys.readouterr().out
     assert not run.eval_path("a", 20).exists() and run.eval_path("a", 40).exists()
     assert command(run, "steps=[20]") == 1
     assert "global_step_20" in capsys.readouterr().err
@@ -216,6 +216,7 @@ def test_half_written_checkpoints_are_left_out_and_named(run, capsys):
     [
         (lambda f: (f / "config.json").write_text('{"model_type": "qw'), "config.json is cut off"),
         (lambda f: (f / "model.safetensors").write_bytes(b"\x10"), "model.safetensors is cut off"),
+        (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-1]), "model.safetensors is cut off"),
         (lambda f: (f / "model.safetensors").unlink(), "has no *.safetensors"),
         (lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {"w": "model-2.safetensors"}}'), "model-2.safetensors is missing"),
         (lambda f: shutil.rmtree(f), "no such folder"),
@@ -270,7 +271,7 @@ def test_an_answer_ends_at_the_stop_texts_of_its_protocol(run, capsys):
 def test_answers_without_stop_texts_are_not_mixed_with_answers_with_them(run, capsys):
     assert command(run, "steps=0") == 0
     assert command(run, "steps=0", "benchmarks.a.stop=[Question]") == 1
-    assert "stop: [] → ['Question']): benchmarks.a.stop=[] goes on as they were" in capsys.readouterr().err
+    assert "stop: [] → ['Question']): benchmarks.a.stop=[] continues without stop texts" in capsys.readouterr().err
 
 
 def own_benchmark(tmp_path, grader):
@@ -348,7 +349,7 @@ def test_a_file_that_has_changed_is_not_taken_for_what_was_asked(run, tmp_path, 
     file = tmp_path / "mine.jsonl"
     file.write_text(file.read_text().replace('"a": 7', '"a": 77').replace('"a": 6', '"a": 7'))
     assert evaluate_command.main([f"run={run.path}", "steps=0", *mine]) == 1
-    assert "regrade=true judges them with the new golds" in capsys.readouterr().err
+    assert "regrade=true grades them with the new golds" in capsys.readouterr().err
     monkeypatch.setattr(inference_engines, "start", None)
     assert evaluate_command.main([f"run={run.path}", "steps=0", "regrade=true", *mine]) == 0
     assert [row["score"] for row in samples_of(run, "mine", 0)] == [0, 0, 1, 0]
@@ -364,9 +365,9 @@ def test_chunks_keep_their_numbers_and_a_step_that_lacks_answers_is_not_finished
     store = Store(run, row, row.record(0))
     columns = dict.fromkeys(samples.SCHEMA) | {"id": "a", "sample": 0}
     kept = store.keep(0, [columns])
-    store.add(0, [columns | {"score": 1.0}], kept)
+    store.add([columns | {"score": 1.0}], kept)
     assert store.keep(0, [columns | {"sample": 1}]).name != kept.name
-    with pytest.raises(DataError, match="1 judged answers, expected 2"):
+    with pytest.raises(DataError, match="1 graded answers, expected 2"):
         store.finish(0, ["a"])
     assert not store.complete(0) and store.answered(0) == {("a", 0), ("a", 1)}
 

@@ -1,9 +1,12 @@
 """Which labels an answer can match: what is taken, what is rewritten with a note, what is refused."""
 
+import re
+
 import pytest
 
 from rlvr.cli import DataError
-from rlvr.grading import check_label, grade, natural_spellings
+from rlvr.grading import check_labels, grade
+from rlvr.grading.label_check import natural_spellings
 
 
 @pytest.mark.parametrize(
@@ -29,7 +32,7 @@ from rlvr.grading import check_label, grade, natural_spellings
     ],
 )
 def test_a_label_that_natural_answers_match_is_taken_as_it_is(label, answers):
-    assert check_label(label) == (label, "")
+    assert check_labels([label]) == [(label, "")]
     for answer in [*answers, *natural_spellings(label)]:
         assert grade(f"\\boxed{{{answer}}}", label)[0] == 1, answer
 
@@ -44,7 +47,7 @@ def test_a_label_that_natural_answers_match_is_taken_as_it_is(label, answers):
     ],
 )
 def test_a_label_that_only_another_spelling_can_match_is_rewritten_with_a_note(label, rewritten, answers):
-    checked = check_label(label)
+    (checked,) = check_labels([label])
     assert checked.label == rewritten
     assert repr(label) in checked.note and repr(rewritten) in checked.note
     assert [answer for answer in answers if not grade(f"\\boxed{{{answer}}}", rewritten)[0]] == []
@@ -53,7 +56,7 @@ def test_a_label_that_only_another_spelling_can_match_is_rewritten_with_a_note(l
 @pytest.mark.parametrize(
     ("label", "problem"),
     [
-        ("3,5", r"'3,5': a decimal or two numbers\? Write '3.5' for the one, '3, 5' for the others"),
+        ("3,5", r"'3,5': a decimal or two numbers\? Write '3.5' for the decimal, '3, 5' for the numbers"),
         ("-0,25", "a decimal or two numbers"),
         ("1,5 cm", "a decimal or two numbers"),
         ("１，５", "a decimal or two numbers"),
@@ -65,5 +68,5 @@ def test_a_label_that_only_another_spelling_can_match_is_rewritten_with_a_note(l
     ],
 )
 def test_a_label_with_two_meanings_is_refused(label, problem):
-    with pytest.raises(DataError, match=problem):
-        check_label(label)
+    (error,) = check_labels([label])
+    assert isinstance(error, DataError) and re.search(problem, str(error))
