@@ -47,7 +47,7 @@ def did_you_mean(given: str, known: Sequence[str], otherwise: str | None = None,
 
 
 def usable_cores() -> int:
-    """How many CPU cores this process may use; where the system does not say (macOS), all of the machine's."""
+    """How many CPU cores this process may use; all of the machine's if the system does not say (macOS)."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -162,7 +162,7 @@ def _default(one: Field) -> Any:
 
 
 def _read_list(key: str, text: str, kind: Any) -> list[Any]:
-    """Values between commas. A path may hold commas, so a list of paths is given one path at a time."""
+    """Values between commas. A path may contain commas, so a list of paths is given one path at a time."""
     if kind is Path:
         return [_read_value(key, text, kind)]
     if text.startswith("[") != text.endswith("]"):

@@ -38,7 +38,7 @@ class Options:
     dtype: Literal["float32", "bfloat16", "float16"] | None = option(
         "of the weights; default: as they are stored", None
     )
-    format: Literal["safetensors", "gguf"] = option("gguf: a file for llama.cpp besides", "safetensors")
+    format: Literal["safetensors", "gguf"] = option("gguf: also a file for llama.cpp", "safetensors")
     converter: Path | None = option("of format=gguf: llama.cpp's convert_hf_to_gguf.py; default: the one on PATH", None)
     license: str | None = option("the base model's, as the hub calls it, where its folder does not say", None)
     push_to: str | None = option("a hub repository to upload the folder to, private if it is new", None)
@@ -49,10 +49,10 @@ def export(options: Options) -> int:
     from rlvr.evaluate import evaluated_models
 
     if options.out.exists():
-        raise ConfigError(f"out={options.out}: is there already; give another, or remove it")
+        raise ConfigError(f"out={options.out}: exists already; give another, or remove it")
     converter = find_converter(options.converter) if options.format == "gguf" else None
     if options.push_to and not sys.stdin.isatty():
-        raise ConfigError("push_to: asks before it uploads, and nobody is at the keyboard; leave it out")
+        raise ConfigError("push_to: it asks before it uploads, which needs a terminal; leave it out")
     subject = evaluated_models.of_run(options.run, options.step, options.base, None)
     step = max(subject.models)
     if step == 0 or len(subject.models) > 2:
@@ -95,7 +95,7 @@ def _write_model(path: str, template: str, config: dict, dtype: str | None, out:
     tokenizer = AutoTokenizer.from_pretrained(path)
     if (text := chat_template(template)) is not None:
         tokenizer.chat_template = text
-    # transformers' own default is 20 tokens, which no answer fits into.
+    # transformers' own default is 20 tokens, too few for an answer.
     model.generation_config.max_new_tokens = config["scale"]["max_response_tokens"]
     stops = stop_texts.token_ids(tokenizer, STOPS.get(template, ()))
     model.generation_config.eos_token_id = list(dict.fromkeys([*end_tokens(model, lambda: tokenizer), *stops]))
@@ -104,7 +104,7 @@ def _write_model(path: str, template: str, config: dict, dtype: str | None, out:
 
 
 def licence_of(base: Path) -> str:
-    """What the model card in the base model's folder says (its YAML header); "other" where it does not."""
+    """The licence in the YAML header of the base model's card; "other" if it names none."""
     import yaml
 
     text = (base / "README.md").read_text() if (base / "README.md").exists() else ""

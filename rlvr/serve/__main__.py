@@ -25,7 +25,7 @@ from rlvr.serve.options import Options
 
 
 def serve(options: Options) -> int:
-    """Load, check, announce, answer until a signal; returns the exit code. ConfigError for what cannot be served."""
+    """Load and check the models, then answer requests until a signal; returns the exit code. ConfigError if they cannot be served."""
     if (options.run is None) == (options.model is None):
         raise ConfigError("give run=<run folder>, or model=<Hugging Face id or folder>")
     from rlvr.serve import http_server

@@ -36,7 +36,7 @@ HEADERS = {
 
 
 class Backend(Protocol):
-    """What answers: each response as one dict, or as the chunks of a stream. Closing the iterator ends the work."""
+    """Answers requests: a response is one dict, or the chunks of a stream. Closing the iterator ends the work."""
 
     @property
     def models(self) -> Mapping[str, Any]: ...
@@ -48,7 +48,7 @@ class Backend(Protocol):
 
 @dataclass
 class Served:
-    """What is behind the endpoint.
+    """The settings and the backend of the endpoint.
 
     about: what the page shows beside the models' names.
     key: what a request must give; None where it needs none.
@@ -69,7 +69,7 @@ class Served:
     active: int = 0
 
     async def answer(self, asked: ChatRequest | CompletionRequest) -> AsyncIterator[dict[str, Any]]:
-        """The backend's chunks. ApiError when the queue has no room."""
+        """The backend's chunks. ApiError if the queue is full."""
         if asked.answers > self.queue:
             raise ApiError(
                 400, f"n: {asked.answers} answers in one request; {self.queue} may be under way at once", "n"
@@ -91,7 +91,7 @@ def app(served: Served) -> Starlette:
     backend = served.backend
 
     def allow(request: HttpRequest) -> None:
-        """ApiError for a request that may not be answered."""
+        """ApiError for a request that must not be answered (host, origin, key)."""
         if served.hosts is not None and request.url.hostname not in served.hosts:
             raise ApiError(403, f"host {request.url.hostname!r}: this server answers to {', '.join(served.hosts)}")
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -133,7 +133,7 @@ def app(served: Served) -> Starlette:
         known(asked.model)
         chunks: Any = served.answer(asked)
         end = asyncio.get_running_loop().time() + served.seconds
-        # The first chunk is waited for: what is wrong with a request is then an error of its own, not of a stream.
+        # Wait for the first chunk, so that a fault of the request becomes an HTTP error and not an event of the stream.
         first = await _unless_gone(request, anext(chunks), end)
         if first is not None and asked.stream:
             return _Events(_events(first, chunks, end), end)
@@ -163,7 +163,7 @@ def app(served: Served) -> Starlette:
 
 
 async def _body(request: HttpRequest, limit: int) -> bytes:
-    """The request's body. ApiError for one that is too long or does not come."""
+    """The request's body. ApiError if it is too long or does not arrive in time."""
     body = b""
     try:
         with anyio.fail_after(BODY_S):
@@ -172,14 +172,14 @@ async def _body(request: HttpRequest, limit: int) -> bytes:
                 if len(body) > limit:
                     raise ApiError(413, f"the body is longer than {limit} bytes")
     except TimeoutError:
-        raise ApiError(408, f"the body did not come within {BODY_S} s") from None
+        raise ApiError(408, f"the body did not arrive within {BODY_S} s") from None
     except ClientDisconnect:
         raise ApiError(400, "the client went away") from None
     return body
 
 
 async def _unless_gone(request: HttpRequest, answer: Any, end: float) -> dict[str, Any] | None:
-    """The answer, or None when the client went away first. ApiError (504) when it takes too long."""
+    """The answer, or None if the client disconnected first. ApiError (504) if it takes too long."""
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -203,7 +203,7 @@ async def _unless_gone(request: HttpRequest, answer: Any, end: float) -> dict[st
 
 
 async def _events(first: dict[str, Any], chunks: Any, end: float) -> AsyncIterator[str]:
-    """A stream as server-sent events. What goes wrong under way is an event too; the status has been sent."""
+    """A stream as server-sent events. A later error is an event too, because the status has been sent."""
     async with aclosing(chunks):
         yield _event(first)
         try:
@@ -222,7 +222,7 @@ def _event(data: dict[str, Any]) -> str:
 
 
 class _Events(StreamingResponse):
-    """Ends also where a client stays but reads nothing."""
+    """A streamed response that also ends if the client stays connected but reads nothing."""
 
     def __init__(self, events: AsyncIterator[str], end: float):
         super().__init__(events, media_type="text/event-stream", headers={"cache-control": "no-store"})

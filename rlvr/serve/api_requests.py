@@ -1,4 +1,4 @@
-"""What a client may ask of the endpoint, and errors in the API's shape.
+"""The requests that the endpoint accepts, and errors in the API's format.
 
 The fields are OpenAI's, and of vLLM's extensions `top_k` and `stop_token_ids`. What clients send besides is dropped where
 it changes no answer: always (`NO_EFFECT`), or with the value that is listed (`NEUTRAL`), null or empty. Any other field is
@@ -41,7 +41,7 @@ MESSAGE_NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 class ApiError(Exception):
-    """An error of one request: its HTTP status, and what the API's error object says."""
+    """An error of one request: its HTTP status, and the fields of the API's error object."""
 
     def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None):
         super().__init__(message)
@@ -57,7 +57,7 @@ class ApiError(Exception):
 def _effective(
     model: type[BaseModel], given: Any, no_effect: frozenset[str], neutral: dict[str, tuple[Any, ...]]
 ) -> Any:
-    """The fields without those that change no answer."""
+    """The fields without those that do not change the answer."""
     if not isinstance(given, dict):
         return given
 
@@ -69,7 +69,7 @@ def _effective(
 
 
 def _joined(content: Any) -> Any:
-    """A message's text; parts of text become one."""
+    """A message's text; text parts are joined."""
     if not isinstance(content, list):
         return content
     for part in content:
@@ -93,7 +93,7 @@ class Message(BaseModel):
 
     @property
     def plain(self) -> dict[str, str]:
-        """As chat templates take it."""
+        """The message as a dict for chat templates."""
         return {"role": "system" if self.role == "developer" else self.role, "content": self.content}
 
 
@@ -106,7 +106,7 @@ def _listed(stop: Any) -> Any:
 
 
 class Common(BaseModel):
-    """What both endpoints take. `temperature` 0 is greedy; log-probabilities are of softmax(logits / temperature)."""
+    """The fields of both endpoints. `temperature` 0 is greedy; log-probabilities are of softmax(logits / temperature)."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
     model: str
@@ -137,7 +137,7 @@ class Common(BaseModel):
 
     @property
     def answers(self) -> int:
-        """How many the request asks for in all."""
+        """The number of answers that the request wants in all."""
         return self.choices * len(getattr(self, "prompt", [""]))
 
     @property
@@ -194,7 +194,7 @@ KINDS: dict[str, type[ChatRequest] | type[CompletionRequest]] = {"chat": ChatReq
 
 
 def parse_request(kind: str, body: bytes) -> ChatRequest | CompletionRequest:
-    """The request of a body. ApiError (400) naming the field."""
+    """The request in a body. ApiError (400) that names the faulty field."""
     try:
         asked = KINDS[kind].model_validate(from_json(body))
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""From tokens to text, while they come: what may be shown already, and where a stop text ends the answer."""
+"""Turns tokens into text as they arrive: which text can be shown already, and where a stop text ends the answer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,20 +17,20 @@ class StreamedText:
         self.stream = DecodeStream(skip_special_tokens=self.hidden is None)
         self.longest = max(map(len, stops), default=0)
         self.text = ""
-        self.shown = 0  # characters that `push` has given out
+        self.shown = 0  # characters that `push` has returned
 
     def push(self, token: int) -> tuple[str, bool]:
-        """The text that this token makes certain, and whether a stop text is complete."""
+        """The new text that can be shown after this token, and whether a stop text is complete."""
         seen = len(self.text)
         self.text += self.stream.step(self.tokenizer.backend_tokenizer, token) or ""
         at = stop_texts.first(self.text, self.stops, max(0, seen - self.longest))
-        # What could yet become a stop text is held back.
+        # Hold back text that may be the beginning of a stop text.
         end = at if at >= 0 else len(self.text) - max(map(self._held, self.stops), default=0)
         new, self.shown = self.text[self.shown : end], max(self.shown, end)
         return self._visible(new), at >= 0
 
     def end(self, ids: Sequence[int]) -> str:
-        """The whole text of the answer's tokens; also of bytes that never became a character."""
+        """The whole text of the answer's tokens, including bytes that do not form a character."""
         whole = self.tokenizer.decode(ids, skip_special_tokens=self.hidden is None)
         return self._visible(
             stop_texts.cut(whole if whole.startswith(self.text[: self.shown]) else self.text, self.stops)

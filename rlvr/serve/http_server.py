@@ -1,4 +1,4 @@
-"""From the command's options to a running server: what is served, its key, its gate, its announcement."""
+"""From the command's options to a running server: models, key, score gate, start message."""
 
 import asyncio
 import json
@@ -26,14 +26,16 @@ from rlvr.serve.options import Options
 from rlvr.serve.score_gate import Gate, gate_of
 
 KEY = "RLVR_API_KEY"
-FILES = 8192  # open files to ask the system for: a connection is one
+FILES = 8192  # the limit of open files to request; each connection is one
 
 
 def run(options: Options) -> int:
     """Serve until a signal; returns the exit code."""
     key = read_key(options.key_file)
     if options.host not in LOOPBACK and key is None:
-        raise ConfigError(f"host={options.host}: whoever reaches it could ask; set {KEY}, or give key_file=<file>")
+        raise ConfigError(
+            f"host={options.host}: everyone who reaches this address could use the server; set {KEY}, or give key_file=<file>"
+        )
     with _listen(options.host, options.port) as listening:
         subject, names = _subject(options)
         root = str(options.data_root) if options.data_root else None
@@ -45,7 +47,7 @@ def run(options: Options) -> int:
 
 
 def read_key(file: Path | None) -> str | None:
-    """The key of the file, else of the environment; None without one. ConfigError for one that no request could give."""
+    """The key from the file, else from the environment; None without a key. ConfigError for a key that a request cannot contain."""
     where, key = KEY, os.environ.get(KEY)
     if file is not None:
         where = f"key_file={file}"
@@ -59,7 +61,7 @@ def read_key(file: Path | None) -> str | None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket bound to the address, before anything is loaded. ConfigError when it is taken."""
+    """A socket bound to the address before anything is loaded. ConfigError if the address is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -73,7 +75,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _subject(options: Options) -> tuple[EvaluatedModels, dict[str, int]]:
-    """What is served, and the name of each of its models with its step."""
+    """The models to serve, and the step of each by its name."""
     if options.model is not None:
         subject = evaluated_models.of_model(options.model, Path(), options.template)
         return subject, {options.name or Path(options.model).name: 0}
@@ -91,7 +93,7 @@ def _subject(options: Options) -> tuple[EvaluatedModels, dict[str, int]]:
 
 
 class _Server(uvicorn.Server):
-    """Announces itself, and ends at a signal or when what answers has ended: a dead backend is never replaced in silence."""
+    """Print the start message and serve until a signal, or until the backend has ended: a dead backend is not replaced silently."""
 
     def __init__(self, config: uvicorn.Config, backend: Backend, announcement: Callable[[], str]):
         super().__init__(config)
@@ -106,7 +108,7 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """uvicorn's own raises the signal again, which would leave no time to end what answers."""
+        """uvicorn's own handler raises the signal again, which would leave no time to stop the backend."""
         for sent in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(sent, self.handle_exit, sent, None)
         yield
@@ -148,7 +150,7 @@ async def _serve(
 
         await _Server(config, backend, announcement).serve(sockets=[listening])
         if not backend.healthy:
-            raise ConfigError(f"engine={options.engine}: ended under way; its messages above say why")
+            raise ConfigError(f"engine={options.engine}: ended while it served; its messages above say why")
     finally:
         await backend.close()
     return 0
@@ -173,7 +175,7 @@ def _url(host: str, port: int) -> str:
 
 
 def _examples(url: str, model: str, keyed: bool) -> str:
-    """A question to the server by curl and by the openai client, to be copied."""
+    """Example requests for curl and the openai client."""
     messages = [{"role": "user", "content": "What is 17 * 3?"}]
     header = f' -H "Authorization: Bearer ${KEY}"' if keyed else ""
     return f"""\
@@ -186,7 +188,7 @@ print(client.chat.completions.create(model="{model}", messages=messages).choices
 
 
 def about(subject: EvaluatedModels, names: dict[str, int]) -> dict[str, Any]:
-    """What the page shows: each model's evaluated accuracy, and the training examples."""
+    """The data of the web page: each model's evaluated accuracy, and the training examples."""
     if not subject.config:
         return {}
     benchmarks = protocols.reported_names(subject.config)

@@ -21,7 +21,7 @@ class Options:
     host: str = option("address to listen at", "127.0.0.1")
     port: int = option("0: any that is free", 8000, at_least=0)
     key_file: Path | None = option("a file with the key that requests must give; default: $RLVR_API_KEY", None)
-    gate: Literal["on", "off"] = option("hold the model to its reported score before serving it", "on")
+    gate: Literal["on", "off"] = option("compare the model with its reported score before serving it", "on")
     gate_problems: int = option("how many problems that takes", 64, at_least=1)
     engine: Literal["torch", "vllm"] = option("what answers", "torch")
     python: Path | None = option("of engine=vllm: the interpreter of an environment that has it", None)

@@ -57,7 +57,7 @@ class Gate:
     questions: Mapping[str, str]
 
     async def check(self, backend: Any, model: str, at_once: int = 64) -> GateOutcome:
-        """Ask, so many at once, and grade. ConfigError for a problem that is not answered."""
+        """Answer the problems, several at once, and grade them. ConfigError if one is not answered."""
         from rlvr.evaluate.graded_rows import grade
 
         protocol, places = self.protocol, asyncio.Semaphore(at_once)
@@ -98,6 +98,6 @@ def gate_of(subject: EvaluatedModels, limit: int, data_root: str | None) -> Gate
             examples, *_ = protocols.load(protocol, data_root or subject.config.get("data_root"))
             return Gate(protocol, rows[:limit], {example["id"]: example["question"] for example in examples})
     raise ConfigError(
-        f"gate: step {step} of {folder.path} has no greedy evaluation, so no score to be held to: "
+        f"gate: step {step} of {folder.path} has no greedy evaluation, so there is no score to compare with: "
         f"`python -m rlvr.evaluate run={folder.path} steps={step}` gives it one, gate=off serves without"
     )

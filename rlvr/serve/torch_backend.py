@@ -1,4 +1,4 @@
-"""Models answered on this machine by `rlvr.verl_torch.continuous_batching`, whose log-probabilities are the trainer's.
+"""Models that run on this machine with `rlvr.verl_torch.continuous_batching`; log-probabilities equal the trainer's.
 
 On a CPU each core decodes a batch of its own, which for a small model is faster than sharing every operation; a model of
 more than 100 million parameters has work enough for all cores in one batch.
@@ -29,7 +29,7 @@ Place = tuple[int, float | None, list[tuple[int, float]]]
 
 
 class TorchModel:
-    """One model with its decoder, its prompt template with its stop texts, and how long it answers when nobody says."""
+    """One model with its decoder, its prompt template and stop texts, and its default length of answers."""
 
     def __init__(self, path: str, template: str, rows: int, device: str | None, dtype: str | None, default: int | None):
         from transformers.utils import logging
@@ -54,13 +54,13 @@ class TorchModel:
         self.vocabulary = self.model.get_input_embeddings().num_embeddings
 
     def prompts(self, asked: ChatRequest | CompletionRequest) -> list[list[int]]:
-        """Token ids of what is to be continued; ApiError for a prompt that is empty or leaves no room."""
+        """Token ids of the prompt; ApiError for a prompt that is empty or leaves no room for an answer."""
         if isinstance(asked, ChatRequest):
             param, messages = "messages", [message.plain for message in asked.messages]
             try:
                 how = {"add_generation_prompt": True, "tokenize": False}
                 given: list[Any] = [self.tokenizer.apply_chat_template(messages, **how)]
-            except Exception as error:  # a template refuses what it was not made for, in words of its own
+            except Exception as error:  # a template refuses some conversations, with an error of its own
                 raise ApiError(400, f"messages: the chat template refuses them ({error})", "messages") from None
         else:
             param, given = "prompt", asked.prompt
@@ -72,16 +72,16 @@ class TorchModel:
             if not ids:
                 raise ApiError(400, f"{param}: is empty; give at least one token", param)
             if max(ids) >= self.vocabulary:
-                raise ApiError(400, f"{param}: {max(ids)} is no token; they end at {self.vocabulary - 1}", param)
+                raise ApiError(400, f"{param}: {max(ids)} is not a token; tokens end at {self.vocabulary - 1}", param)
             if len(ids) + room > self.context:
-                said = f"{len(ids)} tokens and {room} to be answered; the model's context is {self.context} tokens"
+                said = f"{len(ids)} tokens and {room} for the answer; the model's context is {self.context} tokens"
                 raise ApiError(400, f"{param}: {said}", param, "context_length_exceeded")
         if asked.stop_token_ids and max(asked.stop_token_ids) >= self.vocabulary:
             raise ApiError(400, f"stop_token_ids: tokens end at {self.vocabulary - 1}", "stop_token_ids")
         return prompts
 
     def scored(self, ids: list[int], temperature: float, top: int) -> list[Place]:
-        """A prompt's tokens with their log-probabilities, as those of an answer are."""
+        """A prompt's tokens with their log-probabilities, in the form of an answer's."""
         import torch
 
         from rlvr.verl_torch.decoding import new_cache
@@ -117,7 +117,7 @@ class TorchBackend:
             await asyncio.to_thread(model.decoder.close)
 
     async def answer(self, asked: ChatRequest | CompletionRequest) -> AsyncIterator[dict[str, Any]]:
-        """The response's chunks as they come, if it is streamed; else the one whole response.
+        """The response's chunks as they arrive, if it is streamed; else the whole response.
 
         ApiError before the first if it cannot be answered. Closing the iterator cancels what is left.
         """
@@ -132,7 +132,7 @@ class TorchBackend:
 
 
 class _Choice:
-    """One of the answers to a request: its text and its decoding, what stands before it, and how much was streamed."""
+    """One of the answers to a request: its text and decoding, the text before it, and how much was streamed."""
 
     def __init__(self, exchange: _Exchange, index: int, prompt: list[int]):
         from rlvr.verl_torch import stop_texts
@@ -165,11 +165,11 @@ class _Choice:
         return stopped
 
     def logprobs(self) -> dict[str, Any] | None:
-        """Those of the tokens that were not reported before, in the API's shape."""
+        """Log-probabilities of the tokens that were not reported yet, in the API's format."""
         asked, answer, written = self.exchange.asked, self.pending.answer, self.exchange.model.written
         if asked.top is None:
             return None
-        # The decoder's thread may be adding a token: what it has written whole counts.
+        # The decoder's thread may be adding a token: only completely written tokens count.
         drawn = zip(answer.token_ids, answer.log_probs, answer.likeliest if asked.top else repeat([]), strict=False)
         new = [
             (written(token), value, [(written(other), of_other) for other, of_other in likeliest])
@@ -188,7 +188,7 @@ class _Choice:
 
 
 class _Exchange:
-    """One request being answered: its choices, and what the decoder's threads tell of them."""
+    """One running request: its choices, and the messages of the decoder's threads about them."""
 
     def __init__(self, model: TorchModel, asked: ChatRequest | CompletionRequest, prompts: list[list[int]]):
         self.model, self.asked, self.prompts = model, asked, prompts
@@ -207,7 +207,7 @@ class _Exchange:
             self.loop.call_soon_threadsafe(self.told.put_nowait, (choice, what))
 
     async def chunks(self) -> AsyncIterator[dict[str, Any]]:
-        """What `TorchBackend.answer` gives."""
+        """The chunks that `TorchBackend.answer` yields."""
         asked, echoed = self.asked, await self._echoed()
         if asked.limit == 0:
             for choice in self.choices:
@@ -273,7 +273,7 @@ class _Exchange:
 
 
 def _seed(seed: int | None, choice: int) -> int | None:
-    """Of one choice: the request's own for the first, one that depends on it for each further one."""
+    """The seed of one choice: the request's for the first; a different one, derived from it, for each further choice."""
     if seed is None or not choice:
         return seed
     return int.from_bytes(hashlib.blake2b(f"{seed}/{choice}".encode(), digest_size=7).digest(), "big")

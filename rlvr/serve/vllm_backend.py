@@ -32,7 +32,7 @@ from rlvr.verl_torch import stop_texts
 START_S = 900.0  # loading and compiling a large model takes minutes
 STOP_S = 20.0
 MEMORY = 0.9  # of the GPU, shared by the models
-CPU_MEMORY = 0.3  # of main memory, likewise, which is not vLLM's alone
+CPU_MEMORY = 0.3  # of main memory, shared by the models and by other programs
 PLATFORM = "from vllm.platforms import current_platform; print(current_platform.device_type)"
 PATHS = {True: "/v1/chat/completions", False: "/v1/completions"}
 
@@ -57,7 +57,7 @@ class VllmBackend:
     async def start(
         cls, paths: dict[str, str], template: str, python: Path | None, dtype: str | None, default: int | None
     ) -> VllmBackend:
-        """One that is ready. ConfigError when vLLM is not there, or ends before it answers."""
+        """A backend that is ready. ConfigError if vLLM is missing, or ends before it answers."""
         program = str(python) if python else sys.executable
         pipe, nowhere = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
         found = await asyncio.create_subprocess_exec(program, "-c", PLATFORM, stdout=pipe, stderr=nowhere)
@@ -134,7 +134,7 @@ class VllmBackend:
             Path(file).unlink(missing_ok=True)
 
     async def answer(self, asked: ChatRequest | CompletionRequest) -> AsyncIterator[dict[str, Any]]:
-        """vLLM's response, or the chunks of its stream. ApiError for what it refuses, and when it has ended."""
+        """vLLM's response, or the chunks of its stream. ApiError if it refuses the request or has ended."""
         path, body = PATHS[isinstance(asked, ChatRequest)], self._body(asked)
         try:
             async with self.models[asked.model].client.stream("POST", path, json=body) as response:
@@ -157,7 +157,7 @@ class VllmBackend:
             raise ApiError(502, f"vLLM does not answer ({type(error).__name__})", None, "backend_down") from None
 
     def _body(self, asked: ChatRequest | CompletionRequest) -> dict[str, Any]:
-        """The request as vLLM is sent it: messages as plain text, its own limit and all stop texts written out."""
+        """The request for vLLM: messages as plain text, with the limit of tokens and all stop texts written out."""
         tokenizer = self.models[asked.model].tokenizer
         body = asked.model_dump(exclude_none=True, exclude_unset=True)
         if isinstance(asked, ChatRequest):
@@ -176,7 +176,7 @@ class VllmBackend:
 
 
 def _error(status: int, body: bytes) -> ApiError:
-    """vLLM's error in our shape; it has the message at the top or below `error`."""
+    """vLLM's error as an ApiError; the message is at the top level or below `error`."""
     try:
         said = json.loads(body)
         said = said.get("error", said)

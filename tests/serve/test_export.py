@@ -73,11 +73,11 @@ def test_mistakes(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
     out = f"out={tmp_path / 'o'}"
     for arguments, message in (
-        ([f"run={run.path}", f"out={tmp_path}"], "is there already"),
+        ([f"run={run.path}", f"out={tmp_path}"], "exists already"),
         ([f"run={run.path}", out, "step=0"], "expected best, last or one kept step"),
         ([f"run={run.path}", out, "step=30"], "keeps 20"),
         ([f"run={run.path}", out, "format=gguf"], "convert_hf_to_gguf.py is not there"),
-        ([f"run={run.path}", out, "push_to=me/mine"], "nobody is at the keyboard"),
+        ([f"run={run.path}", out, "push_to=me/mine"], "needs a terminal"),
         ([f"run={tmp_path}", out], "give the folder of a run"),
     ):
         assert main(*arguments) == 1

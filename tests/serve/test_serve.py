@@ -144,7 +144,7 @@ def test_the_completions_endpoint_takes_texts_and_tokens(client, plain):
     got = client.completions.create(model="base", prompt=["What is 3+4?\n", "What is 3+5?\n"], temperature=0, n=1)
     alone = client.completions.create(model="base", prompt=ids, temperature=0)
     assert got.choices[0].text == alone.choices[0].text and len(got.choices) == 2
-    for prompt, message in (("", "is empty"), ([10**9], "is no token"), ([], "at least 1 item")):
+    for prompt, message in (("", "is empty"), ([10**9], "is not a token"), ([], "at least 1 item")):
         with pytest.raises(openai.BadRequestError, match=message):
             client.completions.create(model="base", prompt=prompt)
 
