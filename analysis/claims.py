@@ -36,7 +36,7 @@ from rlvr.stats import Interval, Part, printed
 NOT_RUN = "not run"
 KEYS = {"claim", "where", "in_readme", "figure", "cells", "gains", "curves"}
 MOST_SEEDS = 20  # a command for more seeds is not printed
-MOST_NUMBERS = 3  # side by side in one cell
+MOST_NUMBERS = 3  # in one cell
 BEGIN, END = "<!-- claims: python -m analysis.report readme=true -->\n", "<!-- end of claims -->\n"
 
 
@@ -84,7 +84,7 @@ class Claim:
 
     @property
     def word(self) -> str:
-        """One word where all evidence agrees, else how much of it is reproduced."""
+        """One word if all evidence agrees, else how much of it is reproduced."""
         words = [one.word for one in self.evidence]
         if len(set(words)) == 1:
             return words[0]
@@ -98,7 +98,7 @@ class Claim:
 
     @property
     def speaks_of(self) -> str:
-        """What the verdict is about, where it is not the mean over seeds alone."""
+        """What the verdict is about, if not the mean over seeds alone."""
         shares = [one.verdict.share is not None for one in self.evidence if one.verdict]
         return "" if not any(shares) else "by share of seeds" if all(shares) else "by mean and share of seeds"
 
@@ -116,18 +116,18 @@ class Claim:
 
     @property
     def missing(self) -> list[str]:
-        """Commands that would settle it, each once."""
+        """The commands that would settle the claim, each once."""
         return list(dict.fromkeys(command for one in self.evidence for command in one.missing))
 
     @property
     def settles(self) -> str:
-        """What most of the open evidence that is run lacks."""
+        """The reason why most of the open evidence is open."""
         said = [one.verdict.settles for one in self.evidence if one.verdict and one.verdict.settles]
         return max(said, key=said.count) if said else ""
 
 
 def read(manifests: Sequence[Manifest], path: Path = MANIFESTS / CLAIMS) -> list[dict[str, Any]]:
-    """The file, checked: each cell, panel and row that it names is in a manifest. Raises ManifestError."""
+    """Read and check the file: each cell, panel and row that it names must be in a manifest. Raises ManifestError."""
     known = {manifest.stem: manifest for manifest in manifests}
     claims = yaml.load(path.read_text(), LOADER)
     for claim in claims:
@@ -158,7 +158,7 @@ def _one_of(path: Path, claim: dict, value: str, expected: Iterable[str]) -> str
 
 
 def judge(claims: Sequence[dict[str, Any]], manifests: Sequence[Manifest], estimator: Estimator) -> list[Claim]:
-    """Each claim at the first scale at which something of it was run."""
+    """Each claim at the first scale that has runs for it."""
     known = {manifest.stem: manifest for manifest in manifests}
     tables: dict[tuple[str, str], Table] = {}
 
@@ -239,9 +239,11 @@ def _curve(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) 
         contrast = comparisons.contrast(ours, theirs, (seeds, their_seeds))
         percent = curves.is_percent(curves.quantity_of(panel, rows[0]))
         if percent and any(estimator.ends.two_ended(run) for own in runs for run in own):
-            contrast = replace(contrast, bounds=(-100.0, 100.0))  # the mean of few seeds with two ends has no shape
+            contrast = replace(
+                contrast, bounds=(-100.0, 100.0)
+            )  # no t interval for the mean of a few seeds with two ends
         verdict = CellVerdict("curve", contrast, paper, min(map(len, found)))
-        if not percent:  # another model's tokens: only up or down can be compared
+        if not percent:  # tokens of another model: only the direction can be compared
             verdict.same = verdict.little = 0.0
         corrected([verdict])
     return Evidence(what, paper, verdict, [], of.stem, _missing(verdict, trained, of, scale, estimator))
@@ -256,7 +258,7 @@ def _of_seeds(panel: Panel, row: Row, runs: Sequence[Run], alone: bool) -> dict[
 
 
 def _late(lines: Sequence[Any]) -> float:
-    """The mean over the second half of the steps, less that of the second line, or of one alone less its first value."""
+    """The mean over the second half of the steps, minus the same of the second line; for a single line minus its first value."""
     means = [line[line.index > line.index.max() / 2].mean() for line in lines if len(line)]
     if len(means) < len(lines) or not means:
         return float("nan")
@@ -266,7 +268,7 @@ def _late(lines: Sequence[Any]) -> float:
 def _missing(
     verdict: CellVerdict | None, rows: Sequence[Row], of: Manifest, scale: str, estimator: Estimator
 ) -> list[str]:
-    """Commands for the seeds that the verdict lacks; none where it is settled, or more seeds do not help."""
+    """Commands for the missing seeds; none if the verdict is settled or more seeds do not help."""
     wanted = SEEDS
     if verdict and verdict.word != FEW:
         wanted = (verdict.needed or 0) if verdict.word == NOISE else 0
@@ -281,14 +283,14 @@ def paper_of(claim: Claim) -> str:
 
 
 def ours_of(claim: Claim) -> str:
-    """Each of a few numbers with its interval, or below SEEDS seeds that of each seed; of many the lowest and the highest."""
+    """A few numbers each with its interval (below SEEDS seeds: the number of each seed); of many numbers the lowest and the highest."""
     if len(claim.evidence) > MOST_NUMBERS:
         return _several([one.ours.value for one in claim.evidence])
     return "; ".join(number_of(one) for one in claim.evidence)
 
 
 def number_of(one: Evidence) -> str:
-    """The number with its interval; with the share of seeds where a mean describes no run; below SEEDS seeds that of each seed."""
+    """The number with its interval, or with the share of seeds if outcomes have two ends; below SEEDS seeds the number of each seed."""
     if one.seeds >= SEEDS:
         ends = one.verdict.ends if one.verdict and one.verdict.share else ""
         return f"{printed(one.ours.value, '+.1f')}, {ends}" if ends else f"{one.ours:+.1f}"
@@ -296,13 +298,13 @@ def number_of(one: Evidence) -> str:
 
 
 def seeds_of(claim: Claim) -> str:
-    """Of what is run, fewest and most."""
+    """The fewest and the most seeds of the evidence."""
     counts = [one.seeds for one in claim.evidence if one.seeds]
     return "-".join(map(str, sorted({min(counts), max(counts)})))
 
 
 def _several(values: Sequence[float]) -> str:
-    """Each of a few values, of many the lowest and the highest; NaN is what was not run."""
+    """A few values each, of many values the lowest and the highest; NaN if not run."""
     if len(values) <= MOST_NUMBERS:
         return ", ".join(printed(value, "+.1f") or NOT_RUN for value in values)
     known = [value for value in values if not np.isnan(value)]
@@ -310,7 +312,7 @@ def _several(values: Sequence[float]) -> str:
 
 
 def markdown(claims: Sequence[Claim]) -> str:
-    """A table of the claims that something of was run, then a line with the others."""
+    """A table of the claims that have runs, then a line with the others."""
     run = [claim for claim in claims if claim.word != NOT_RUN]
     lines = [(f"{c.claim} ({c.where})", paper_of(c), ours_of(c), seeds_of(c), said(c)) for c in run]
     table = _table(("claim of the paper", "paper", _ours_header(run), "seeds", "verdict"), lines)
@@ -324,7 +326,7 @@ def said(claim: Claim) -> str:
 
 
 def short_markdown(claims: Sequence[Claim]) -> str:
-    """README.md's table: the numbers that `in_readme` names, one in a cell; of two-ended outcomes also the seeds that end high."""
+    """README.md's table: the numbers that `in_readme` names, one in each row; for two-ended outcomes also the seeds that end high."""
     shown = [(claim, one) for claim in claims for one in claim.evidence if one.in_readme]
     lines = [(one.in_readme or "", printed(one.paper, "+.1f"), number_of(one), one.said) for _, one in shown]
     return _table(("claim", "paper", _ours_header([claim for claim, _ in shown]), "verdict"), lines)
@@ -339,7 +341,7 @@ def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def between_markers(path: Path, table: str) -> None:
-    """Put a table between the two markers of a page. ConfigError where the page lacks them."""
+    """Put a table between the two markers of a page. ConfigError if the page lacks them."""
     before, begin, rest = path.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:

@@ -24,7 +24,7 @@ POWER = 0.8
 
 @dataclass(frozen=True)
 class Contrast:
-    """A change or a difference and its t test. Variances in the square of the unit of `value`; NaN where not known.
+    """A change or a difference and its t test. Variances in the square of the unit of `value`; NaN if not known.
 
     of_seed: what one seed for each setting would leave of the variance; fixed: what no number of seeds removes.
     settings: on how many sides seeds vary. of_seeds: of every run, less the other side's mean or the run it is compared with.
@@ -71,7 +71,7 @@ class Contrast:
 
 
 def common_seeds(ours: Sequence[int], theirs: Sequence[int]) -> list[int]:
-    """The seeds that both sides have, where they are enough to compare one by one: three, or all of a side that has two."""
+    """The seeds that both sides have, if there are enough to compare them one by one: three, or all of a side that has two."""
     common = [seed for seed in ours if seed in theirs]
     return common if len(common) >= min(3, len(ours), len(theirs)) and len(common) > 1 else []
 
@@ -104,7 +104,7 @@ def _contrast(of: Sequence[Part], minus: Sequence[Part], paired: bool = False) -
 
 
 def against_one_run(of: Sequence[Part], value: float) -> Contrast:
-    """The difference from the number of a single run on the same problems, which varies as much as a seed of ours does.
+    """The difference from a single run on the same problems, which is assumed to vary as much as our seeds.
 
     Problems are common to both, so only seeds and single answers are noise; that of the single run stays whatever we do.
     """
@@ -130,13 +130,13 @@ def holm(p: ArrayLike) -> NDArray:
 
 @cache
 def halves(problems: int, splits: int = 1000, seed: int = 0) -> NDArray:
-    """Matrix "splits problems": 1 for a random half of them in every row, 0 for the others, the same for all who ask."""
+    """Matrix "splits problems": 1 for a random half of them in every row, 0 for the others; the same in every call."""
     order = np.random.default_rng(seed).random((splits, problems)).argsort(axis=1)
     return (order < problems // 2).astype(float)  # numpy multiplies matrices of truth values far slower
 
 
 def selection_inflation(scores: ArrayLike) -> Interval:
-    """How much the best checkpoint's accuracy flatters: best on the half that chose it minus on the other half, over root 2.
+    """By how much choosing the best checkpoint raises accuracy: on the half that chose it minus on the other half, over root 2.
 
     scores: "checkpoints problems" in [0, 1]. Of many random halves of the problems the interval is the middle 95 %.
     Half the problems choose, which flatters by the square root of 2 more than all of them do.

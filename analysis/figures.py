@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 FEW_POINTS = 12
 FEW_MARKERS = 6
-LEAST_SPAN = 10.0  # points: a smaller change than that must not fill a panel
-FEW_SEEDS = 3  # a band of fewer says less than their lines
+LEAST_SPAN = 10.0  # points: the least height of a panel, so that a small change does not fill it
+FEW_SEEDS = 3  # with fewer seeds each is drawn as a line, not a band
 LABEL_WIDTH = 14
 SATURATION: dict[str, Any] = {"color": "0.2", "lw": 1, "ls": (0, (2, 2))}
 
@@ -82,7 +82,7 @@ def lines_of(manifest: Manifest, panel: Panel, scale: str | None, runs: Sequence
 
 
 def draw_ours(ax: Axes, line: Line) -> float | None:
-    """Mean, and seeds or band; returns where the mean ends, None without runs."""
+    """Draw the mean, and the seeds or a band; returns the mean's last point, None without runs."""
     if (ours := line.ours) is None:
         return None
     ax.plot(ours.steps, ours.mean, markevery=_marked(len(ours.steps)), zorder=3, **line.look)
@@ -103,12 +103,12 @@ def draw_paper(ax: Axes, line: Line) -> float | None:
 
 
 def _marked(points: int) -> int:
-    """Every so many points a marker: each of a few."""
+    """The distance between markers: every point if there are few."""
     return 1 if points < FEW_POINTS else -(-points // FEW_MARKERS)
 
 
 def label_ends(ax: Axes, ends: Sequence[tuple[Line, float | None]], tall: float = 72 * 1.55) -> None:
-    """Each curve's name at its end, in its hue; names that would touch are moved apart. tall: of the axes, in points."""
+    """Write each curve's name at its end, in its colour; names that would touch are moved apart. tall: height of the axes in points."""
     low, high = ax.get_ylim()
     found = sorted((((end - low) / (high - low), line) for line, end in ends if end is not None), key=lambda e: e[0])
     names = [fill(line.label, LABEL_WIDTH, break_long_words=False).replace("\n", "\n    ") for _, line in found]
@@ -122,7 +122,7 @@ def label_ends(ax: Axes, ends: Sequence[tuple[Line, float | None]], tall: float 
 
 
 def apart(wanted: Sequence[float], heights: Sequence[float], ceiling: float = 1.05) -> list[float]:
-    """The middles of labels in rising order, as near to what is wanted as fits between 0 and the ceiling without a touch."""
+    """The middles of labels in rising order: as near to the wanted places as fits between 0 and the ceiling without overlap."""
     blocks: list[list[tuple[float, float]]] = []
 
     def bottom(block: list[tuple[float, float]]) -> float:
@@ -144,7 +144,7 @@ def apart(wanted: Sequence[float], heights: Sequence[float], ceiling: float = 1.
 
 
 def mark_saturation(ax: Axes, runs: Sequence[Run]) -> None:
-    """A line at each seed's saturation, and right of the last one says where they are."""
+    """Draw a line at each seed's saturation; the text right of the last one names the steps."""
     steps = sorted(run.saturation for run in runs if run.saturation is not None)
     for step in steps:
         ax.axvline(step, **SATURATION, zorder=4)
@@ -154,7 +154,7 @@ def mark_saturation(ax: Axes, runs: Sequence[Run]) -> None:
 
 
 def widen(ax: Axes, least: float) -> None:
-    """At least so much from bottom to top, and nothing below 0 that is added: a small change must not fill a panel."""
+    """Extend the axis to at least `least`, but not below 0, so that a small change does not fill a panel."""
     low, high = ax.get_ylim()
     if high - low < least:
         low = max((low + high - least) / 2, 0.0)
@@ -164,7 +164,7 @@ def widen(ax: Axes, least: float) -> None:
 def draw_panel(
     axes: Sequence[Axes], manifest: Manifest, panel: Panel, scale: str | None, lines: Sequence[Line]
 ) -> None:
-    """One panel, on one axes or on a pair: the paper's, ours."""
+    """Draw one panel, on one axes or on a pair (the paper's, ours)."""
     of_paper, of_ours = axes[0], axes[-1]
     theirs = [(line, draw_paper(of_paper, line)) for line in lines]
     ours = [(line, draw_ours(of_ours, line)) for line in lines]
@@ -203,7 +203,7 @@ def draw_panel(
 
 
 def gain_sentence(runs: Sequence[Run]) -> str:
-    """What the seeds gained after saturation, or that they did not get there."""
+    """The gain of the seeds after saturation, or that they did not saturate, in words."""
     if gain := gain_after_saturation(runs):
         start, to = ("/".join(map(str, sorted(set(ends)))) for ends in zip(*gain.spans, strict=True))
         of_all = "" if len(gain.spans) == len(runs) else f" ({len(gain.spans)} of {len(runs)} seeds)"
@@ -220,7 +220,7 @@ def paper_gain(train: pd.Series, test: pd.Series) -> str:
 
 
 def seeds(*counts: int) -> str:
-    """`1 seed`, or of several curves `1 to 3 seeds`."""
+    """`1 seed`, or for several curves `1 to 3 seeds`."""
     return f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seed{'s' if counts[-1] > 1 else ''}"
 
 
@@ -255,7 +255,7 @@ def draw(manifest: Manifest, scale: str | None, panels: Sequence[tuple[Panel, li
 
 
 def told(manifest: Manifest, scale: str | None, panels: Sequence[tuple[Panel, list[Line]]]) -> str:
-    """What a figure shows, in words, for who cannot see it: where each curve of ours, or of the paper, starts and ends."""
+    """The figure in words, for readers who cannot see it: where each curve of ours, or of the paper, starts and ends."""
     said = []
     for panel, lines in panels:
         ends = []

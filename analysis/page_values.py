@@ -1,4 +1,4 @@
-"""What the report's index.html says of a claim, a table, a run: plain values for its template, and strips of dots as SVG."""
+"""Values for the template of the report's index.html (claims, tables, runs), and strips of dots as SVG."""
 
 import re
 from collections.abc import Sequence
@@ -98,7 +98,7 @@ def table_for_page(tables: Sequence[Table]) -> dict[str, Any]:
 
 
 def claim_for_page(claim: Claim) -> dict[str, Any]:
-    """A claim of the first screen: a line for each of its numbers, or of many one line with the lowest and the highest."""
+    """A claim on the page: a line for each of its numbers; for many numbers one line with the lowest and the highest."""
     run = [one for one in claim.evidence if one.verdict]
     numbers = [0.0] + [
         value for one in run for value in (one.paper, one.ours.value, one.ours.low, one.ours.high, *one.by_seed)

@@ -1,4 +1,4 @@
-"""What the paper claims and whether it holds, every table and figure: one folder of static pages, without any server.
+"""The paper's claims and whether they hold here, with every table and figure: one folder of static pages, without a server.
 
     python -m analysis.report [runs=runs] [results=results] [out=report]
     python -m analysis.report table=5 missing=true      # the runs that Table 5 lacks, as commands; draws nothing
@@ -58,7 +58,7 @@ README = ROOT / "README.md"
 RESULTS_PAGE = ROOT / "docs" / "results.md"
 GAIN = "gain.csv"  # of analysis.gain
 HEADLINE = "figure02_post_saturation"
-DRAWERS = 2  # processes that draw beside this one; each has a copy of the runs' numbers
+DRAWERS = 2  # more processes that draw; each has a copy of the runs' numbers
 _runs: Sequence[Run] = ()  # of a drawing process
 
 
@@ -69,7 +69,7 @@ def given_runs(runs: Sequence[Run]) -> None:
 
 
 def draw_figure(manifest: Manifest, out: Path) -> dict[str, Any]:
-    """In a drawing process: a figure at the paper's scale where it was run, else at another; what a page says of it."""
+    """In a drawing process: draw a figure, at the paper's scale if that was run, else at another; returns the page's text for it."""
     scales = (s for s in Estimator(_runs).scales if figures.shown_panels(manifest, s, _runs))
     scale = next(scales, None)
     width, height, alt = figures.write(manifest, scale, _runs, out)
@@ -175,7 +175,7 @@ class Options:
 
 
 def chosen(name: str | None, manifests: Sequence[Manifest]) -> list[Manifest]:
-    """The manifests that an option names; all for None. ConfigError where there is none."""
+    """The manifests that an option names; all for None. ConfigError if there is none."""
     if name is None:
         return list(manifests)
     wanted = f"table{int(name):02d}" if name.isdigit() else name
@@ -186,7 +186,7 @@ def chosen(name: str | None, manifests: Sequence[Manifest]) -> list[Manifest]:
 
 
 def print_missing(manifests: Sequence[Manifest], scale: str, runs: Sequence[Run]) -> None:
-    """One command for each run that is not there, each once."""
+    """One command for each missing run."""
     commands: dict[str, None] = {}
     for manifest in manifests:
         for row in needed_runs.rows(manifest):
@@ -196,7 +196,7 @@ def print_missing(manifests: Sequence[Manifest], scale: str, runs: Sequence[Run]
 
 
 def report(options: Options) -> None:
-    """Load the runs, write the folder, say where it is; on a terminal with a line of progress for each part."""
+    """Load the runs, write the folder, print its path; on a terminal with a line of progress for each part."""
     manifests = load_manifests()
     if options.readme:
         committed = load(None, options.results)[0]

@@ -1,5 +1,5 @@
-"""Estimates over seeds, from the counts of right answers: accuracy, pass@8, boxed share, length; the gain after saturation; and
-what selection flatters."""
+"""Estimates over seeds, from the counts of right answers: accuracy, pass@8, boxed share, length; the gain after saturation;
+and by how much choosing checkpoints on the tests raises accuracy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ VALIDATION = "validation"  # problems that no table shows, at scales that have t
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number in the unit it is printed in (percent, tokens), and what it was made from.
+    """A number in the unit in which it is printed (percent, tokens), with its data.
 
     parts: values "seeds problems" in that unit, a part for each set of problems, whose ids are `problems`; of what is known
     of whole runs only, "seeds 1". one_model: the untrained model, in one row whatever the seeds that evaluated it.
@@ -69,21 +69,21 @@ class Estimate:
 
     @property
     def high(self) -> dict[int, bool]:
-        """By seed, whether it ends high; empty without a line."""
+        """For each seed: does it end high? Empty if there is no line."""
         if np.isnan(self.line):
             return {}
         return {seed: value >= self.line for seed, value in zip(self.of_runs, self.by_seed, strict=True)}
 
     @property
     def share(self) -> Contrast | None:
-        """Which share of seeds ends high, in percent, tested against a half; None where there are not two ends."""
+        """The share of seeds that end high, in percent, tested against one half; None without two ends."""
         if not self.two_ended or not self.high:
             return None
         values = tuple(100.0 * high for high in self.high.values())
         return Contrast(float(np.mean(values)), of_seeds=values, bounds=(0.0, 100.0), null=50.0)
 
     def share_minus(self, other: "Estimate") -> Contrast | None:
-        """The same less that of another, seed by seed; None where neither has two ends or few seeds are the same."""
+        """The difference of this share from another's, seed by seed; None if neither has two ends or too few seeds are the same."""
         common = comparisons.common_seeds(self.of_runs, other.of_runs)
         if not (self.two_ended or other.two_ended) or not common or not self.high or not other.high:
             return None
@@ -93,7 +93,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Pick:
-    """One run's checkpoint for one benchmark: what a cell was made from, and opens."""
+    """One run's checkpoint for one benchmark: the data of a cell, which the page opens."""
 
     run: Run
     benchmark: str
@@ -115,7 +115,7 @@ class Estimator:
     def estimate(
         self, picks: Picks, quantity: str, subject: str | None = None, one_model: bool = False
     ) -> Estimate | None:
-        """The mean over benchmarks, each with the seeds of its `picks`; None where the runs do not have it.
+        """The mean over benchmarks, each with the seeds of its `picks`; None if the runs lack a benchmark.
 
         one_model: the seeds evaluated the same model, so they are further answers to the problems.
         """
@@ -129,7 +129,7 @@ class Estimator:
         return self._estimates[key]
 
     def _with_ends(self, found: Estimate, picks: Picks, subject: str | None) -> Estimate:
-        """With the line; with two ends the interval is one that assumes no shape."""
+        """Add the line; with two ends the interval makes no assumption about the distribution."""
         runs = [pick.run for pick in picks[0]]
         line = self.ends.line(runs[0], [group[0].benchmark for group in picks], subject)
         if np.isnan(line) or not any(map(self.ends.two_ended, runs)):
@@ -158,7 +158,7 @@ def _of_problems(picks: Picks, quantity: str, subject: str | None, one_model: bo
 
 
 def _of_whole_runs(picks: Picks, quantity: str, subject: str | None, one_model: bool) -> Estimate | None:
-    """What is known for each run as a whole: no interval with one model."""
+    """An estimate from one number for each run; a single run has no interval."""
     of_runs = [[p.run.series(f"eval/{p.benchmark}/{quantity}").get(p.step, np.nan) for p in ps] for ps in picks]
     seeds = np.mean(of_runs, axis=0)[:, None] * (100 if quantity == "boxed" else 1)
     if np.isnan(seeds).any():
@@ -187,7 +187,7 @@ def parts(measured: Sequence[tuple[Sequence[str], NDArray, int]]) -> list[Part]:
 
 
 def accuracies(run: Run, benchmarks: Sequence[str]) -> pd.Series:
-    """The mean accuracy in [0, 1] by step, where all benchmarks were evaluated; empty where the run lacks one."""
+    """The mean accuracy in [0, 1] at the steps where all benchmarks were evaluated; empty if the run lacks one."""
     return _accuracies(run, tuple(benchmarks))
 
 
@@ -226,7 +226,7 @@ def chosen_step(run: Run, benchmark: str, selection: str, step: int | None, aver
 
 @dataclass(frozen=True)
 class Gain:
-    """Points gained on the tests after saturation, of each run, and the two evaluated steps it counts between."""
+    """For each run: points gained on the tests after saturation, and the two evaluated steps between which it is counted."""
 
     contrast: Contrast
     spans: list[tuple[int, int]]
@@ -237,7 +237,7 @@ class Gain:
 
 
 def gain_span(saturation: int, steps: Sequence[int], strict: bool = False) -> tuple[int, int] | None:
-    """The evaluated steps (rising) that a gain is counted between: the first at or after `saturation`, and the last of all.
+    """The two evaluated steps between which a gain is counted: the first at or after `saturation`, and the last of all.
 
     Where the last is the only one after saturation, it is counted from the last at or before it, which also credits what
     was learnt in between, unless `strict`; never from the untrained model. None when there are not two.
@@ -281,7 +281,7 @@ def reflections(run: Run) -> pd.Series:
 
 
 def inflation(runs: Sequence[Run]) -> pd.DataFrame:
-    """For each run, what choosing its checkpoint on the tests themselves flatters: by split halves, and against `validation`.
+    """For each run, by how much choosing its checkpoint on the tests raises its accuracy: by split halves, and against `validation`.
 
     Columns in points: run, benchmark, split_half (with low, high), on_validation (best on the test minus the checkpoint that
     is best on validation; NaN without one). The untrained model is not chosen.

@@ -1,4 +1,4 @@
-"""Tables: ours beside the paper's number, with a 95 % interval, and a verdict (analysis.verdicts) on each question that can be asked."""
+"""Tables: our number with a 95 % interval beside the paper's, and a verdict (analysis.verdicts) on each comparison."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +19,7 @@ BEST = ("best_average", "best_each")
 
 @dataclass
 class Cell:
-    """One number of a table. All but `seeds` are in percent or tokens; NaN where there is none."""
+    """One number of a table. All but `seeds` are in percent or tokens; NaN if missing."""
 
     row: str
     column: str
@@ -28,7 +28,7 @@ class Cell:
     interval: Interval = NONE
     seeds: int = 0
     by_seed: list[float] = field(default_factory=list)
-    on_validation: Interval = NONE  # where the table chooses on the tests: the same, chosen on validation
+    on_validation: Interval = NONE  # the same with checkpoints chosen on validation, if the table chooses on the tests
     gain: Interval = NONE  # over the untrained model
     paper: float = float("nan")
     paper_gain: float = float("nan")
@@ -52,7 +52,7 @@ class Cell:
         return next((verdict for verdict in self.verdicts if verdict.question == question), None)
 
     def line(self) -> dict[str, Any]:
-        """All that it says, flat."""
+        """All values as one flat dict."""
         about: dict[str, Any] = {"row": self.row, "column": self.column, "scale": self.scale, "model": self.model}
         for name, interval in (
             ("ours", self.interval),
@@ -96,7 +96,7 @@ class Table:
         return next(cell for cells in self.cells for cell in cells if (cell.row, cell.column) == (row, column))
 
     def frame(self) -> pd.DataFrame:
-        """One line for each number, all that a cell says; and for each fact."""
+        """One line for each number, with all values of its cell; and one for each fact."""
         lines = [cell.line() for cells in self.cells for cell in cells]
         for row in self.manifest.rows:
             for name, ours, paper in self.facts(row):
@@ -105,7 +105,7 @@ class Table:
         return pd.DataFrame(lines)
 
     def facts(self, row: Row) -> list[tuple[str, str, str]]:
-        """What the table says of a row in words: name, ours (empty where it is not run), the paper's."""
+        """A row in words: name, our number (empty if not run), the paper's number."""
         runs = [] if row.base or row.baseline else self._runs[row.label]
         found = []
         for fact in self.manifest.facts:
@@ -130,7 +130,7 @@ class Table:
         return "step" if column.step is not None else row.selection or self.manifest.selection
 
     def _picks(self, row: Row, column: Column, selection: str, untrained: bool = False) -> list[list[Pick]]:
-        """For each benchmark that the column is the mean of, the checkpoint of each seed that has them all."""
+        """For each benchmark of the column's mean: the checkpoint of each seed that has all of these benchmarks."""
         names = [name for part in column.benchmarks for name in benchmarks_at(self.scale, part)]
         if row.protocol and self.scale == "paper":
             names = [f"{name}_{row.protocol}" for name in names]
@@ -164,7 +164,7 @@ class Table:
         return float(paper_data(self.manifest.paper).at[row.paper, column.name])
 
     def _paper_base(self, row: Row, column: Column) -> float:
-        """The paper's number for the untrained model behind a row; NaN where the table does not have it."""
+        """The paper's number for the untrained model of a row; NaN if the table has none."""
         model = row.base_model or self.manifest.base_model
         for other in self.manifest.rows:
             if other.base and (other.base_model or self.manifest.base_model) == model:
@@ -224,7 +224,7 @@ class Table:
         return asked
 
     def against(self, row: Row, other: Row, column: Column) -> CellVerdict | None:
-        """The question how a row compares with another, uncorrected; None where one of them is not run."""
+        """The comparison of a row with another, uncorrected; None if one of them is not run."""
         (ours, _), (theirs, _) = self._estimate(row, column), self._estimate(other, column)
         if ours is None or theirs is None:
             return None

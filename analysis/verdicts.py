@@ -43,7 +43,7 @@ DEPENDS = "depends on the seed"
 
 @dataclass
 class CellVerdict:
-    """The answer to one question. p: corrected over the `tests` asked of a column; paper: what the paper has, NaN if nothing.
+    """The answer to one question. p: corrected for the `tests` of a column; paper: the paper's number, NaN if it has none.
 
     seeds: of the side that has fewer. same: what counts as no difference, in the unit of the contrast; little: which share of
     the paper's change does. share: of the seeds that end high, or its difference from another row's, in percent; where it is
@@ -81,7 +81,7 @@ class CellVerdict:
             return "level" if level else NOISE if not found else "above" if interval.value > 0 else "below"
         if abs(self.paper) <= self.same:
             return "direction reproduced" if level else "not reproduced" if away and found else NOISE
-        # Along the paper's direction: what we have at most, and whether we are sure that there is something.
+        # In the paper's direction: our upper end, and whether our change is significant.
         sign = np.sign(self.paper)
         most = max(sign * interval.low, sign * interval.high)
         if most <= max(self.same, self.little * abs(self.paper)):
@@ -108,7 +108,7 @@ class CellVerdict:
 
     @property
     def settles(self) -> str:
-        """What would answer it; empty where it is answered."""
+        """What would settle the question; empty if it is settled."""
         if self.word == FEW:
             return f"to settle this: at least {SEEDS} seeds each"
         if self.word != NOISE:
@@ -141,7 +141,7 @@ class CellVerdict:
 
 
 def corrected(verdicts: Sequence[CellVerdict]) -> None:
-    """Holm's correction over questions that are asked together."""
+    """Holm's correction over questions of one table."""
     asked = [verdict for verdict in verdicts if verdict.seeds >= SEEDS and not np.isnan(verdict.tested.p)]
     for verdict, p in zip(asked, comparisons.holm([verdict.tested.p for verdict in asked]), strict=True):
         verdict.p, verdict.tests = float(p), len(asked)
