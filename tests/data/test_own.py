@@ -358,7 +358,7 @@ def test_a_pinned_base_model_that_cannot_be_had(tmp_path, monkeypatch):
     cfg = compose("+experiment=one_shot", "base_model.path=nobody/nothing", "base_model.revision=abc123")
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
-    with pytest.raises(ConfigError, match="base_model.revision=abc123: nobody/nothing cannot be had") as error:
+    with pytest.raises(ConfigError, match="base_model.revision=abc123: nobody/nothing cannot be downloaded") as error:
         weights.local_path(cfg, folder)
     assert "\n" not in str(error.value)
 
