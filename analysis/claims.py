@@ -239,9 +239,8 @@ def _curve(of: Manifest, one: dict[str, Any], scale: str, estimator: Estimator) 
         contrast = comparisons.contrast(ours, theirs, (seeds, their_seeds))
         percent = curves.is_percent(curves.quantity_of(panel, rows[0]))
         if percent and any(estimator.ends.two_ended(run) for own in runs for run in own):
-            contrast = replace(
-                contrast, bounds=(-100.0, 100.0)
-            )  # no t interval for the mean of a few seeds with two ends
+            # No t interval for the mean of a few seeds with two ends.
+            contrast = replace(contrast, bounds=(-100.0, 100.0))
         verdict = CellVerdict("curve", contrast, paper, min(map(len, found)))
         if not percent:  # tokens of another model: only the direction can be compared
             verdict.same = verdict.little = 0.0

@@ -62,7 +62,7 @@ def _mean(values: Sequence[float]) -> str:
 
 
 def _range(values: Sequence[float]) -> str:
-    return _each([min(values), max(values)]).replace(", ", " to ") if len(values) > 1 else _each(values)
+    return " to ".join(f"{value:.1f}" for value in dict.fromkeys([min(values), max(values)]))
 
 
 def _ends(values: Sequence[float], line: float) -> str:

@@ -40,8 +40,8 @@ def fault(path: Path) -> str | None:
                 pass
         except FileNotFoundError:
             return f"{file.name} is missing"
-        except (SafetensorError, OSError):
-            return f"{file.name} is cut off"
+        except (SafetensorError, OSError) as error:
+            return f"{file.name} is cut off or cannot be read ({error})"
     return None
 
 

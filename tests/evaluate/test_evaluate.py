@@ -226,7 +226,7 @@ def test_faults_of_a_model_folder(tmp_path, damage, fault):
     shutil.copytree(MODEL, tmp_path / "m")
     assert checkpoints.fault(tmp_path / "m") is None
     damage(tmp_path / "m")
-    assert checkpoints.fault(tmp_path / "m") == fault
+    assert str(checkpoints.fault(tmp_path / "m")).startswith(fault)  # some go on with the library's reason
 
 
 def test_an_answer_ends_with_the_context_and_what_that_cut_is_counted(run, monkeypatch):
